@@ -1,0 +1,173 @@
+"""Every option of the software: its name, default and meaning; `configs/*.py` are overrides of these defaults.
+
+A run is described by one `ml_collections.ConfigDict`. It is locked: an unknown key, in a file or on the command line,
+is an error that names the nearest known one. Defaults are the report's best system (sections 5 to 11); where the report
+gives no value the sentence says 'not in report'.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+from cervix_jax.errors import UserError
+
+# name -> (default, meaning). A type as default means: no value unless one is given.
+OPTIONS: dict[str, tuple[Any, str]] = {
+    "seed": (0, "Seeds initial weights, shuffling, augmentation and dropout; data sets are not affected."),
+    "epochs": (30, "Passes over the training images; a finished run may be continued with more. Not in report."),
+    "batch_size": (32, "Training images a step, over all devices. Not in report."),
+    "eval_batch_size": (32, "Images a step in evaluation; results do not depend on it."),
+    "dataset.name": ("cervix/synthetic", "TFDS builder and config: cervix/synthetic or cervix/initial."),
+    "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, test); for cervix/initial."),
+    "dataset.data_dir": (str, "Root of prepared data sets; without a value TFDS' own, ~/tensorflow_datasets."),
+    "dataset.image_size": ((320, 240), "Height and width in pixels that networks see (report section 5.1)."),
+    "dataset.resize": ("stretch", "'stretch' to image_size as the report does, or 'fit': keep the aspect, pad black."),
+    "dataset.crop": (1.0, "Fraction of each side kept around the centre (report section 8: 1.0 to 0.4)."),
+    "dataset.cache_bytes": (4 << 30, "Decoded images are held in memory up to this size, else decoded every epoch."),
+    "dataset.num_threads": (2, "Threads that decode and assemble batches ahead of the device."),
+    "augmentation.horizontal_flip": (True, "Mirror left and right with probability 1/2 (report section 5.2)."),
+    "augmentation.vertical_flip": (True, "Mirror top and bottom with probability 1/2 (report section 5.2)."),
+    "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
+    "augmentation.shear": (0.1, "Largest shear: shift in pixels a pixel. Not in report."),
+    "augmentation.zoom": (0.1, "Largest change of scale, 0.1 for 0.9 to 1.1. Not in report."),
+    "model.name": ("inception_residual", "inception_residual (section 7) or vanilla_cnn (section 6)."),
+    "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
+    "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
+    "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
+    "model.backbone.name": ("resnet50", "resnet50, or none: the head reads the photograph itself (section 11.1)."),
+    "model.backbone.cut": (
+        "conv1_bn",
+        "Last layer of the backbone that is kept: a Keras layer name, or the report's number of layers "
+        "(section 11: 3, 6, 12, 20).",
+    ),
+    "model.backbone.weights": (str, "Path of Keras' published ResNet-50 weights (.h5)."),
+    "model.backbone.allow_random": (False, "Let a backbone start from random weights; otherwise an error."),
+    "model.backbone.trainable": ("none", "'none' (frozen, section 11.3) or 'all'."),
+    "optimizer.learning_rate": (1e-3, "Adam's step size in the first epoch. Not in report."),
+    "optimizer.schedule": (
+        "inverse",
+        "Learning rate of epoch e, constant within it: 'inverse' lr / (1 + decay * e), as Keras' decay is read, "
+        "or 'exponential' lr * (1 - decay)^e.",
+    ),
+    "optimizer.decay": (0.01, "Decay of the learning rate each epoch (report section 7)."),
+    "optimizer.l2": (5e-4, "Times the sum of squared kernels, added to the training loss (report section 7)."),
+    "loss.class_weights": ((1.0, 1.0, 1.0), "Multiplies each example's term by its type's (report section 9)."),
+}  # fmt: skip
+
+# What may change when a work directory is continued: how long, and where things are, but not what is computed.
+MAY_CHANGE = frozenset(
+    {
+        "epochs",
+        "eval_batch_size",
+        "dataset.manual_dir",
+        "dataset.data_dir",
+        "dataset.cache_bytes",
+        "dataset.num_threads",
+        "model.backbone.weights",
+    }
+)
+
+_CHOICES = {
+    "dataset.resize": ("stretch", "fit"),
+    "model.name": ("inception_residual", "vanilla_cnn"),
+    "model.backbone.name": ("resnet50", "none"),
+    "model.backbone.trainable": ("none", "all"),
+    "optimizer.schedule": ("inverse", "exponential"),
+}
+
+
+class ConfigError(UserError):
+    """An option has an unknown name or a value that cannot work; the message says which and what would."""
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The defaults, locked. Start a config file from it and assign what differs."""
+    config = ml_collections.ConfigDict()
+    for name, (default, _) in OPTIONS.items():
+        *groups, key = name.split(".")
+        node = config
+        for group in groups:
+            if group not in node:
+                node[group] = ml_collections.ConfigDict()
+            node = node[group]
+        node[key] = config_dict.placeholder(default) if isinstance(default, type) else default
+    return config.lock()
+
+
+def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the config if every value can work.
+
+    Raises:
+      ConfigError: naming the option, its value and what it may be.
+    """
+    flat = flatten(config)
+    check_names(flat)
+    for name, choices in _CHOICES.items():
+        if flat[name] not in choices:
+            raise ConfigError(f"config.{name} is {flat[name]!r}; it must be one of {', '.join(choices)}")
+    sizes = ("epochs", "batch_size", "eval_batch_size", "dataset.num_threads")
+    wrong = [(name, "at least 1") for name in sizes if flat[name] < 1]
+    if len(flat["dataset.image_size"]) != 2 or min(flat["dataset.image_size"]) < 1:
+        wrong.append(("dataset.image_size", "(height, width) in pixels"))
+    if not 0 < flat["dataset.crop"] <= 1:
+        wrong.append(("dataset.crop", "above 0 and at most 1"))
+    if not 0 <= flat["model.dropout_rate"] < 1:
+        wrong.append(("model.dropout_rate", "at least 0 and below 1"))
+    if not 0 <= flat["augmentation.zoom"] < 1:
+        wrong.append(("augmentation.zoom", "at least 0 and below 1"))
+    if any(width % 4 or width < 4 for width in flat["model.widths"]):
+        wrong.append(("model.widths", "multiples of 4"))
+    if len(flat["model.widths"]) != len(flat["model.blocks"]):
+        wrong.append(("model.blocks", "as many numbers as config.model.widths"))
+    if len(flat["loss.class_weights"]) != 3 or min(flat["loss.class_weights"]) < 0:
+        wrong.append(("loss.class_weights", "three numbers, none negative"))
+    if wrong:
+        raise ConfigError("; ".join(f"config.{name} is {flat[name]!r}; it must be {what}" for name, what in wrong))
+    return config
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ConfigError for the first name that is no option, naming the nearest that is."""
+    for name in names:
+        if name not in OPTIONS:
+            raise ConfigError(f"there is no option config.{name}; the nearest is config.{nearest(name, OPTIONS)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is spelt most like `name`."""
+    return max(known, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())
+
+
+def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Dotted names to values; lists become tuples, so that a config read back from JSON equals the one written."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The locked config with the given options and defaults for the others.
+
+    Raises:
+      ConfigError: for a name that is no option.
+    """
+    check_names(flat)
+    config = get_config()
+    config.update_from_flattened_dict(dict(flat))
+    return config
+
+
+def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What keeps a work directory from being continued, a line an option; both arguments are flat."""
+    return [
+        f"config.{name}: the work directory has {recorded.get(name)!r}, this command {wanted.get(name)!r}"
+        for name in OPTIONS
+        if name not in MAY_CHANGE and recorded.get(name) != wanted.get(name)
+    ]

@@ -1,0 +1,162 @@
+"""Prepared photographs to batches, with Grain: read, decode and resize once, shuffle, shard by process, batch.
+
+Training reads an endless stream: every pass is shuffled anew from (seed, pass) and the next pass follows without a gap,
+so no example is left out when batches do not divide an epoch. The stream's position is one number, its state small, and
+the global batch at a position is the same however many processes share it. Evaluation reads every example once, in
+order; the last batch is filled up with masked zeros.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import grain
+import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int, UInt8
+
+from cervix_jax.data.builder import DOWNLOAD_INSTRUCTIONS, ManualDirError, fingerprint_of, scan
+from cervix_jax.data.photographs import crop_and_resize, read_photograph
+from cervix_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]  # image: uint8 [b h w 3]; label, index: int32 [b]; mask: bool [b]
+
+
+class DatasetError(UserError):
+    """A prepared data set does not fit what was asked for; the message says what to do."""
+
+
+def prepared(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+    """The builder of `config.dataset.name`, prepared now if it was not before.
+
+    Raises:
+      ManualDirError: the raw photographs are needed and not there.
+      DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
+        holds.
+    """
+    try:
+        builder = tfds.builder(dataset.name, data_dir=dataset.data_dir, file_format="array_record")
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise DatasetError(f"config.dataset.name is {dataset.name!r}: {str(error).splitlines()[0]}") from error
+    already = builder.data_path.exists()
+    raw = builder.builder_config.name != "synthetic"
+    if raw and not already:
+        if dataset.manual_dir is None:
+            raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
+        scan(Path(dataset.manual_dir))  # explains what is missing, where TFDS would only assert
+    download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(download_config=download)
+    if raw and already and dataset.manual_dir:
+        _check_fingerprint(builder, Path(dataset.manual_dir))
+    return builder
+
+
+class Examples:
+    """The examples of one split, decoded on first use and held in memory while they fit; a Grain random-access source.
+
+    Attributes:
+      labels: 0, 1, 2, or -1 where unknown.
+      ids: paths inside the raw folder.
+    """
+
+    labels: Int[np.ndarray, "n"]
+    ids: list[str]
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, dataset: ml_collections.ConfigDict):
+        if split not in builder.info.splits:
+            known = ", ".join(builder.info.splits)
+            raise DatasetError(f"{dataset.name} has no split {split!r}; it has {known}")
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        self._source = builder.as_data_source(split, decoders=decoders)
+        rows = [(row["label"], row["id"].decode()) for row in self._source]
+        self.labels = np.array([label for label, _ in rows], np.int32)
+        self.ids = [name for _, name in rows]
+        self._size = tuple(dataset.image_size)
+        self._options = {"crop": dataset.crop, "resize": dataset.resize}
+        shape = (len(rows), *self._size, 3)
+        self._cache = np.zeros(shape, np.uint8) if np.prod(shape) <= dataset.cache_bytes else None
+        self._cached = np.zeros(len(rows), bool)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
+        i = int(index)
+        return {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
+
+    def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The photograph as networks see it, before augmentation and normalisation."""
+        if self._cache is not None and self._cached[index]:
+            return self._cache[index]
+        photograph = read_photograph(self._source[index]["image"], min_size=self._size)
+        array = crop_and_resize(photograph, self._size, **self._options)
+        if self._cache is not None:
+            self._cache[index] = array
+            self._cached[index] = True
+        return array
+
+    def all_images(self) -> UInt8[np.ndarray, "n h w 3"]:
+        """Every photograph, in order."""
+        return np.stack([self.image(i) for i in range(len(self))])
+
+    def class_shares(self, num_classes: int) -> list[float]:
+        """Share of each class among the labelled examples."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=num_classes)
+        return (counts / counts.sum()).tolist()
+
+    def mean_image(self) -> np.ndarray:
+        """Mean over all photographs, float32 [h w 3] (report section 5.1)."""
+        return np.mean([self.image(i).astype(np.float64) for i in range(len(self))], axis=0).astype(np.float32)
+
+
+def split_of_run(
+    config: ml_collections.ConfigDict, split: str, manual_dir: str | None = None, data_dir: str | None = None
+) -> Examples:
+    """A split as a trained run saw it; the folders may have moved since."""
+    config = ml_collections.ConfigDict(config).unlock()
+    config.dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
+    return Examples(prepared(config.dataset), split, config.dataset)
+
+
+def training_batches(
+    examples: Examples, config: ml_collections.ConfigDict, *, process_index: int = 0, process_count: int = 1
+) -> grain.DatasetIterator:
+    """An endless stream of shuffled batches; this process's part of each global batch of `config.batch_size`.
+
+    `get_state` and `set_state` save and restore the position.
+
+    Raises:
+      DatasetError: the batch does not divide over the processes, or there are too few examples for one batch.
+    """
+    if config.batch_size % process_count:
+        raise DatasetError(f"config.batch_size {config.batch_size} does not divide over {process_count} processes")
+    if len(examples) < config.batch_size:
+        raise DatasetError(f"config.batch_size is {config.batch_size}, and there are {len(examples)} training images")
+    stream = grain.MapDataset.source(examples).seed(config.seed).shuffle().repeat()
+    batches = stream[process_index::process_count].batch(config.batch_size // process_count)
+    threads = config.dataset.num_threads
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
+
+
+def evaluation_batches(
+    examples: Examples, batch_size: int, *, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Every example once, in order; this process's rows of global batches of `batch_size`, masked where filled up."""
+    rows = batch_size // process_count
+    blank = {key: np.zeros_like(value) for key, value in examples[0].items()}
+    for start in range(0, len(examples), rows * process_count):
+        first = start + process_index * rows
+        batch = [examples[i] if i < len(examples) else blank for i in range(first, first + rows)]
+        yield {key: np.stack([row[key] for row in batch]) for key in blank}
+
+
+def _check_fingerprint(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+    if fingerprint_of(folder) != builder.info.metadata["fingerprint"]:
+        raise DatasetError(
+            f"{builder.data_path} was prepared from other photographs than {folder} holds now; "
+            "remove it, or give another data_dir"
+        )

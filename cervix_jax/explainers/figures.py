@@ -1,0 +1,101 @@
+"""Figures of a run: learning curves, confusion matrix (report's figure 4), photographs with their predictions.
+
+Colours come from maps that survive colour blindness and grey printing; every figure names the run.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Loss and accuracy of training and validation over epochs, the best epoch marked.
+
+    Args:
+      rows: lines of `metrics.jsonl`.
+      title: of the figure.
+      path: where it is written; the suffix is the format.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    epochs = [row["epoch"] for row in rows]
+    best = min(rows, key=lambda row: row["validation_loss"])
+    for axes, name, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "fraction"), strict=True):
+        axes.plot(epochs, [row[f"train_{name}"] for row in rows], "--", color="0.5", label="training")
+        axes.plot(epochs, [row[f"validation_{name}"] for row in rows], color="black", label="validation")
+        axes.plot(best["epoch"], best[f"validation_{name}"], "o", color="black", label=f"best, epoch {best['epoch']}")
+        axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+    _save(figure, title, path)
+
+
+def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str], title: str, path: Path) -> None:
+    """Counts, and shades by the share of the true class (report's figure 4).
+
+    Args:
+      matrix: rows true, columns predicted.
+      class_names: k names.
+      title: of the figure.
+      path: where it is written.
+    """
+    figure = Figure(figsize=(4.6, 4), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        text = f"{count}\n{shares[row, column]:.0%}"
+        axes.text(column, row, text, ha="center", va="center", color="black" if shares[row, column] > 0.5 else "white")
+    axes.set(xlabel="predicted", ylabel="true", xticks=range(len(class_names)), yticks=range(len(class_names)))
+    axes.set_xticklabels(class_names)
+    axes.set_yticklabels(class_names)
+    figure.colorbar(shown, label="share of the true type")
+    _save(figure, title, path)
+
+
+def predictions(
+    images: UInt8[np.ndarray, "n h w 3"],
+    probabilities: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    class_names: Sequence[str],
+    title: str,
+    path: Path,
+    *,
+    each: int = 5,
+) -> None:
+    """Photographs, a row a true type, each with its predicted type and probability (report's figure 2).
+
+    Args:
+      images: RGB.
+      probabilities: of the types.
+      labels: 0 to k - 1.
+      class_names: k names.
+      title: of the figure.
+      path: where it is written.
+      each: photographs of each type; the first ones of the data set, not chosen by their result.
+    """
+    figure = Figure(figsize=(2 * each, 2.9 * len(class_names)), layout="constrained")
+    grid = figure.subplots(len(class_names), each, squeeze=False)
+    for label, (name, row) in enumerate(zip(class_names, grid, strict=True)):
+        chosen = np.flatnonzero(labels == label)[:each]
+        for axes in row:
+            axes.set_axis_off()
+        for axes, i in zip(row, chosen, strict=False):
+            predicted = int(probabilities[i].argmax())
+            axes.imshow(images[i])
+            verdict = "right" if predicted == label else "wrong"
+            text = f"true {name}\n{verdict}: {class_names[predicted]} {probabilities[i, predicted]:.0%}"
+            axes.set_title(text, fontsize=9)
+    _save(figure, title, path)
+
+
+def _save(figure: Figure, title: str, path: Path) -> None:
+    figure.suptitle(title, fontsize=10)
+    FigureCanvasAgg(figure)  # no display and no global state, whatever matplotlib's configuration says
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

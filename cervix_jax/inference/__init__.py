@@ -1,0 +1,1 @@
+"""Checkpoints to probabilities. Needs neither Grain nor TFDS."""

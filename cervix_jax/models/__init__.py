@@ -1,0 +1,1 @@
+"""Networks, and the pretrained weights some of them start from."""

@@ -1,0 +1,88 @@
+"""The report's own network: an Inception-like residual head on the features of a backbone (report section 7).
+
+The report's figure of it is lost, so this follows the paper that it names the idea of: Szegedy et al. 2016,
+"Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning": parallel branches (1x1, 3x3, a 5x5
+factorised into two 3x3, pooling) concatenated, a linear 1x1 projection, scaled and added to the input; reductions
+between the stages; global average pooling, dropout, softmax. Widths are ours, chosen so that each stage costs about the
+same and the large maps stay cheap.
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from cervix_jax.models.layers import (
+    KERNEL_INIT,
+    Conv3x3,
+    ConvNormAct,
+    PatchConv,
+    PointwiseConv,
+    average_pool_3x3,
+    dropout,
+)
+
+
+class InceptionResidualBlock(nn.Module):
+    """x + scale * project(concatenate(1x1, 3x3, 5x5, pool)), then ReLU; channels stay as they are.
+
+    The four branches begin with one 1x1 convolution, computed as a single product and split: four small products of the
+    same input cost more than one.
+
+    Attributes:
+      scale: what the residual is multiplied by (Szegedy et al. 2016, section 3.3: 0.1 to 0.3 keeps training stable).
+    """
+
+    scale: float = 0.2
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        channels = x.shape[-1]
+        width = channels // 4
+        mixed = ConvNormAct(partial(PointwiseConv, 4 * width), name="branches")(x, train=train)
+        one, three, five, pool = jnp.split(mixed, 4, axis=-1)
+        three = ConvNormAct(partial(Conv3x3, width), name="three")(three, train=train)
+        five = ConvNormAct(partial(Conv3x3, width), name="five_a")(five, train=train)
+        five = ConvNormAct(partial(Conv3x3, width), name="five_b")(five, train=train)
+        mixed = jnp.concatenate([one, three, five, average_pool_3x3(pool)], axis=-1)
+        residual = nn.Dense(channels, kernel_init=KERNEL_INIT, name="project")(mixed)
+        return nn.relu(x + self.scale * residual)
+
+
+class InceptionResidualHead(nn.Module):
+    """Backbone features (or photographs) to logits.
+
+    Attributes:
+      num_classes: length of the logits.
+      widths: channels of each stage; a stage halves height and width first. Multiples of 4.
+      blocks: residual blocks of each stage.
+      dropout_rate: report section 7: 0.4.
+    """
+
+    num_classes: int = 3
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    blocks: tuple[int, ...] = (1, 2, 2, 2)
+    dropout_rate: float = 0.4
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool = False, dropout_keys: Key[Array, "b"] | None = None
+    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+        """Returns logits and named end points: `stageN_blockM`, `features` (pooled), `logits`.
+
+        Args:
+          x: feature maps.
+          train: batch norm on the batch's statistics (and its running ones updated) instead of the stored ones.
+          dropout_keys: one key an example; None drops nothing.
+        """
+        end_points: dict[str, Array] = {}
+        for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
+            x = ConvNormAct(partial(PatchConv, width), name=f"stage{stage}_reduce")(x, train=train)
+            for block in range(1, blocks + 1):
+                name = f"stage{stage}_block{block}"
+                x = end_points[name] = InceptionResidualBlock(name=name)(x, train=train)
+        x = end_points["features"] = x.mean(axis=(1, 2))
+        x = dropout(x, self.dropout_rate, dropout_keys)
+        logits = end_points["logits"] = nn.Dense(self.num_classes, name="logits")(x)
+        return logits, end_points

@@ -1,0 +1,49 @@
+"""The report's baseline without transfer: 14 sets of convolutions and 3 affine layers (report section 6).
+
+The report gives no widths: 3x3 convolutions with batch norm and ReLU in five groups, 2x2 max-pooling after each (VGG's
+plan, Simonyan & Zisserman 2015), widths doubling from 16.
+"""
+
+from functools import partial
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+from cervix_jax.models.layers import Conv3x3, ConvNormAct, dropout
+
+
+class VanillaCNN(nn.Module):
+    """Photographs to logits.
+
+    Attributes:
+      num_classes: length of the logits.
+      widths: channels of each group of convolutions.
+      convolutions: convolutions of each group; 14 together.
+      affine: features of the two affine layers before the logits.
+      dropout_rate: report section 7: 0.4.
+    """
+
+    num_classes: int = 3
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    convolutions: tuple[int, ...] = (2, 3, 3, 3, 3)
+    affine: tuple[int, int] = (256, 128)
+    dropout_rate: float = 0.4
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool = False, dropout_keys: Key[Array, "b"] | None = None
+    ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
+        """Returns logits and named end points: `groupN`, `features`, `logits`. See InceptionResidualHead."""
+        end_points: dict[str, Array] = {}
+        for group, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), start=1):
+            for i in range(1, count + 1):
+                x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, train=train)
+            x = end_points[f"group{group}"] = x
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        for i, features in enumerate(self.affine, start=1):
+            x = nn.relu(nn.Dense(features, name=f"affine{i}")(x))
+        end_points["features"] = x
+        x = dropout(x, self.dropout_rate, dropout_keys)
+        logits = end_points["logits"] = nn.Dense(self.num_classes, name="affine3")(x)
+        return logits, end_points

@@ -1,0 +1,26 @@
+"""Trains a classifier and keeps its latest and best checkpoints; the same command again goes on from where it stopped.
+
+python -m cervix_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from cervix_jax import commands
+
+CONFIG = commands.config_flag()
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: record, metrics and checkpoints; made if missing.", required=True
+)
+
+
+def main() -> dict[str, Any]:
+    from cervix_jax.training import loop
+
+    return loop.train(CONFIG.value, Path(WORKDIR.value))
+
+
+if __name__ == "__main__":
+    commands.run(main)

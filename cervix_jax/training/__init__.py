@@ -1,0 +1,1 @@
+"""Logits to better weights: augmentation, losses, optimizer, the jitted step, checkpoints and the training loop."""

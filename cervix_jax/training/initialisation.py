@@ -1,0 +1,66 @@
+"""The state at step 0: random weights from the seed, the backbone's from a file."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from jax.sharding import Sharding
+from jaxtyping import Float
+
+from cervix_jax.config import ConfigError
+from cervix_jax.models.classifier import Classifier
+from cervix_jax.models.pretrained import load_keras_h5
+from cervix_jax.training.state import TrainState, Variables, create_state
+
+
+def initial_state(
+    model: Classifier,
+    tx: optax.GradientTransformation,
+    config: ml_collections.ConfigDict,
+    mean_image: Callable[[], Float[np.ndarray, "h w 3"]],
+    sharding: Sharding,
+) -> TrainState:
+    """A state on the devices.
+
+    Args:
+      model: the classifier that `config.model` describes.
+      tx: the optimizer.
+      config: of the run.
+      mean_image: called if the model subtracts the training set's mean photograph.
+      sharding: where the arrays go.
+
+    Raises:
+      ConfigError: there is a backbone, no file of weights, and random ones are not allowed.
+      WeightsError, FileNotFoundError: the file does not fit or is not there.
+    """
+    size = tuple(config.dataset.image_size)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, config.seed)
+    if model.backbone is not None:
+        variables = _with_pretrained_backbone(variables, config.model.backbone)
+    if "constants" in variables:
+        variables = variables | {"constants": {"mean_image": mean_image()}}
+    state = create_state(variables, tx, train_backbone=config.model.backbone.trainable == "all")
+    return jax.device_put(state, sharding)
+
+
+def init_variables(model: Classifier, image_size: tuple[int, int], seed: int) -> Variables:
+    """Random variables of a model for images of (height, width) pixels."""
+    return dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_size, 3))))
+
+
+def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.ConfigDict) -> Variables:
+    if backbone.weights is None:
+        if backbone.allow_random:
+            return variables
+        raise ConfigError(
+            f"config.model.backbone.name is {backbone.name!r} and config.model.backbone.weights names no file. "
+            "Give Keras' resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5, from the releases of "
+            "https://github.com/fchollet/deep-learning-models, or --config.model.backbone.name=none; "
+            "--config.model.backbone.allow_random starts from random weights."
+        )
+    template = {name: variables[name]["backbone"] for name in ("params", "batch_stats")}
+    loaded = load_keras_h5(backbone.weights, template)
+    return variables | {name: {**variables[name], "backbone": loaded[name]} for name in template}

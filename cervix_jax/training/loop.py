@@ -1,0 +1,240 @@
+"""Trains one run from start to end, or on from wherever its work directory stands.
+
+In order: claim the work directory; prepare the data; build model, optimizer and state; restore the latest checkpoint if
+there is one; for each epoch: steps, validation, a line of metrics, a checkpoint. An interruption saves within the
+epoch; the same command goes on from there and ends with the same numbers.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from cervix_jax import config as options
+from cervix_jax import runs
+from cervix_jax.data import pipeline
+from cervix_jax.data.photographs import CLASS_NAMES
+from cervix_jax.errors import Interrupted, UserError
+from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.training import initialisation
+from cervix_jax.training.checkpoints import Checkpoints
+from cervix_jax.training.evaluation import Forward, all_logits
+from cervix_jax.training.mesh import batch_multiple, make_mesh, replicated, shard_batch
+from cervix_jax.training.metrics import classification_metrics, softmax
+from cervix_jax.training.optimizer import learning_rate, make_optimizer
+from cervix_jax.training.progress import Progress, say
+from cervix_jax.training.signals import stop_signals
+from cervix_jax.training.state import MetricSums, TrainState, count_parameters
+from cervix_jax.training.step import TrainStep, make_forward, make_train_step
+from cervix_jax.training.writers import TensorBoard
+
+CHECK_EVERY = 20  # steps between looks at whether the loss is still finite; each look waits for the device
+
+
+class NonFiniteError(UserError):
+    """The loss or its gradient is not finite; the last checkpoint is from before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What stays the same while a run is trained."""
+
+    config: ml_collections.ConfigDict
+    mesh: Mesh
+    examples: pipeline.Examples
+    validation: pipeline.Examples
+    batches: grain.DatasetIterator
+    steps_per_epoch: int
+    train_step: TrainStep
+    forward: Forward
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains until `config.epochs` epochs are done.
+
+    Returns:
+      `best`: epoch, loss and accuracy of the best validation epoch; `images_per_second`: median over epochs, without
+      compilation and validation; `epochs`; `parameters`: how many are `trained` and `frozen`.
+
+    Raises:
+      ConfigError, RunError, ManualDirError, DatasetError, WeightsError: something needed is missing or does not fit.
+      NonFiniteError: naming metric and step.
+      Interrupted: on SIGINT or SIGTERM, after saving.
+    """
+    options.validate(config)
+    runs.open_run(workdir, config)
+    builder = pipeline.prepared(config.dataset)
+    model = make_classifier(config.model.to_dict())
+    examples = pipeline.Examples(builder, "train", config.dataset)
+    record = {
+        "class_names": list(CLASS_NAMES),
+        "class_shares": examples.class_shares(len(CLASS_NAMES)),
+        "preprocessing": model.preprocessing,
+        "data_fingerprint": builder.info.metadata["fingerprint"],
+    }
+    runs.check_data(workdir, record["data_fingerprint"])
+    runs.write_record(workdir, **record)
+    session, state = _start(config, model, examples, pipeline.Examples(builder, "validation", config.dataset))
+    record = {**record, "config": config.to_dict()}
+    sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
+    say(f"{len(examples)} training and {len(session.validation)} validation images")
+    say(f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {session.mesh.size} device(s)")
+    with Checkpoints.open(workdir) as checkpoints, stop_signals() as stopping:
+        if checkpoints.latest is not None:
+            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(session.mesh))
+            session.batches.set_state(saved["iterator"])
+            say(f"continuing {workdir} after step {checkpoints.latest}")
+        rows = _run_epochs(session, state, checkpoints, stopping, workdir, record)
+    best = min(rows, key=lambda row: row["validation_loss"])
+    speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
+    return {
+        "best": {
+            "epoch": best["epoch"],
+            "loss": best["validation_loss"],
+            "accuracy": best["validation_accuracy"],
+        },
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "epochs": len(rows),
+        "parameters": sizes,
+    }
+
+
+def _start(
+    config: ml_collections.ConfigDict,
+    model: Classifier,
+    examples: pipeline.Examples,
+    validation: pipeline.Examples,
+) -> tuple[Session, TrainState]:
+    """Compiles nothing yet; the state is that of step 0."""
+    mesh = make_mesh()
+    if config.batch_size % mesh.size:
+        raise options.ConfigError(f"config.batch_size {config.batch_size} does not divide over {mesh.size} devices")
+    steps_per_epoch = len(examples) // config.batch_size
+    batches = pipeline.training_batches(
+        examples, config, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+    tx = make_optimizer(config.optimizer, steps_per_epoch)
+    session = Session(
+        config=config,
+        mesh=mesh,
+        examples=examples,
+        validation=validation,
+        batches=batches,
+        steps_per_epoch=steps_per_epoch,
+        train_step=make_train_step(model, tx, config),
+        forward=make_forward(model),
+    )
+    return session, initialisation.initial_state(model, tx, config, examples.mean_image, replicated(mesh))
+
+
+def _run_epochs(
+    session: Session,
+    state: TrainState,
+    checkpoints: Checkpoints,
+    stopping: Callable[[], bool],
+    workdir: Path,
+    record: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Trains the epochs that are left; returns the metrics of all."""
+    epochs, steps_per_epoch = session.config.epochs, session.steps_per_epoch
+    done = int(state.step)
+    rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # later ones were lost in a crash
+    if done >= epochs * steps_per_epoch:
+        say(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
+    board = TensorBoard(workdir)
+    for epoch in range(done // steps_per_epoch + 1, epochs + 1):
+        state, images_per_second = _train_epoch(session, state, epoch, stopping)
+        step = int(state.step)
+        if step < epoch * steps_per_epoch:
+            checkpoints.save(state, record | {"iterator": session.batches.get_state()}, None)
+            raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
+        row = _epoch_metrics(session, state, epoch, images_per_second)
+        state = state.replace(metrics=jax.device_put(MetricSums.zero(), replicated(session.mesh)))
+        rows.append(row)
+        runs.write_metrics(workdir, rows)
+        board.write(row)
+        say(_line(row, epochs))
+        scores = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
+        checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
+        if stopping() and epoch < epochs:
+            raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
+    board.close()
+    return rows
+
+
+def _train_epoch(
+    session: Session, state: TrainState, epoch: int, stopping: Callable[[], bool]
+) -> tuple[TrainState, float | None]:
+    """Steps until the epoch ends or a signal asks to stop; returns images a second, None for fewer than two steps."""
+    start, end = int(state.step), epoch * session.steps_per_epoch
+    progress = Progress(epoch, session.config.epochs, session.steps_per_epoch, start % session.steps_per_epoch)
+    began = 0.0
+    for step in range(start + 1, end + 1):
+        state = session.train_step(state, shard_batch(next(session.batches), session.mesh))
+        if step == start + 1:  # the first step may compile, so the clock starts after it
+            state.step.block_until_ready()
+            began = time.monotonic()
+        if step % CHECK_EVERY == 0 or step == end:
+            check_finite(state.metrics)
+        progress.update()
+        if stopping():
+            break
+    check_finite(state.metrics)
+    progress.close()
+    images = (int(state.step) - start - 1) * session.config.batch_size
+    return state, images / (time.monotonic() - began) if images else None
+
+
+def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_second: float | None) -> dict[str, Any]:
+    """One line of `metrics.jsonl`."""
+    began = time.monotonic()
+    scores = evaluate(session, state)
+    sums, step = jax.device_get(state.metrics), int(state.step)
+    return {
+        "epoch": epoch,
+        "step": step,
+        "learning_rate": float(learning_rate(session.config.optimizer, session.steps_per_epoch)(step - 1)),
+        "train_loss": float(sums.loss / sums.count),
+        "train_accuracy": float(sums.correct / sums.count),
+        "validation_loss": scores["loss"],
+        "validation_accuracy": scores["accuracy"],
+        "images_per_second": images_per_second,
+        "validation_seconds": time.monotonic() - began,
+    }
+
+
+def evaluate(session: Session, state: TrainState) -> dict[str, Any]:
+    """Exact metrics on the validation images; see `classification_metrics`."""
+    batches = pipeline.evaluation_batches(
+        session.validation,
+        batch_multiple(session.config.eval_batch_size, session.mesh),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    logits = all_logits(session.forward, state.variables(), batches, session.mesh)
+    return classification_metrics(softmax(logits), session.validation.labels, CLASS_NAMES)
+
+
+def check_finite(metrics: MetricSums) -> None:
+    """Raises NonFiniteError, naming metric and step, if a loss or gradient of this epoch was not finite."""
+    if (step := int(metrics.first_bad_step)) >= 0:
+        name = ("training loss", "gradient norm")[int(metrics.bad_metric)]
+        raise NonFiniteError(
+            f"the {name} is not finite at step {step}; the last checkpoint is from before. "
+            "A smaller --config.optimizer.learning_rate may help."
+        )
+
+
+def _line(row: dict[str, Any], epochs: int) -> str:
+    speed = f"{row['images_per_second']:.1f} images/s" if row["images_per_second"] else ""
+    return (
+        f"epoch {row['epoch']}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.3f}  "
+        f"validation loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.3f}  {speed}"
+    )

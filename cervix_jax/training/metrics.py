@@ -1,0 +1,80 @@
+"""Exact metrics of probabilities against labels, in float64 on the host, every example once (report section 4.2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+NUM_BINS = 15  # of the expected calibration error (Guo et al. 2017)
+
+
+def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    """Probabilities in float64, rows summing to one."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def classification_metrics(
+    probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Metrics as plain numbers, ready for JSON.
+
+    Args:
+      probabilities: rows sum to one.
+      labels: 0 to k - 1.
+      class_names: k names.
+
+    Returns:
+      `loss`: categorical cross-entropy in nats; `accuracy`; `num_examples`; `confusion_matrix`: rows true, columns
+      predicted; `per_class`: precision and recall (None where undefined) and support; `ece`: expected calibration error
+      over 15 bins of confidence; `brier`: mean squared distance from the one-hot label, 0 to 2.
+
+    Raises:
+      ValueError: there is no example, or one without a label.
+    """
+    if len(labels) == 0 or labels.min() < 0:
+        raise ValueError("metrics need labelled examples; this split has none" if len(labels) else "no examples")
+    n, k = probabilities.shape
+    predicted = probabilities.argmax(axis=1)
+    of_true = probabilities[np.arange(n), labels]
+    confusion = confusion_matrix(probabilities, labels)
+    return {
+        "loss": float(-np.log(np.clip(of_true, 1e-15, 1)).mean()),  # Kaggle clips at 1e-15
+        "accuracy": float((predicted == labels).mean()),
+        "num_examples": n,
+        "confusion_matrix": confusion.tolist(),
+        "per_class": {
+            name: {
+                "precision": _ratio(confusion[i, i], confusion[:, i].sum()),
+                "recall": _ratio(confusion[i, i], confusion[i].sum()),
+                "support": int(confusion[i].sum()),
+            }
+            for i, name in enumerate(class_names)
+        },
+        "ece": expected_calibration_error(probabilities, labels),
+        "brier": float(((probabilities - np.eye(k)[labels]) ** 2).sum(axis=1).mean()),
+    }
+
+
+def confusion_matrix(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Int[np.ndarray, "k k"]:
+    """Counts; rows true, columns predicted."""
+    k = probabilities.shape[1]
+    return np.bincount(labels * k + probabilities.argmax(axis=1), minlength=k * k).reshape(k, k)
+
+
+def expected_calibration_error(
+    probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], num_bins: int = NUM_BINS
+) -> float:
+    """Mean over examples of |accuracy - confidence| of the bin of their confidence (Guo et al. 2017, equation 3)."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    # Bins are (i/m, (i+1)/m], as in the paper.
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.bincount(bins, correct - confidence, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def _ratio(part: np.integer, whole: np.integer) -> float | None:
+    return float(part / whole) if whole else None

@@ -1,0 +1,37 @@
+"""Progress on standard error: a bar with the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_SECONDS = 30.0  # between plain lines within an epoch
+
+
+class Progress:
+    """Tells how far an epoch is."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, done: int):
+        self._label = f"epoch {epoch}/{epochs}"
+        self._steps, self._done = steps, done
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False) if terminal else None
+        self._last = time.monotonic()
+
+    def update(self) -> None:
+        """One step more."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        elif time.monotonic() - self._last > LINE_SECONDS:
+            self._last = time.monotonic()
+            say(f"{self._label}: step {self._done}/{self._steps}")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def say(message: str) -> None:
+    """One line on standard error; standard output is kept for results."""
+    print(message, file=sys.stderr, flush=True)

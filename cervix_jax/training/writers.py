@@ -1,0 +1,29 @@
+"""TensorBoard event files beside `metrics.jsonl`, where the package tensorboardX is installed."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class TensorBoard:
+    """Writes scalars of each epoch into the work directory; does nothing without tensorboardX."""
+
+    def __init__(self, workdir: Path):
+        self._writer = None
+        if importlib.util.find_spec("tensorboardX"):
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, row: Mapping[str, float | int | None]) -> None:
+        """The numbers of one epoch, at its step."""
+        if self._writer is not None:
+            for name, value in row.items():
+                if value is not None:
+                    self._writer.add_scalar(name, value, row["step"])
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Writes requirements.lock anew from pyproject.toml: one lock for Python 3.11 to 3.13 and every platform, with hashes. Needs uv
+# (extra dev). Arguments go to uv, such as --upgrade.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+  --quiet --output-file requirements.lock "$@" > /dev/null

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The whole job on drawn photographs: environment, data, training, evaluation, prediction, figures. Run it again: what is done is
+# not done twice. Progress goes to standard error; the last line of standard output is the metrics of the best checkpoint.
+source "$(dirname "$0")/environment.sh"
+
+RUN=runs/quickstart
+OPTIONS=(--config=configs/quickstart.py --config.dataset.data_dir=runs/data)
+
+echo "== preparing cervix/synthetic" >&2
+python -m cervix_jax.prepare "${OPTIONS[@]}"
+echo "== training configs/quickstart.py" >&2
+python -m cervix_jax.train "${OPTIONS[@]}" --workdir=$RUN
+echo "== predicting the photographs in $RUN/photographs" >&2
+[ -d $RUN/photographs ] || python - $RUN/photographs <<'PYTHON'
+import pathlib, sys
+from cervix_jax.data import synthetic
+synthetic.write_folder(pathlib.Path(sys.argv[1]), seed=1, counts={"test": 60})
+PYTHON
+python -m cervix_jax.predict --workdir=$RUN --images=$RUN/photographs/test --output=$RUN/predictions.csv
+echo "== evaluating the best checkpoint; figures in $RUN/figures" >&2
+python -m cervix_jax.evaluate --workdir=$RUN --figures=$RUN/figures

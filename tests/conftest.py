@@ -1,0 +1,69 @@
+"""Fixtures: a small folder of drawn photographs in Kaggle's layout, and configs small enough to train in seconds."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("KERAS_BACKEND", "jax")
+# The same small networks are trained by many tests, and by programs that tests start: compile each once.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="cervix_jax_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+from cervix_jax import config as options
+from cervix_jax.data import synthetic
+from cervix_jax.training import loop
+
+COUNTS = {"train": 60, "additional": 0, "test": 7}
+
+
+@pytest.fixture(scope="session")
+def manual_dir(tmp_path_factory) -> Path:
+    """Raw photographs: 60 labelled, 7 unlabelled."""
+    folder = tmp_path_factory.mktemp("photographs")
+    synthetic.write_folder(folder, seed=3, counts=COUNTS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """Root of prepared data sets, shared by the tests, which only read it."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def tiny_config(manual_dir, data_dir):
+    """A run of two epochs of three steps on 32 x 24 pixels."""
+    return make_tiny_config(manual_dir, data_dir)
+
+
+@pytest.fixture(scope="session")
+def _finished_run(manual_dir, data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, loop.train(make_tiny_config(manual_dir, data_dir), workdir)
+
+
+@pytest.fixture
+def run(_finished_run, tmp_path):
+    """Work directory and result of a finished run of `tiny_config`; a copy, so that a test may change it."""
+    workdir, result = _finished_run
+    return shutil.copytree(workdir, tmp_path / "run"), result
+
+
+def make_tiny_config(manual_dir, data_dir):
+    config = options.get_config()
+    config.epochs = 2
+    config.batch_size = 16
+    config.dataset.name = "cervix/initial"
+    config.dataset.manual_dir = str(manual_dir)
+    config.dataset.data_dir = str(data_dir)
+    config.dataset.image_size = (32, 24)
+    config.model.backbone.name = "none"
+    config.model.widths = (8, 16)
+    config.model.blocks = (1, 1)
+    return config

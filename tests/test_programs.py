@@ -1,0 +1,192 @@
+"""The programs as a user calls them: messages, statuses, the last line, and what a killed run leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cervix_jax import runs
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "epochs": 2,
+    "batch_size": 16,
+    "dataset.name": "cervix/initial",
+    "dataset.image_size": "(32,24)",
+    "model.backbone.name": "none",
+    "model.widths": "(8,16)",
+    "model.blocks": "(1,1)",
+}
+
+
+def start(program, *arguments, **options):
+    command = [sys.executable, "-m", f"cervix_jax.{program}", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+def call(program, *arguments):
+    process = start(program, *arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def result(program, *arguments):
+    status, out, err = call(program, *arguments)
+    assert status == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def run_flags(manual_dir, data_dir):
+    places = {"dataset.manual_dir": manual_dir, "dataset.data_dir": data_dir}
+    return ["--config=configs/report.py", *(f"--config.{name}={value}" for name, value in (TINY | places).items())]
+
+
+@pytest.fixture
+def flags(manual_dir, data_dir):
+    return run_flags(manual_dir, data_dir)
+
+
+def test_the_job_from_training_to_prediction(flags, tmp_path, manual_dir, data_dir):
+    trained = result("train", *flags, f"--workdir={tmp_path / 'run'}")
+    assert set(trained) == {"best", "images_per_second", "epochs", "parameters"}
+    # Evaluation finds the data where it has moved to, and gives the loss that training logged.
+    scores = result(
+        "evaluate", f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}", f"--figures={tmp_path / 'figures'}"
+    )
+    assert scores["loss"] == pytest.approx(trained["best"]["loss"], abs=1e-6)
+    assert {"accuracy", "num_examples", "confusion_matrix", "per_class", "ece", "brier"} <= set(scores)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "confusion_matrix.png",
+        "learning_curves.png",
+        "predictions.png",
+    }
+    output = tmp_path / "predictions.csv"
+    predicted = result(
+        "predict", f"--workdir={tmp_path / 'run'}", f"--images={manual_dir / 'test'}", f"--output={output}"
+    )
+    assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
+
+
+def test_prepare_counts_examples_and_what_was_dropped(flags):
+    found = result("prepare", *flags)
+    assert found["splits"] == {"train": 48, "validation": 12, "test": 7}
+    assert found["dropped"] == {}
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("train", ["--workdir=x"], "config"),
+        ("train", ["--config=configs/report.py"], "workdir"),
+        ("train", ["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
+        ("train", ["--config=configs/report.py", "--config.optimizer.learningrate=1", "--workdir=x"], "learning_rate"),
+        ("train", ["--config=configs/report.py", "--config.epochs=many", "--workdir=x"], "many"),
+        ("train", ["--config=configs/report.py", "--config.batch_size=0", "--workdir=x"], "config.batch_size is 0"),
+        ("train", ["--config=configs/report.py", "--workdir=x", "stray"], "stray"),
+        ("prepare", ["--config=configs/report.py", "--config.dataset.data_dir=none"], "kaggle competitions download"),
+        ("evaluate", ["--workdir=nowhere"], "holds no run"),
+        ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_said_in_a_line_without_a_traceback(program, arguments, message, tmp_path):
+    arguments = [a.replace("--workdir=x", f"--workdir={tmp_path}/x") for a in arguments]
+    status, out, err = call(program, *arguments)
+    assert status != 0
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--config.model.backbone.name=resnet50"], "config.model.backbone.weights names no file"),
+        (["--config.model.backbone.name=resnet50", "--config.model.backbone.weights=none.h5"], "none.h5"),
+        (["--config.model.backbone.name=resnet50", "--config.model.backbone.cut=conv1_bm"], "conv1_bn"),
+        (["--config.batch_size=64"], "there are 48 training images"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_too(flags, tmp_path, extra, message):
+    status, _, err = call("train", *flags, *extra, f"--workdir={tmp_path / 'run'}")
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def measured(workdir):
+    clock = ("images_per_second", "validation_seconds")
+    return [{key: value for key, value in row.items() if key not in clock} for row in runs.read_metrics(workdir)]
+
+
+EPOCHS = "--config.epochs=12"
+
+
+@pytest.fixture(scope="module")
+def whole(manual_dir, data_dir, tmp_path_factory):
+    """Metrics of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    result("train", *run_flags(manual_dir, data_dir), EPOCHS, f"--workdir={workdir}")
+    return measured(workdir)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.reliability)],
+    ids=lambda number: number.name,
+)
+def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp_path, number):
+    process = start("train", *flags, EPOCHS, f"--workdir={tmp_path}")
+    for line in process.stderr:  # the first epoch is done, many are not
+        if line.startswith("epoch 1/"):
+            process.send_signal(number)
+            break
+    process.communicate(timeout=300)
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    assert 1 <= len(runs.read_metrics(tmp_path)) < len(whole)
+    result("train", *flags, EPOCHS, f"--workdir={tmp_path}")
+    assert measured(tmp_path) == whole
+
+
+def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
+    programs = ("train", "prepare", "evaluate", "predict")
+    rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1].split(): importlib.import_module(name)\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+
+    def loaded(*names):
+        return set(subprocess.check_output([sys.executable, "-c", code, " ".join(names)], text=True).split())
+
+    everything = loaded(*rooms)
+    assert {"jax", "flax", "grain", "tensorflow_datasets"} <= everything
+    assert not {"tensorflow", "torch", "clu", "keras"} & everything
+    assert not {"grain", "tensorflow_datasets"} & loaded("cervix_jax.inference.folders")
+    for name in programs:  # so that --help is fast
+        assert not {"jax", "tensorflow_datasets", "matplotlib"} & loaded(f"cervix_jax.{name}")
+    backends = "import cervix_jax.data.pipeline, jax._src.xla_bridge as bridge; print(len(bridge._backends))"
+    assert subprocess.check_output([sys.executable, "-c", backends], text=True).strip() == "0"
+
+
+def test_environment_of_the_scripts_refuses_other_pythons(tmp_path):
+    fake = tmp_path / "python3"
+    fake.write_text("#!/bin/sh\n[ \"$1\" = -c ] && exit 1\necho 'Python 3.9.1'\n")
+    fake.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(fake), "VENV": str(tmp_path / "venv")}
+    done = subprocess.run([ROOT / "launch/test.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Python 3.11, 3.12 or 3.13 is needed; found Python 3.9.1" in done.stderr
+    assert not (tmp_path / "venv").exists()

@@ -1,0 +1,128 @@
+"""Training as a whole: what a run writes, that it continues, and that it stops where it must."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+from cervix_jax import runs
+from cervix_jax.data import pipeline
+from cervix_jax.errors import Interrupted
+from cervix_jax.inference.predictor import Predictor
+from cervix_jax.training import loop
+from cervix_jax.training.metrics import classification_metrics
+
+
+def measured(workdir):
+    """What must not depend on interruptions: everything but the clock."""
+    clock = ("images_per_second", "validation_seconds")
+    return [{key: value for key, value in row.items() if key not in clock} for row in runs.read_metrics(workdir)]
+
+
+def test_a_run_leaves_its_record_metrics_and_best_checkpoint(run, tiny_config):
+    workdir, result = run
+    rows = runs.read_metrics(workdir)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert [row["step"] for row in rows] == [3, 6]
+    best = min(rows, key=lambda row: row["validation_loss"])
+    assert result["best"] == {
+        "epoch": best["epoch"],
+        "loss": best["validation_loss"],
+        "accuracy": best["validation_accuracy"],
+    }
+    record = runs.read_record(workdir)
+    assert record["class_names"] == ["Type_1", "Type_2", "Type_3"]
+    assert record["preprocessing"] == "mean_image"
+    assert record["config"]["batch_size"] == tiny_config.batch_size
+    assert "jax" in record["versions"]
+    assert list((workdir / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("batch_size", [12, 5, 1])
+def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run, tiny_config, batch_size):
+    workdir, result = run
+    predictor = Predictor.restore(workdir)
+    examples = pipeline.split_of_run(predictor.config, "validation")
+    scores = classification_metrics(
+        predictor.probabilities(examples.all_images(), batch_size), examples.labels, predictor.class_names
+    )
+    assert predictor.epoch == result["best"]["epoch"]
+    assert scores["loss"] == pytest.approx(result["best"]["loss"], abs=1e-6)
+    assert scores["num_examples"] == 12
+
+
+def test_more_epochs_continue_a_finished_run(run, tiny_config, tmp_path, capsys):
+    workdir, _ = run
+    before = measured(workdir)
+    assert loop.train(tiny_config, workdir)["epochs"] == 2
+    assert "nothing to do" in capsys.readouterr().err
+    tiny_config.epochs = 3
+    loop.train(tiny_config, workdir)
+    loop.train(tiny_config, tmp_path / "whole")
+    assert measured(workdir)[:2] == before
+    assert measured(workdir) == measured(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, monkeypatch, at):
+    workdir, _ = run
+    steps = []
+    shard = loop.shard_batch
+
+    def counting(batch, mesh):
+        steps.append(batch)
+        if len(steps) == at:
+            signal.raise_signal(signal.SIGINT)
+        return shard(batch, mesh)
+
+    monkeypatch.setattr(loop, "shard_batch", counting)
+    with pytest.raises(Interrupted, match="the same command continues"):
+        loop.train(tiny_config, tmp_path / "cut")
+    assert len(steps) == at
+    loop.train(tiny_config, tmp_path / "cut")
+    assert measured(tmp_path / "cut") == measured(workdir)
+
+
+def test_metrics_of_epochs_after_the_checkpoint_are_not_kept_twice(run, tiny_config):
+    workdir, _ = run
+    tiny_config.epochs = 3
+    rows = runs.read_metrics(workdir)
+    # As after a crash between writing the metrics of epoch 3 and its checkpoint, in the middle of a line.
+    lost = json.dumps(rows[-1] | {"epoch": 3, "step": 9, "validation_loss": -1.0})
+    path = workdir / runs.METRICS
+    path.write_text(path.read_text() + lost + "\n" + lost[:20])
+    assert loop.train(tiny_config, workdir)["best"]["loss"] > 0
+    assert [row["epoch"] for row in runs.read_metrics(workdir)] == [1, 2, 3]
+
+
+def test_a_work_directory_of_another_config_is_refused_with_the_difference(run, tiny_config):
+    workdir, _ = run
+    tiny_config.optimizer.l2 = 0.25
+    with pytest.raises(runs.RunError, match=r"config.optimizer.l2: the work directory has 0.0005, this command 0.25"):
+        loop.train(tiny_config, workdir)
+
+
+def test_a_run_on_other_photographs_is_not_continued(run, tiny_config):
+    workdir, _ = run
+    runs.write_record(workdir, data_fingerprint="of other photographs")
+    with pytest.raises(runs.RunError, match="other photographs"):
+        loop.train(tiny_config, workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(run, tiny_config, monkeypatch):
+    workdir, _ = run
+    tiny_config.epochs = 3
+    shard = loop.shard_batch
+
+    def poisoned(batch, mesh):
+        image = batch["image"].astype(np.float32)
+        image[0] = np.nan
+        return shard(batch | {"image": image}, mesh)
+
+    monkeypatch.setattr(loop, "shard_batch", poisoned)
+    with pytest.raises(loop.NonFiniteError, match=r"(training loss|gradient norm) is not finite at step 7"):
+        loop.train(tiny_config, workdir)
+    monkeypatch.setattr(loop, "shard_batch", shard)
+    assert [row["epoch"] for row in runs.read_metrics(workdir)] == [1, 2]
+    assert loop.train(tiny_config, workdir)["epochs"] == 3
