@@ -49,7 +49,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
-            flags.FLAGS["config"].value.items()  # a file that is not there is an error only once it is used
+            flags.FLAGS.config.items()  # a file that is not there is an error only once it is used
     except flags.Error as error:
         _end(f"error: {error}", 2)
     except OSError as error:

@@ -40,15 +40,16 @@ def initial_state(
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, config.seed)
     if model.backbone is not None:
         variables = _with_pretrained_backbone(variables, config.model.backbone)
-    if "constants" in variables:
+    if variables["constants"]:
         variables = variables | {"constants": {"mean_image": mean_image()}}
     state = create_state(variables, tx, train_backbone=config.model.backbone.trainable == "all")
     return jax.device_put(state, sharding)
 
 
 def init_variables(model: Classifier, image_size: tuple[int, int], seed: int) -> Variables:
-    """Random variables of a model for images of (height, width) pixels."""
-    return dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_size, 3))))
+    """Random variables of a model for images of (height, width) pixels; every collection, empty ones too."""
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_size, 3)))
+    return {name: variables.get(name, {}) for name in ("params", "batch_stats", "constants")}
 
 
 def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.ConfigDict) -> Variables:
@@ -61,6 +62,6 @@ def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.Con
             "https://github.com/fchollet/deep-learning-models, or --config.model.backbone.name=none; "
             "--config.model.backbone.allow_random starts from random weights."
         )
-    template = {name: variables[name]["backbone"] for name in ("params", "batch_stats")}
+    template = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}
     loaded = load_keras_h5(backbone.weights, template)
     return variables | {name: {**variables[name], "backbone": loaded[name]} for name in template}
