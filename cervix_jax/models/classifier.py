@@ -67,10 +67,14 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
     """
     if options["name"] == "vanilla_cnn":
         return Classifier(VanillaCNN(num_classes, dropout_rate=options["dropout_rate"]))
-    head = InceptionResidualHead(
-        num_classes, tuple(options["widths"]), tuple(options["blocks"]), options["dropout_rate"]
-    )
     backbone = options["backbone"]
+    head = InceptionResidualHead(
+        stem=backbone["name"] == "none",
+        num_classes=num_classes,
+        widths=tuple(options["widths"]),
+        blocks=tuple(options["blocks"]),
+        dropout_rate=options["dropout_rate"],
+    )
     if backbone["name"] == "none":
         return Classifier(head)
     cut = backbone["cut"]

@@ -55,15 +55,21 @@ class PatchConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        return PointwiseConv(self.features, name="patches")(space_to_depth(x))
+        x = _patches(x).transpose(0, 1, 3, 2, 4, 5)
+        b, h, w = x.shape[:3]
+        return PointwiseConv(self.features, name="conv")(x.reshape(b, h, w, -1))
 
 
-def space_to_depth(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 4*c"]:
-    """2x2 patches as channels, row by row; odd sizes are padded with zeros at the bottom and right."""
+def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """Largest of each 2x2 patch; odd sizes are padded with zeros at the bottom and right, so for x >= 0."""
+    return _patches(x).max(axis=(2, 4))
+
+
+def _patches(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 2 w2 2 c"]:
+    """2x2 patches; odd sizes are padded with zeros at the bottom and right."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
     b, h, w, c = x.shape
-    x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h // 2, w // 2, 4 * c)
+    return x.reshape(b, h // 2, 2, w // 2, 2, c)
 
 
 def average_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
