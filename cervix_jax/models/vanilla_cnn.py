@@ -9,7 +9,7 @@ from functools import partial
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, dropout
+from cervix_jax.models.layers import Conv3x3, ConvNormAct, dropout, max_pool_2x2
 
 
 class VanillaCNN(nn.Module):
@@ -39,7 +39,7 @@ class VanillaCNN(nn.Module):
             for i in range(1, count + 1):
                 x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, train=train)
             x = end_points[f"group{group}"] = x
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.affine, start=1):
             x = nn.relu(nn.Dense(features, name=f"affine{i}")(x))

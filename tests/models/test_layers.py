@@ -1,0 +1,75 @@
+"""Each form of a layer that is written for XLA's sake, against the plain operation it stands for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cervix_jax.models import layers
+
+SIZES = [(6, 8), (7, 8), (6, 5), (7, 5), (1, 1)]
+
+
+def maps(*shape: int) -> jax.Array:
+    return jax.random.normal(jax.random.key(sum(shape)), shape)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_patch_convolution_is_a_strided_convolution(size: tuple[int, int]) -> None:
+    x, cotangent = maps(2, *size, 3), maps(2, -(-size[0] // 2), -(-size[1] // 2), 4)
+    module = layers.PatchConv(4)
+    params = module.init(jax.random.key(0), x)
+    plain = nn.Conv(4, (2, 2), (2, 2), padding=((0, size[0] % 2), (0, size[1] % 2)), use_bias=False)
+
+    def patches(params, x):
+        return jnp.sum(module.apply(params, x) * cotangent)
+
+    def convolution(params, x):
+        kernel = params["params"]["conv"]["kernel"].reshape(2, 2, 3, 4)
+        return jnp.sum(plain.apply({"params": {"kernel": kernel}}, x) * cotangent)
+
+    np.testing.assert_allclose(patches(params, x), convolution(params, x), rtol=1e-4)
+    ours, theirs = (jax.grad(f, argnums=(0, 1))(params, x) for f in (patches, convolution))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_max_pooling_of_features_is_that_of_flax(size: tuple[int, int]) -> None:
+    x = jnp.abs(maps(2, *size, 3))
+    np.testing.assert_array_equal(layers.max_pool_2x2(x), nn.max_pool(x, (2, 2), (2, 2), padding="SAME"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_average_pooling_is_that_of_flax(size: tuple[int, int]) -> None:
+    x = maps(2, *size, 3)
+    expected = nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)))
+    np.testing.assert_allclose(layers.average_pool_3x3(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_keeps_precision_where_the_mean_is_large() -> None:
+    """The one-pass variance of float32 loses all digits here: 1e4 squared leaves no room for a spread of 1."""
+    x = 1e4 + maps(8, 16, 16, 2)
+    norm = layers.BatchNorm(use_running_average=False)
+    y, _ = norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    np.testing.assert_allclose(np.std(y, axis=(0, 1, 2)), 1, atol=0.01)
+
+
+def test_dropout_drops_the_asked_share_and_keeps_the_mean() -> None:
+    x = jnp.ones((64, 500))
+    dropped = layers.dropout(x, 0.4, jax.random.split(jax.random.key(0), 64))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.6)}
+    np.testing.assert_allclose(np.mean(dropped == 0), 0.4, atol=0.01)
+    np.testing.assert_allclose(dropped.mean(), 1, atol=0.02)
+
+
+def test_a_dropout_mask_belongs_to_its_example() -> None:
+    x, keys = jnp.ones((6, 50)), jax.random.split(jax.random.key(0), 6)
+    whole = layers.dropout(x, 0.5, keys)
+    np.testing.assert_array_equal(whole[4:], layers.dropout(x[4:], 0.5, keys[4:]))
+    assert not np.array_equal(whole[0], whole[1])
+
+
+def test_without_keys_nothing_is_dropped() -> None:
+    x = maps(3, 5)
+    np.testing.assert_array_equal(layers.dropout(x, 0.9, None), x)

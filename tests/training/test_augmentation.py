@@ -1,0 +1,111 @@
+"""The affine warp against SciPy's, and the random maps against what the options promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from cervix_jax import config as options
+from cervix_jax.training.augmentation import augment, random_affine, warp
+
+OFF = {
+    "augmentation.horizontal_flip": False,
+    "augmentation.vertical_flip": False,
+    "augmentation.translation": 0.0,
+    "augmentation.shear": 0.0,
+    "augmentation.zoom": 0.0,
+}
+HEIGHT, WIDTH = 12, 9
+
+warp = jax.jit(warp)
+
+
+def augmentation(**changes):
+    return options.unflatten(OFF | {f"augmentation.{name}": value for name, value in changes.items()}).augmentation
+
+
+def pictures(count: int = 2) -> jax.Array:
+    return jax.random.uniform(jax.random.key(1), (count, HEIGHT, WIDTH, 3)) * 255
+
+
+def maps(count: int = 400, **changes) -> np.ndarray:
+    """Many random maps [count 2 3]."""
+    keys = jax.random.split(jax.random.key(0), count)
+    return np.asarray(jax.vmap(lambda key: random_affine(key, HEIGHT, WIDTH, augmentation(**changes)))(keys))
+
+
+numbers = st.floats(-1.5, 1.5, width=32)
+
+
+@given(linear=st.tuples(numbers, numbers, numbers, numbers), shift=st.tuples(numbers, numbers))
+def test_warp_is_bilinear_interpolation_with_the_border_repeated(linear, shift) -> None:
+    image = pictures(1)[0]
+    matrix = np.array(linear, np.float64).reshape(2, 2)
+    centre = np.array([(HEIGHT - 1) / 2, (WIDTH - 1) / 2])
+    offset = centre + np.array(shift) * 5 - matrix @ centre
+    affine = np.concatenate([matrix, np.array(shift)[:, None] * 5], axis=1)
+    expected = np.stack(
+        [
+            ndimage.affine_transform(np.asarray(image[..., c], np.float64), matrix, offset, order=1, mode="nearest")
+            for c in range(3)
+        ],
+        axis=-1,
+    )
+    np.testing.assert_allclose(warp(image, jnp.asarray(affine, jnp.float32)), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (5, 1, 3), (1, 1, 1)])
+def test_warp_works_on_lines_and_dots(shape: tuple[int, int, int]) -> None:
+    image = jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape)
+    np.testing.assert_array_equal(warp(image, jnp.eye(2, 3)), image)
+
+
+def test_with_everything_off_nothing_changes() -> None:
+    images = pictures()
+    keys = jax.random.split(jax.random.key(0), 2)
+    np.testing.assert_array_equal(augment(images, keys, augmentation()), images)
+
+
+def test_flips_are_exact_and_each_happens_half_the_time() -> None:
+    images = jnp.repeat(pictures(1), 400, axis=0)
+    keys = jax.random.split(jax.random.key(0), len(images))
+    flipped = np.asarray(augment(images, keys, augmentation(horizontal_flip=True, vertical_flip=True)))
+    image = np.asarray(images[0])
+    kinds = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
+    shares = [np.mean([np.allclose(other, kind, atol=1e-3) for other in flipped]) for kind in kinds]
+    assert sum(shares) == 1
+    np.testing.assert_allclose(shares, 0.25, atol=0.08)
+
+
+def test_one_flip_alone_is_along_its_own_axis() -> None:
+    assert set(np.sign(maps(horizontal_flip=True)[:, 0, 0])) == {1}
+    assert set(np.sign(maps(horizontal_flip=True)[:, 1, 1])) == {1, -1}
+    assert set(np.sign(maps(vertical_flip=True)[:, 0, 0])) == {1, -1}
+    assert set(np.sign(maps(vertical_flip=True)[:, 1, 1])) == {1}
+
+
+def test_translation_shear_and_zoom_fill_their_ranges() -> None:
+    shift = maps(translation=0.2)[:, :, 2] / [HEIGHT, WIDTH]
+    np.testing.assert_allclose([shift.min(0), shift.max(0)], [[-0.2] * 2, [0.2] * 2], atol=0.01)
+    shear = maps(shear=0.3)[:, 1, 0]
+    np.testing.assert_allclose([shear.min(), shear.max()], [-0.3, 0.3], atol=0.01)
+    zoom = 1 / maps(zoom=0.25)[:, 0, 0]
+    np.testing.assert_allclose([zoom.min(), zoom.max()], [0.75, 1.25], atol=0.01)
+
+
+def test_a_photograph_is_augmented_alike_wherever_it_stands_in_a_batch() -> None:
+    images, keys = pictures(6), jax.random.split(jax.random.key(0), 6)
+    everything = options.get_config().augmentation
+    whole = augment(images, keys, everything)
+    np.testing.assert_allclose(whole[4:], augment(images[4:], keys[4:], everything), atol=1e-3)
+    assert not np.allclose(augment(jnp.repeat(images[:1], 2, axis=0), keys[:2], everything)[0], whole[1])
+
+
+def test_augmented_values_stay_in_the_range_of_the_photograph() -> None:
+    images, keys = pictures(8), jax.random.split(jax.random.key(0), 8)
+    augmented = augment(images, keys, options.get_config().augmentation)
+    assert augmented.min() >= images.min() - 1e-3
+    assert augmented.max() <= images.max() + 1e-3

@@ -1,0 +1,89 @@
+"""Which checkpoints are kept, which is best, and that what comes back is what was saved."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cervix_jax.training.checkpoints import CheckpointError, Checkpoints
+from cervix_jax.training.mesh import make_mesh, replicated
+from cervix_jax.training.state import TrainState, create_state
+
+
+def state_at(step: int, constants: bool = True) -> TrainState:
+    variables = {
+        "params": {
+            "backbone": {"conv": {"kernel": jnp.arange(6.0).reshape(2, 3)}},
+            "head": {"logits": {"kernel": jnp.full((3, 3), float(step)), "bias": jnp.zeros(3)}},
+        },
+        "batch_stats": {"head": {"norm": {"mean": jnp.full(3, step / 7)}}},
+        "constants": {"mean_image": jnp.full((2, 2, 3), 5.0)} if constants else {},
+    }
+    state = create_state(variables, optax.adam(1e-3), train_backbone=False)
+    return state.replace(step=jnp.asarray(step, jnp.int32))
+
+
+def fill(workdir, losses) -> None:
+    with Checkpoints.open(workdir) as checkpoints:
+        for step, loss in enumerate(losses, start=1):
+            scores = None if loss is None else {"loss": loss, "accuracy": 0.5}
+            checkpoints.save(state_at(step), {"step": step, "iterator": {"position": 3 * step}}, scores)
+
+
+def kept(workdir) -> set[int]:
+    return {int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()}
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "steps"),
+    [
+        ([0.9, 0.5, 0.7, 0.8], 2, {2, 4}),
+        ([0.9, 0.8, 0.7], 3, {3}),
+        ([0.5, 0.6, None], 1, {1, 3}),  # interrupted within an epoch: only to continue from
+        ([0.5, None, 0.4, None, None], 3, {3, 5}),
+    ],
+)
+def test_the_latest_and_the_one_of_least_loss_are_kept(tmp_path, losses, best, steps) -> None:
+    fill(tmp_path, losses)
+    assert kept(tmp_path) == steps
+    with Checkpoints.open(tmp_path) as checkpoints:
+        assert checkpoints.latest == len(losses)
+        assert checkpoints.best == best
+        assert checkpoints.record(best) == {"step": best, "iterator": {"position": 3 * best}}
+
+
+def test_without_a_finished_epoch_there_is_no_best(tmp_path) -> None:
+    with Checkpoints.open(tmp_path) as checkpoints:
+        assert checkpoints.latest is None
+    fill(tmp_path, [None])
+    with Checkpoints.open(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="no epoch"):
+        assert checkpoints.best
+
+
+@pytest.mark.parametrize("constants", [True, False])
+def test_what_comes_back_is_what_was_saved(tmp_path, constants) -> None:
+    sharding = replicated(make_mesh())
+    saved = state_at(3, constants)
+    gradient = jax.tree.map(jnp.ones_like, saved.params)
+    saved = saved.replace(opt_state=optax.adam(1e-3).update(gradient, saved.opt_state)[1])
+    with Checkpoints.open(tmp_path) as checkpoints:
+        checkpoints.save(saved, {}, {"loss": 1.0, "accuracy": 0.0})
+        checkpoints.save(state_at(3), {}, None)  # there already: nothing happens
+    with Checkpoints.open(tmp_path) as checkpoints:
+        restored, _ = checkpoints.restore(3, state_at(0, constants), sharding)
+        variables = checkpoints.restore_variables(3, saved.variables(), sharding)
+    assert jax.tree.structure(restored) == jax.tree.structure(saved)
+    jax.tree.map(np.testing.assert_array_equal, restored, saved)
+    jax.tree.map(np.testing.assert_array_equal, variables, saved.variables())
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_taken_for_one(tmp_path) -> None:
+    fill(tmp_path, [0.9, 0.5])
+    half = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp-0"
+    half.mkdir()
+    (half / "record").write_text(json.dumps({"step": 3}))
+    with Checkpoints.open(tmp_path) as checkpoints:
+        assert checkpoints.latest == checkpoints.best == 2

@@ -1,0 +1,78 @@
+"""Metrics against scikit-learn and closed forms, over many drawn predictions."""
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cervix_jax.training.metrics import classification_metrics, expected_calibration_error, softmax
+
+NAMES = ("a", "b", "c")
+
+
+@st.composite
+def predictions(draw):
+    n = draw(st.integers(1, 40))
+    logits = draw(hnp.arrays(np.float32, (n, 3), elements=st.floats(-20, 20, width=32)))
+    return softmax(logits), draw(hnp.arrays(np.int64, n, elements=st.integers(0, 2)))
+
+
+@given(predictions())
+def test_against_scikit_learn(prediction) -> None:
+    probabilities, labels = prediction
+    found = classification_metrics(probabilities, labels, NAMES)
+    predicted = probabilities.argmax(axis=1)
+    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities, labels=[0, 1, 2]))
+    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(labels, predicted))
+    expected = sklearn.metrics.confusion_matrix(labels, predicted, labels=[0, 1, 2])
+    assert found["confusion_matrix"] == expected.tolist()
+    table = sklearn.metrics.precision_recall_fscore_support(labels, predicted, labels=[0, 1, 2], zero_division=np.nan)
+    for name, precision, recall, support in zip(NAMES, table[0], table[1], table[3], strict=True):
+        of_class = found["per_class"][name]
+        assert of_class["support"] == support
+        for ours, theirs in ((of_class["precision"], precision), (of_class["recall"], recall)):
+            assert (ours is None and np.isnan(theirs)) or ours == pytest.approx(theirs)
+    one_hot = np.eye(3)[labels]
+    brier = sum(np.mean((probabilities[:, k] - one_hot[:, k]) ** 2) for k in range(3))
+    assert found["brier"] == pytest.approx(brier)
+    json.dumps(found, allow_nan=False)
+
+
+@given(predictions(), st.randoms(use_true_random=False))
+def test_the_order_of_examples_does_not_matter(prediction, random) -> None:
+    probabilities, labels = prediction
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    ours = classification_metrics(probabilities, labels, NAMES)
+    shuffled = classification_metrics(probabilities[order], labels[order], NAMES)
+    assert ours["confusion_matrix"] == shuffled["confusion_matrix"]
+    for name in ("loss", "accuracy", "ece", "brier"):
+        assert ours[name] == pytest.approx(shuffled[name], abs=1e-12)
+
+
+def test_calibration_error_in_closed_form() -> None:
+    # Ten examples at confidence 0.9 of which seven are right, and ten at 0.5 of which five are.
+    probabilities = np.array([[0.9, 0.1, 0.0]] * 10 + [[0.5, 0.3, 0.2]] * 10)
+    labels = np.array([0] * 7 + [1] * 3 + [0] * 5 + [1] * 5)
+    assert expected_calibration_error(probabilities, labels) == pytest.approx((10 * 0.2 + 10 * 0.0) / 20)
+
+
+def test_a_certain_mistake_costs_what_kaggle_charges() -> None:
+    found = classification_metrics(np.array([[1.0, 0.0, 0.0]]), np.array([2]), NAMES)
+    assert found["loss"] == pytest.approx(-np.log(1e-15))
+
+
+def test_softmax_of_large_logits() -> None:
+    logits = np.array([[1000.0, 0.0, -1000.0], [-2000.0, -2000.0, -2000.0]], np.float32)
+    np.testing.assert_allclose(softmax(logits), [[1, 0, 0], [1 / 3] * 3])
+
+
+@pytest.mark.parametrize("labels", [[], [0, -1]])
+def test_examples_without_labels_are_refused(labels) -> None:
+    probabilities = np.full((len(labels), 3), 1 / 3)
+    with pytest.raises(ValueError, match=r"labelled|no examples"):
+        classification_metrics(probabilities, np.array(labels, int), NAMES)

@@ -1,0 +1,212 @@
+"""One step: what changes, what does not, and that neither the place in the batch nor the devices matter."""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cervix_jax import config as options
+from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.training.initialisation import init_variables
+from cervix_jax.training.mesh import batch_multiple, make_mesh, replicated, shard_batch
+from cervix_jax.training.optimizer import make_optimizer
+from cervix_jax.training.state import TrainState, create_state
+from cervix_jax.training.step import example_keys, make_forward, make_train_step
+
+SIZE = (24, 16)
+SMALL = {
+    "dataset.image_size": SIZE,
+    "model.widths": (8, 16),
+    "model.blocks": (1, 1),
+    "model.backbone.name": "none",
+}
+WITH_BACKBONE = {"model.backbone.name": "resnet50", "model.backbone.cut": "conv1_bn"}
+
+
+def make_config(**changes):
+    return options.unflatten(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def batch_of(count: int = 8) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (count, *SIZE, 3), dtype=np.uint8),
+        "label": (np.arange(count) % 3).astype(np.int32),
+        "index": np.arange(10, 10 + count, dtype=np.int32),
+    }
+
+
+def start(config) -> tuple[Classifier, TrainState, optax.GradientTransformation]:
+    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config.optimizer, 4)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    return model, create_state(variables, tx, train_backbone=config.model.backbone.trainable == "all"), tx
+
+
+@cache
+def compiled(*changes):
+    """The step of a config, once a session; the state it starts from is copied, since steps consume theirs."""
+    config = make_config(**dict(changes))
+    model, state, tx = start(config)
+    step = make_train_step(model, tx, config)
+    return step, state
+
+
+def train(steps: int = 1, batch: dict[str, np.ndarray] | None = None, **changes) -> tuple[TrainState, TrainState]:
+    """The state before and after."""
+    step, before = compiled(*sorted(changes.items()))
+    state = jax.tree.map(jnp.copy, before)
+    for _ in range(steps):
+        state = step(state, batch_of() if batch is None else batch)
+    return before, state
+
+
+def same(a, b) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool(jnp.array_equal(x, y)), a, b)))
+
+
+def test_a_batch_can_be_learned_by_heart() -> None:
+    _, after = train(60, model__dropout_rate=0.0, optimizer__l2=0.0, optimizer__learning_rate=0.01)
+    model, _, _ = start(make_config())
+    batch = batch_of()
+    logits = make_forward(model)(after.variables(), jnp.asarray(batch["image"]))
+    assert (np.asarray(logits).argmax(-1) == batch["label"]).all()
+
+
+def test_a_frozen_backbone_has_no_optimizer_state_and_never_changes() -> None:
+    before, after = train(3, **WITH_BACKBONE)
+    assert set(before.params) == {"head"}
+    assert "backbone" not in jax.tree_util.keystr(tuple(path for path, _ in jax.tree.leaves_with_path(after.opt_state)))
+    assert same(before.frozen, after.frozen)
+    assert same(before.batch_stats["backbone"], after.batch_stats["backbone"])
+    assert not same(before.params["head"], after.params["head"])
+    assert not same(before.batch_stats["head"], after.batch_stats["head"])
+
+
+def test_a_trained_backbone_changes_and_so_do_its_statistics() -> None:
+    before, after = train(1, **WITH_BACKBONE, model__backbone__trainable="all")
+    assert before.frozen == {}
+    assert not same(before.params["backbone"], after.params["backbone"])
+    assert not same(before.batch_stats["backbone"], after.batch_stats["backbone"])
+
+
+def test_the_gradient_is_that_of_weighted_cross_entropy_plus_l2() -> None:
+    """Against finite differences of the loss written out, in the direction that SGD moves the parameters."""
+    config = make_config(model__dropout_rate=0.0, loss__class_weights=(1.0, 0.5, 3.0), optimizer__l2=0.01)
+    for name in ("horizontal_flip", "vertical_flip"):
+        config.augmentation[name] = False
+    for name in ("translation", "shear", "zoom"):
+        config.augmentation[name] = 0.0
+    model, _, _ = start(config)
+    tx = optax.sgd(1.0)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    state = create_state(variables, tx, train_backbone=False)
+    batch = batch_of()
+
+    @jax.jit
+    def loss(params):
+        logits = model.apply(
+            variables | {"params": params}, batch["image"].astype(np.float32), train=True, mutable=["batch_stats"]
+        )[0][0]
+        p = jax.nn.softmax(logits)[jnp.arange(8), batch["label"]]
+        kernels = [w for path, w in jax.tree.leaves_with_path(params) if path[-1].key == "kernel"]
+        weights = jnp.array([1.0, 0.5, 3.0])[batch["label"]]
+        return -(weights * jnp.log(p)).sum() / 8 + 0.01 * sum((w**2).sum() for w in kernels)
+
+    after = make_train_step(model, tx, config)(jax.tree.map(jnp.copy, state), batch)
+    gradient = jax.tree.map(lambda old, new: old - new, state.params, after.params)
+    norm = optax.tree.norm(gradient)
+    ahead, behind = (jax.tree.map(lambda p, g: p + e / norm * g, state.params, gradient) for e in (1e-2, -1e-2))
+    np.testing.assert_allclose((loss(ahead) - loss(behind)) / 2e-2, norm, rtol=0.01)
+
+
+def test_metrics_are_sums_over_the_epoch_of_plain_cross_entropy() -> None:
+    _, after = train(3, loss__class_weights=(0.0, 0.0, 0.0), optimizer__l2=100.0)
+    assert after.metrics.count == 24
+    assert 0 <= after.metrics.correct <= 24
+    assert 0 < after.metrics.loss < 24 * 10  # neither the weights nor L2 are in it
+    assert after.metrics.first_bad_step == -1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_the_first_step_that_is_not_finite_is_remembered(value: float) -> None:
+    step, before = compiled()
+    bad = batch_of() | {"image": batch_of()["image"].astype(np.float32)}
+    bad["image"][3] = value
+    good = bad | {"image": np.nan_to_num(bad["image"], nan=0.0, posinf=0.0)}
+    state = jax.tree.map(jnp.copy, before)
+    for batch in (good, bad, good, bad):
+        state = step(state, batch)
+    assert state.metrics.first_bad_step == 2
+
+
+def test_an_example_is_treated_alike_wherever_it_stands() -> None:
+    batch = batch_of()
+    order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
+    _, straight = train()
+    _, shuffled = train(batch={name: value[order] for name, value in batch.items()})
+    np.testing.assert_allclose(straight.metrics.loss, shuffled.metrics.loss, rtol=1e-5)
+
+
+def test_keys_differ_by_seed_step_example_and_purpose() -> None:
+    index = jnp.arange(5)
+    drawn = [
+        jax.random.key_data(keys)
+        for seed in (0, 1)
+        for step in (0, 1)
+        for keys in example_keys(seed, jnp.asarray(step), index)
+    ]
+    rows = np.concatenate(drawn)
+    assert len(np.unique(rows, axis=0)) == len(rows) == 2 * 2 * 2 * 5
+
+
+@pytest.mark.parametrize(("size", "expected"), [(32, 32), (1, 1), (7, 7)])
+def test_evaluation_batches_divide_over_the_devices(size: int, expected: int) -> None:
+    assert batch_multiple(size, make_mesh()) == expected
+
+
+def five_steps() -> tuple[int, TrainState]:
+    """In float64, where float32's noise cannot hide a mistake; on all devices there are."""
+    config = make_config()
+    model, state, tx = start(config)
+    mesh = make_mesh()
+    state = jax.device_put(jax.tree.map(_double, state), replicated(mesh))
+    step = make_train_step(model, tx, config)
+    batch = batch_of()
+    for _ in range(5):
+        state = step(state, shard_batch(batch, mesh))
+    return mesh.size, state
+
+
+def _double(x):
+    return x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+LAYOUT = """
+import sys, numpy as np, jax
+sys.path.insert(0, sys.argv[1])
+from test_step import five_steps
+devices, state = five_steps()
+np.savez(sys.argv[2], devices=devices, *[np.asarray(x) for x in jax.tree.leaves((state.params, state.batch_stats, state.metrics))])
+"""
+
+
+def test_four_devices_compute_what_one_does(tmp_path) -> None:
+    """Batch norm over the global batch, augmentation and dropout by example, gradients summed over devices."""
+    found = []
+    for devices in (1, 4):
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_ENABLE_X64": "1"}
+        output = tmp_path / f"{devices}.npz"
+        subprocess.run([sys.executable, "-c", LAYOUT, str(Path(__file__).parent), output], env=environment, check=True)
+        found.append(np.load(output))
+    one, four = found
+    assert (int(one["devices"]), int(four["devices"])) == (1, 4)
+    for name in one.files:
+        if name != "devices":
+            np.testing.assert_allclose(one[name], four[name], rtol=1e-8, atol=1e-8)
