@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.epochs = 12
     config.batch_size = 16
     config.dataset.name = "cervix/synthetic"
-    config.dataset.image_size = (96, 72)
+    config.dataset.image_size = (64, 48)
     config.model.backbone.name = "none"
     config.model.widths = (32, 64, 128)
     config.model.blocks = (1, 1, 1)
