@@ -10,7 +10,7 @@ from cervix_jax import config as defaults
 
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
-    config.epochs = 12
+    config.epochs = 20
     config.batch_size = 16
     config.dataset.name = "cervix/synthetic"
     config.dataset.image_size = (64, 48)

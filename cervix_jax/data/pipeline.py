@@ -48,6 +48,8 @@ def prepared(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
             raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
         scan(Path(dataset.manual_dir))  # explains what is missing, where TFDS would only assert
     download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     with contextlib.redirect_stdout(sys.stderr):
         builder.download_and_prepare(download_config=download)
     if raw and already and dataset.manual_dir:
