@@ -63,8 +63,8 @@ class PatchConv(nn.Module):
 def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Largest of each 2x2 patch; odd sizes are padded with zeros at the bottom and right, so for x >= 0.
 
-    In pairs: the gradient of a maximum over an axis divides by how many numbers equal it, and where XLA computes x twice
-    and rounds it differently, in the forward and in the backward pass, none does.
+    In pairs: the gradient of a maximum over an axis divides by how many numbers equal it; where XLA computes x twice
+    and rounds it differently, in the forward and in the backward pass, that is 0 / 0.
     """
     x = _patches(x)
     x = jnp.maximum(x[:, :, 0], x[:, :, 1])
