@@ -77,4 +77,4 @@ def expected_calibration_error(
 
 
 def _ratio(part: np.integer, whole: np.integer) -> float | None:
-    return float(part / whole) if whole else None
+    return int(part) / int(whole) if whole else None
