@@ -185,6 +185,7 @@ def _train_epoch(
             check_finite(state.metrics)
         progress.update()
         if stopping():
+            say("asked to stop: saving")
             break
     check_finite(state.metrics)
     progress.close()

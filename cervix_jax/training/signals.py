@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cervix_jax.training.progress import say
-
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
@@ -16,8 +14,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
-        say(f"{signal.Signals(number).name}: saving after this step")
+        asked.append(number)  # and no message: a signal may come within a write, and writing is not reentrant
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
