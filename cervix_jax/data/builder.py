@@ -25,7 +25,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cervix_jax.data import synthetic
-from cervix_jax.data.photographs import CLASS_NAMES, UnreadableError, find_photographs, to_stored_jpeg
+from cervix_jax.data.photographs import (
+    CLASS_NAMES,
+    UnreadableError,
+    find_photographs,
+    leaves,
+    read_bytes,
+    to_stored_jpeg,
+)
 from cervix_jax.errors import UserError
 
 STORED_SIZE = (640, 480)  # height, width in pixels: twice the report's 320 x 240
@@ -83,6 +90,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             drawn, labels = _draw_all()
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
             sources: dict[str, Path | bytes] = dict(drawn)
+            folder = None
         else:
             folder = Path(dl_manager.manual_dir)
             labels, fingerprint = scan(folder), fingerprint_of(folder)
@@ -96,18 +104,20 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                 part = "validation"
             parts.setdefault(part, []).append(name)
         return {
-            part: self._generate_examples({n: (sources[n], labels[n], folds.get(n, -1)) for n in names})
+            part: self._generate_examples({n: (sources[n], labels[n], folds.get(n, -1)) for n in names}, folder)
             for part, names in parts.items()
         }
 
     def _generate_examples(
-        self, photographs: Mapping[str, tuple[Path | bytes, int, int]]
+        self, photographs: Mapping[str, tuple[Path | bytes, int, int]], folder: Path | None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, (source, label, fold) in photographs.items():
             try:
-                raw = source if isinstance(source, bytes) else source.read_bytes()
+                if name.encode(errors="replace").decode() != name:
+                    raise UnreadableError("a name that is not UTF-8, which an id has to be")
+                raw = source if isinstance(source, bytes) else read_bytes(source, inside=folder)
                 stored, size = to_stored_jpeg(raw, STORED_SIZE)
-            except (UnreadableError, OSError) as error:
+            except UnreadableError as error:
                 self.info.metadata["dropped"][name] = str(error)
                 continue
             yield name, {"image": stored, "label": label, "id": name, "original_size": size, "fold": fold}
@@ -117,18 +127,21 @@ def scan(folder: Path) -> dict[str, int]:
     """Paths of the initial photographs inside a raw folder, and their labels (0, 1, 2; -1 in test/).
 
     Raises:
-      ManualDirError: a folder is missing or holds no pictures.
+      ManualDirError: a folder is missing, holds no pictures or lies elsewhere.
     """
     labels: dict[str, int] = {}
-    for label, class_name in enumerate(CLASS_NAMES):
-        part = folder / "train" / class_name
-        found = find_photographs(part) if part.is_dir() else []
-        if not found:
+    parts = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
+    if (folder / "test").is_dir():
+        parts["test"] = UNLABELLED
+    for name, label in parts.items():
+        part = folder / name
+        if leaves(part, folder):
+            raise ManualDirError(f"{part} is a link that leaves {folder}, which is not followed")
+        found = find_photographs(part, inside=folder) if part.is_dir() else []
+        if not found and label != UNLABELLED:
             state = "holds no pictures" if part.is_dir() else "is missing"
             raise ManualDirError(f"{part} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
         labels |= {path.relative_to(folder).as_posix(): label for path in found}
-    if (folder / "test").is_dir():
-        labels |= {p.relative_to(folder).as_posix(): UNLABELLED for p in find_photographs(folder / "test")}
     return labels
 
 
@@ -136,7 +149,9 @@ def fingerprint_of(folder: Path) -> str:
     """SHA-256 over names and sizes of the photographs of a raw folder; the same wherever the folder lies."""
     digest = hashlib.sha256()
     for name in sorted(scan(folder)):
-        digest.update(f"{name}\0{(folder / name).stat().st_size}\n".encode())
+        path = folder / name
+        size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
+        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -146,7 +161,9 @@ def stratified_folds(labels: Mapping[str, int], num_folds: int) -> dict[str, int
     Within a class the order is that of a hash of the name, so folds do not follow the order in which pictures were
     taken, and are the same on every machine.
     """
-    order = sorted(labels, key=lambda name: (labels[name], hashlib.sha256(name.encode()).digest()))
+    order = sorted(
+        labels, key=lambda name: (labels[name], hashlib.sha256(name.encode(errors="surrogateescape")).digest())
+    )
     return {name: position % num_folds for position, name in enumerate(order)}
 
 
