@@ -28,7 +28,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cervix_jax.data import kaggle, measuring, near_duplicates, scores, synthetic
-from cervix_jax.data.photographs import CLASS_NAMES, find_photographs
+from cervix_jax.data.photographs import CLASS_NAMES, find_photographs, leaves
 from cervix_jax.data.selection import ADDITIONAL, INITIAL, TEST, Options, Selection, Table, select
 from cervix_jax.errors import UserError
 
@@ -110,6 +110,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             drawn, labels = _draw_all()
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
             sources: dict[str, measuring.Source] = dict(drawn)
+            folder = None
         else:
             folder = Path(dl_manager.manual_dir)
             labels = scan(folder, additional=config.additional)
@@ -117,7 +118,8 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             sources = {name: folder / name for name in labels}
             facts = kaggle.facts(folder, labels)
         cache = Path(self.data_dir).parents[2] / "cervix_measurements.sqlite"
-        measured = measuring.measure_all({n: s for n, s in sources.items() if n not in facts.removed}, cache)
+        sources = {name: source for name, source in sources.items() if name not in facts.removed}
+        measured = measuring.measure_all(sources, cache, inside=folder)
         rows, table = make_table(measured, labels, facts)
         unreadable = {name: reason for name, reason in zip(measured.names, measured.reasons, strict=True) if reason}
         self.info.metadata.update(dropped=unreadable | facts.removed, fingerprint=fingerprint, notes=facts.notes)
@@ -181,19 +183,23 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
     """Paths of the photographs inside a raw folder, and what their folders say they are (0, 1, 2; -1 in test/).
 
     Raises:
-      ManualDirError: a folder is missing or holds no pictures.
+      ManualDirError: a folder is missing, holds no pictures or lies elsewhere.
     """
-    labels: dict[str, int] = {}
-    for part in ("train", "additional") if additional else ("train",):
-        for label, class_name in enumerate(CLASS_NAMES):
-            place = folder / part / class_name
-            found = find_photographs(place) if place.is_dir() else []
-            if not found:
-                state = "holds no pictures" if place.is_dir() else "is missing"
-                raise ManualDirError(f"{place} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
-            labels |= {path.relative_to(folder).as_posix(): label for path in found}
+    parts = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
+    if additional:
+        parts |= {f"additional/{name}": label for label, name in enumerate(CLASS_NAMES)}
     if (folder / "test").is_dir():
-        labels |= {p.relative_to(folder).as_posix(): UNLABELLED for p in find_photographs(folder / "test")}
+        parts["test"] = UNLABELLED
+    labels: dict[str, int] = {}
+    for name, label in parts.items():
+        part = folder / name
+        if leaves(part, folder):
+            raise ManualDirError(f"{part} is a link that leaves {folder}, which is not followed")
+        found = find_photographs(part, inside=folder) if part.is_dir() else []
+        if not found and label != UNLABELLED:
+            state = "holds no pictures" if part.is_dir() else "is missing"
+            raise ManualDirError(f"{part} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
+        labels |= {path.relative_to(folder).as_posix(): label for path in found}
     return labels
 
 
@@ -201,7 +207,9 @@ def fingerprint_of(folder: Path, *, additional: bool) -> str:
     """SHA-256 over names and sizes of the photographs of a raw folder; the same wherever the folder lies."""
     digest = hashlib.sha256()
     for name in sorted(scan(folder, additional=additional)):
-        digest.update(f"{name}\0{(folder / name).stat().st_size}\n".encode())
+        path = folder / name
+        size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
+        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -60,25 +60,25 @@ def facts(folder: Path, names: Iterable[str]) -> Facts:
             found.notes.append(f"{name}: {CLASS_NAMES[label]}, as Kaggle corrected it")
     fixed = next((folder / name for name in FIXED_LABELS if (folder / name).is_file()), None)
     if fixed is not None:
-        for name, label in _moved(fixed, names):
-            if label is not None:
-                found.labels[name] = label
-                found.notes.append(f"{name}: {CLASS_NAMES[label]}, by {fixed.name}")
+        for name, new in _moved(fixed, names):
+            if new is not None:
+                found.labels[name] = new
+                found.notes.append(f"{name}: {CLASS_NAMES[new]}, by {fixed.name}")
     if (folder / REMOVED_FILES).is_file():
         for name, _ in _moved(folder / REMOVED_FILES, names):
             found.removed[name] = f"listed in {REMOVED_FILES}"
             found.notes.append(f"{name}: left out, by {REMOVED_FILES}")
     if (folder / TEST_LABELS).is_file():
-        labels = _test_labels(folder / TEST_LABELS, names)
-        found.labels |= labels
-        found.notes.append(f"{len(labels)} labels of test/, by {TEST_LABELS}")
+        test_labels = _test_labels(folder / TEST_LABELS, names)
+        found.labels |= test_labels
+        found.notes.append(f"{len(test_labels)} labels of test/, by {TEST_LABELS}")
     return found
 
 
 def is_kaggles(names: Iterable[str]) -> bool:
     """Whether the initial photographs are named exactly as Kaggle's 1,481 are."""
     train = sorted(name for name in names if name.startswith("train/"))
-    return hashlib.sha256("\n".join(train).encode()).hexdigest() == TRAIN_NAMES
+    return hashlib.sha256("\n".join(train).encode(errors="surrogateescape")).hexdigest() == TRAIN_NAMES
 
 
 def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:

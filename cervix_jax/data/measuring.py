@@ -11,7 +11,7 @@ import itertools
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from jaxtyping import Float32, Int32, Shaped
 from tqdm import tqdm
 
 from cervix_jax.data import near_duplicates, scores
-from cervix_jax.data.photographs import UnreadableError, crop_and_resize, read_photograph, to_stored_jpeg
+from cervix_jax.data.photographs import UnreadableError, crop_and_resize, read_bytes, read_photograph, to_stored_jpeg
 
 STORED_SIZE = (640, 480)  # height, width in pixels: twice the report's 320 x 240
 VERSION = 1  # of what is measured; raise it when that changes, so that old numbers are not taken for new
@@ -91,12 +91,15 @@ def measure(raw: bytes) -> Measured:
     )
 
 
-def measure_all(sources: Mapping[str, Source], cache: Path, processes: int | None = None) -> Measurements:
+def measure_all(
+    sources: Mapping[str, Source], cache: Path, *, inside: Path | None = None, processes: int | None = None
+) -> Measurements:
     """Measures photographs that the cache does not know, and returns all.
 
     Args:
       sources: files, or their bytes, by name.
       cache: SQLite file; made if missing.
+      inside: folder that no file may lie outside of, by a link.
       processes: that decode; None for one a core.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,7 @@ def measure_all(sources: Mapping[str, Source], cache: Path, processes: int | Non
         known = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
         digests, unopened = {}, {}
         for name, digest, measured in tqdm(
-            _work(sources, known, processes or len(os.sched_getaffinity(0))),
+            _work(sources, partial(_read_and_measure, known=known, inside=inside), processes or _cores()),
             total=len(sources),
             desc="measuring photographs",
             disable=None,
@@ -125,11 +128,12 @@ def measure_all(sources: Mapping[str, Source], cache: Path, processes: int | Non
         return _collect(database, cache, list(sources), digests, unopened)
 
 
+Result = tuple[str, str | None, Measured | None]  # name, digest (None: not opened), measured (None: known)
+
+
 def _work(
-    sources: Mapping[str, Source], known: frozenset[str], processes: int
-) -> Iterator[tuple[str, str | None, Measured | None]]:
-    """Name, digest (None: the file cannot be opened) and result (None: known) of each photograph."""
-    one = partial(_read_and_measure, known=known)
+    sources: Mapping[str, Source], one: Callable[[tuple[str, Source]], Result], processes: int
+) -> Iterator[Result]:
     if processes == 1 or len(sources) < _FEW:
         yield from map(one, sources.items())
         return
@@ -141,20 +145,28 @@ def _work(
             yield from pool.map(one, window, chunksize=4)
 
 
-def _read_and_measure(item: tuple[str, Source], known: frozenset[str]) -> tuple[str, str | None, Measured | None]:
+def _read_and_measure(item: tuple[str, Source], known: frozenset[str], inside: Path | None) -> Result:
     name, source = item
     try:
-        raw = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        return name, None, Measured(reason=error.strerror or str(error))
+        if name.encode(errors="replace").decode() != name:
+            raise UnreadableError("a name that is not UTF-8, which an id has to be")
+        raw = source if isinstance(source, bytes) else read_bytes(source, inside=inside)
+    except UnreadableError as error:
+        return name, None, Measured(reason=str(error))
     digest = hashlib.sha256(raw).hexdigest()
     return name, digest, None if digest in known else measure(raw)
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _insert(database: sqlite3.Connection, digest: str, measured: Measured) -> None:
-    row = (digest, VERSION, measured.reason, measured.jpeg, *measured.original_size)
-    row += (measured.histograms, measured.sharpness, measured.signature)
-    database.execute("INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    m = measured
+    database.execute(
+        "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (digest, VERSION, m.reason, m.jpeg, *m.original_size, m.histograms, m.sharpness, m.signature),
+    )
 
 
 def _collect(

@@ -80,7 +80,8 @@ class Selection:
       split: 'train', 'validation', 'test' or 'rejected'.
       reasons: why a row is rejected, '' otherwise.
       folds: of the initial photographs, -1 elsewhere.
-      log_density: under the Gaussian of the initial photographs (cross-fitted for those it was fitted on); float64.
+      log_density: under the Gaussian of the initial photographs (cross-fitted for those it was fitted on); float64,
+        NaN where there are no additional photographs to compare.
       labels: to train and validate with.
       least_sharp: the threshold of sharpness.
     """
@@ -104,7 +105,9 @@ def select(table: Table, options: Options) -> Selection:
         folds[initial] = stratified_folds(names, table.labels[initial], options.folds, table.groups[initial])
     validation = folds == options.fold
     fitted = initial if options.fitted_on == "initial" else initial & ~validation
-    log_density = _log_density(table.histograms, folds, fitted)
+    log_density = np.full(len(table.names), np.nan)
+    if additional.any() and fitted.any():
+        log_density = _log_density(table, fitted)
     least_sharp = options.sharpness * float(table.sharpness[fitted].min(initial=np.inf))
 
     reasons = np.full(len(table.names), "", object)
@@ -140,7 +143,7 @@ def stratified_folds(
         members.setdefault(int(group), []).append(i)
 
     def order(group: list[int]) -> tuple[int, int, bytes]:
-        digests = [hashlib.sha256(names[i].encode()).digest() for i in group]
+        digests = [_digest(names[i]) for i in group]
         return -len(group), min(int(labels[i]) for i in group), min(digests)
 
     folds = np.full(len(names), NO_FOLD)
@@ -155,19 +158,21 @@ def stratified_folds(
 
 def random_folds(names: Sequence[str], num_folds: int) -> Int[np.ndarray, "n"]:
     """Folds by a hash of the name alone, of sizes that differ by at most one."""
-    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(b"random " + names[i].encode()).digest())
+    order = sorted(range(len(names)), key=lambda i: _digest(f"random {names[i]}"))
     folds = np.empty(len(names), int)
     folds[order] = np.arange(len(names)) % num_folds
     return folds
 
 
-def _log_density(
-    histograms: Float32[np.ndarray, "n d"], folds: Int[np.ndarray, "n"], fitted: Bool[np.ndarray, "n"]
-) -> Float[np.ndarray, "n"]:
-    """Of rows it is fitted on by Gaussians of other folds, of the others by that of all it is fitted on."""
-    density = np.full(len(histograms), np.nan)
-    if fitted.sum() > 1:
-        density[~fitted] = Gaussian.fit(histograms[fitted]).log_density(histograms[~fitted])
-        if len(np.unique(folds[fitted])) > 1:
-            density[fitted] = cross_fitted_log_density(histograms[fitted], folds[fitted])
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _log_density(table: Table, fitted: Bool[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Of the rows the Gaussian is fitted on, cross-fitted in five folds; of the others, under that of all of them."""
+    rows = np.flatnonzero(fitted).tolist()
+    folds = stratified_folds([table.names[i] for i in rows], table.labels[rows], 5, table.groups[rows])
+    density = np.empty(len(fitted))
+    density[~fitted] = Gaussian.fit(table.histograms[rows]).log_density(table.histograms[~fitted])
+    density[rows] = cross_fitted_log_density(table.histograms[rows], folds)
     return density

@@ -79,7 +79,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
         "preprocessing": model.preprocessing,
         "data_fingerprint": data.fingerprint,
     }
-    runs.check_data(workdir, record["data_fingerprint"])
+    runs.check_data(workdir, data.fingerprint)
     runs.write_record(workdir, **record)
     session, state = _start(config, model, examples, data.examples("validation"))
     record = {**record, "config": config.to_dict()}

@@ -100,7 +100,7 @@ def raw(tmp_path_factory):
     """A folder with additional photographs, a third of which are blurred or show no cervix."""
     folder = tmp_path_factory.mktemp("raw")
     synthetic.write_folder(folder, seed=5, counts={"train": 60, "additional": 40, "test": 5})
-    shutil.copy(folder / "train/Type_2/2.jpg", folder / "additional/Type_2/copy.jpg")
+    shutil.copy(min((folder / "train/Type_2").iterdir()), folder / "additional/Type_2/copy.jpg")
     (folder / "additional/Type_1/empty.jpg").write_bytes(b"")
     return folder
 
