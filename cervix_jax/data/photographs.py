@@ -207,10 +207,10 @@ def _decode(raw: bytes, min_size: tuple[int, int] | None) -> _Decoded:
         with _QUIET:
             image = Image.open(io.BytesIO(raw), formats=FORMATS)
             _check_limits(image, raw)
-            width, height = image.size
+            stored = image.size
             if min_size is not None:
-                side = max(min_size)  # before the EXIF rotation height and width may be swapped
-                image.draft("RGB", (side, side))
+                height, width = min_size if _orientation(image) < 5 else min_size[::-1]  # 5 to 8: stored on its side
+                image.draft("RGB", (width, height))
             image.load()
             orientation = _orientation(image)
             rgb, converted = _to_rgb(image)
@@ -222,7 +222,7 @@ def _decode(raw: bytes, min_size: tuple[int, int] | None) -> _Decoded:
         raise UnreadableError(_reason(error)) from error
     rgb.info = {}  # or comments and profiles of the file would be written with the next
     as_is = image.format == "JPEG" and image.mode == "RGB" and orientation not in _UPRIGHT and not converted
-    return _Decoded(rgb, (width, height) if orientation >= 5 else (height, width), as_is)
+    return _Decoded(rgb, stored if orientation >= 5 else stored[::-1], as_is)
 
 
 def _check_limits(image: Image.Image, raw: bytes) -> None:
