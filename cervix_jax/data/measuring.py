@@ -5,16 +5,19 @@ the data set stores. Results are committed to an SQLite file as they come: a run
 and photographs that come later cost only themselves.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import multiprocessing
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
@@ -142,7 +145,21 @@ def _work(
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         items = iter(sources.items())
         while window := list(itertools.islice(items, _WINDOW)):
-            yield from pool.map(one, window, chunksize=4)
+            with _main_hidden():  # submitting starts the processes
+                results = pool.map(one, window, chunksize=4)
+            yield from results
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keeps new processes from importing the user's script: they need nothing of it, and it would run again."""
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def _read_and_measure(item: tuple[str, Source], known: frozenset[str], inside: Path | None) -> Result:

@@ -1,6 +1,8 @@
 """Measuring: once a content, the same by any number of processes, and bounded by what is in the cache."""
 
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,3 +71,28 @@ def test_what_cannot_be_read_has_a_reason_and_zeros(sources, tmp_path):
     )
     assert not found.histograms[1:].any()
     assert found.histograms[0].any()
+
+
+SCRIPT = """
+import pathlib, sys
+from cervix_jax.data import measuring
+print("run")
+measuring._FEW = 2
+paths = sorted(pathlib.Path(sys.argv[1]).rglob("*.jpg"))[:6]
+print(len(measuring.measure_all({path.name: path for path in paths}, pathlib.Path(sys.argv[2]), processes=2).names))
+"""
+
+
+@pytest.mark.parametrize("way", ["file", "standard input"])
+def test_a_script_without_a_guard_is_run_once(manual_dir, tmp_path, way):
+    """Processes that are spawned import the script that spawned them, unless kept from it."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        str(script) if way == "file" else "-",
+        manual_dir / "train/Type_2",
+        tmp_path / "m.sqlite",
+    ]
+    done = subprocess.run(command, input=SCRIPT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["run", "6"]
