@@ -20,14 +20,32 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "epochs": (30, "Passes over the training images; a finished run may be continued with more. Not in report."),
     "batch_size": (32, "Training images a step, over all devices. Not in report."),
     "eval_batch_size": (32, "Images a step in evaluation; results do not depend on it."),
-    "dataset.name": ("cervix/synthetic", "TFDS builder and config: cervix/synthetic or cervix/initial."),
-    "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, test); for cervix/initial."),
+    "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
+    "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test)."),
     "dataset.data_dir": (str, "Root of prepared data sets; without a value TFDS' own, ~/tensorflow_datasets."),
     "dataset.image_size": ((320, 240), "Height and width in pixels that networks see (report section 5.1)."),
     "dataset.resize": ("stretch", "'stretch' to image_size as the report does, or 'fit': keep the aspect, pad black."),
     "dataset.crop": (1.0, "Fraction of each side kept around the centre (report section 8: 1.0 to 0.4)."),
     "dataset.cache_bytes": (4 << 30, "Decoded images are held in memory up to this size, else decoded every epoch."),
     "dataset.num_threads": (2, "Threads that decode and assemble batches ahead of the device."),
+    "selection.folds": (5, "Folds of the initial photographs; 5: 20 % validate, as in the report."),
+    "selection.fold": (4, "The fold that validates, 0 to folds - 1."),
+    "selection.split": (
+        "grouped",
+        "'grouped': stratified folds, near-duplicates together; 'random': with no regard to either, as the report.",
+    ),
+    "selection.labels": ("corrected", "'corrected': Kaggle's published corrections applied; or 'folder'."),
+    "selection.additional": (
+        "cleaned",
+        "Additional photographs to train on: 'cleaned' (report section 10), 'none' or 'all'; never near-duplicates of "
+        "an initial or test one.",
+    ),
+    "selection.keep_fraction": (0.5, "Share of the additional ones that is closest in colours. Not in report."),
+    "selection.sharpness": (1.0, "Of the least sharp initial one, that an additional one must have (section 10: 1)."),
+    "selection.fitted_on": (
+        "training",
+        "Colours and sharpness to compare with: 'training' leaves the validation fold out; 'initial': the report's.",
+    ),
     "augmentation.horizontal_flip": (True, "Mirror left and right with probability 1/2 (report section 5.2)."),
     "augmentation.vertical_flip": (True, "Mirror top and bottom with probability 1/2 (report section 5.2)."),
     "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
@@ -72,6 +90,10 @@ MAY_CHANGE = frozenset(
 
 _CHOICES = {
     "dataset.resize": ("stretch", "fit"),
+    "selection.split": ("grouped", "random"),
+    "selection.labels": ("corrected", "folder"),
+    "selection.additional": ("cleaned", "none", "all"),
+    "selection.fitted_on": ("training", "initial"),
     "model.name": ("inception_residual", "vanilla_cnn"),
     "model.backbone.name": ("resnet50", "none"),
     "model.backbone.trainable": ("none", "all"),
@@ -112,6 +134,12 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     wrong = [(name, "at least 1") for name in sizes if flat[name] < 1]
     if len(flat["dataset.image_size"]) != 2 or min(flat["dataset.image_size"]) < 1:
         wrong.append(("dataset.image_size", "(height, width) in pixels"))
+    if flat["selection.folds"] < 2:
+        wrong.append(("selection.folds", "at least 2"))
+    elif not 0 <= flat["selection.fold"] < flat["selection.folds"]:
+        wrong.append(("selection.fold", f"0 to {flat['selection.folds'] - 1}"))
+    if not 0 <= flat["selection.keep_fraction"] <= 1:
+        wrong.append(("selection.keep_fraction", "0 to 1"))
     if not 0 < flat["dataset.crop"] <= 1:
         wrong.append(("dataset.crop", "above 0 and at most 1"))
     if not 0 <= flat["model.dropout_rate"] < 1:

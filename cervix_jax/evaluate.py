@@ -26,7 +26,7 @@ def main() -> dict[str, Any]:
 
     workdir = Path(WORKDIR.value)
     predictor = Predictor.restore(workdir)
-    examples = pipeline.split_of_run(predictor.config, SPLIT.value, MANUAL_DIR.value, DATA_DIR.value)
+    examples = pipeline.prepared(predictor.config, MANUAL_DIR.value, DATA_DIR.value).examples(SPLIT.value)
     images = examples.all_images()
     probabilities = predictor.probabilities(images, BATCH_SIZE.value or predictor.config.eval_batch_size)
     scores = classification_metrics(probabilities, examples.labels, predictor.class_names)

@@ -4,6 +4,7 @@ python -m cervix_jax.prepare --config=configs/report.py --config.dataset.manual_
 """
 
 import collections
+import sys
 from typing import Any
 
 from cervix_jax import commands
@@ -15,11 +16,15 @@ def main() -> dict[str, Any]:
     from cervix_jax import config
     from cervix_jax.data import pipeline
 
-    builder = pipeline.prepared(config.validate(CONFIG.value).dataset)
+    data = pipeline.prepared(config.validate(CONFIG.value))
+    metadata = data.builder.info.metadata
+    for note in metadata["notes"]:
+        print(note, file=sys.stderr)
     return {
-        "splits": {name: split.num_examples for name, split in builder.info.splits.items()},
-        "dropped": collections.Counter(builder.info.metadata["dropped"].values()),
-        "path": str(builder.data_path),
+        "splits": data.splits,
+        "dropped": collections.Counter(metadata["dropped"].values()),
+        "rejected": collections.Counter(filter(None, data.selection.reasons)),
+        "path": str(data.builder.data_path),
     }
 
 

@@ -41,7 +41,7 @@ def outside(path: Path) -> set[str]:
 
 
 def test_the_programs_are_those_of_the_contract() -> None:
-    assert {"train", "prepare", "evaluate", "predict"} == PROGRAMS
+    assert {"train", "prepare", "evaluate", "predict", "audit"} == PROGRAMS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

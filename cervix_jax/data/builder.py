@@ -1,16 +1,19 @@
 """The TFDS data set `cervix`: photographs of the cervix with the type of their transformation zone.
 
-`cervix/synthetic` is drawn, needs no download and shows the whole job; `cervix/initial` reads the folders of Kaggle's
-*Intel & MobileODT Cervical Cancer Screening* (report section 4.1), or anybody's in the same layout. From plain TFDS:
+`cervix/synthetic` is drawn, needs no download and shows the whole job; `cervix/initial` and `cervix/cleaned` read the
+folders of Kaggle's *Intel & MobileODT Cervical Cancer Screening* (report section 4.1), or anybody's in the same layout,
+without and with the additional photographs. From plain TFDS:
 
     import cervix_jax.data.builder, tensorflow_datasets as tfds
     builder = tfds.builder("cervix/synthetic", file_format="array_record")
     builder.download_and_prepare()
     source = builder.as_data_source("train")
 
-Images are stored as JPEG at most twice as large as networks see them, so that crops and other sizes rebuild nothing.
-Every initial example is in exactly one split and carries its fold; `validation` is the last of five stratified folds.
-Files that cannot be read are left out, and named with their reason in the metadata of the data set.
+Every photograph that can be read is in exactly one split: `train` (initial ones and the additional ones that cleaning
+keeps), `validation` (the last of five folds of the initial ones), `test` or `rejected`, and carries all that a
+selection needs: another one is made when training starts (`selection.py`) and rebuilds nothing. Images are stored as
+JPEG at most twice as large as networks see them, so that crops and other sizes rebuild nothing either. Files that
+cannot be read are named with their reason in the metadata of the data set.
 """
 
 import dataclasses
@@ -24,20 +27,22 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from cervix_jax.data import synthetic
-from cervix_jax.data.photographs import CLASS_NAMES, UnreadableError, find_photographs, to_stored_jpeg
+from cervix_jax.data import kaggle, measuring, near_duplicates, scores, synthetic
+from cervix_jax.data.photographs import CLASS_NAMES, find_photographs, leaves
+from cervix_jax.data.selection import ADDITIONAL, INITIAL, TEST, Options, Selection, Table, select
 from cervix_jax.errors import UserError
 
-STORED_SIZE = (640, 480)  # height, width in pixels: twice the report's 320 x 240
-NUM_FOLDS = 5  # 20 % validation: all but one of the report's accuracies are k/296, and 1481 / 5 = 296
 UNLABELLED = -1
+SOURCES = {"train": INITIAL, "additional": ADDITIONAL, "test": TEST}  # by folder
 
 DOWNLOAD_INSTRUCTIONS = """\
-cervix/initial is built from photographs that only Kaggle may hand out. Once:
+cervix/initial and cervix/cleaned are built from photographs that only Kaggle may hand out. Once:
   1. Accept the rules of https://www.kaggle.com/c/intel-mobileodt-cervical-cancer-screening
   2. kaggle competitions download -c intel-mobileodt-cervical-cancer-screening -f train.7z     (and -f test.7z)
   3. 7z x train.7z -oDIR; 7z x test.7z -oDIR
-so that DIR holds train/Type_1, train/Type_2, train/Type_3 (and test/), and name it: --config.dataset.manual_dir=DIR.
+  4. for cervix/cleaned also additional_Type_1_v2.7z, _2_ and _3_: 7z x additional_Type_1_v2.7z -oDIR/additional
+so that DIR holds train/Type_1, train/Type_2, train/Type_3 (and test/, additional/Type_1 ...), and name it:
+--config.dataset.manual_dir=DIR.
 Your own photographs in the same folders work too."""
 
 
@@ -47,17 +52,30 @@ class ManualDirError(UserError):
 
 @dataclasses.dataclass
 class CervixConfig(tfds.core.BuilderConfig):
-    """One of the data sets: `synthetic` or `initial`."""
+    """One of the data sets.
+
+    Attributes:
+      drawn: photographs are drawn, not read.
+      additional: additional photographs belong to it.
+    """
+
+    drawn: bool = False
+    additional: bool = True
 
 
 class Cervix(tfds.core.GeneratorBasedBuilder):
     """See the module's documentation."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD_INSTRUCTIONS
     BUILDER_CONFIGS: Sequence[CervixConfig] = (
-        CervixConfig(name="synthetic", description="Drawn photographs, labelled by construction."),
-        CervixConfig(name="initial", description="The initial photographs of the competition (report section 4.1)."),
+        CervixConfig(name="synthetic", description="Drawn photographs, labelled by construction.", drawn=True),
+        CervixConfig(
+            name="initial",
+            description="The initial photographs of the competition (report section 4.1).",
+            additional=False,
+        ),
+        CervixConfig(name="cleaned", description="And the additional ones, cleaned (report section 10)."),
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -67,87 +85,132 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),  # -1: unlabelled
+                    "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),  # corrected; -1: unlabelled
+                    "folder_label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),
                     "id": tfds.features.Text(),  # path inside the raw folder
+                    "source": tfds.features.Text(),  # initial, additional or test
                     "original_size": tfds.features.Tensor(shape=(2,), dtype=np.int32),  # height, width, upright
-                    "fold": tfds.features.Scalar(np.int32),  # -1 outside the labelled initial set
+                    "histograms": tfds.features.Tensor(shape=(scores.NUM_FEATURES,), dtype=np.float32),
+                    "log_density": tfds.features.Scalar(np.float64),
+                    "sharpness": tfds.features.Scalar(np.float32),
+                    "group": tfds.features.Scalar(np.int32),  # the same for near-duplicates
+                    "fold": tfds.features.Scalar(np.int32),  # -1 outside the initial photographs
+                    "reason": tfds.features.Text(),  # why it is rejected
                 }
             ),
             supervised_keys=("image", "label"),
             homepage="https://www.kaggle.com/c/intel-mobileodt-cervical-cancer-screening",
-            metadata=tfds.core.MetadataDict(dropped={}, fingerprint=""),
+            metadata=tfds.core.MetadataDict(dropped={}, fingerprint="", notes=[]),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        if self.builder_config.name == "synthetic":
+        config: CervixConfig = self.builder_config
+        facts = kaggle.Facts()
+        if config.drawn:
             drawn, labels = _draw_all()
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
-            sources: dict[str, Path | bytes] = dict(drawn)
+            sources: dict[str, measuring.Source] = dict(drawn)
+            folder = None
         else:
             folder = Path(dl_manager.manual_dir)
-            labels, fingerprint = scan(folder), fingerprint_of(folder)
+            labels = scan(folder, additional=config.additional)
+            fingerprint = fingerprint_of(folder, additional=config.additional)
             sources = {name: folder / name for name in labels}
-        self.info.metadata["fingerprint"] = fingerprint
-        folds = stratified_folds({k: v for k, v in labels.items() if k.startswith("train/")}, NUM_FOLDS)
-        parts: dict[str, list[str]] = {"train": [], "validation": []}
-        for name in labels:
-            part = name.split("/")[0]
-            if folds.get(name) == NUM_FOLDS - 1:
-                part = "validation"
-            parts.setdefault(part, []).append(name)
+            facts = kaggle.facts(folder, labels)
+        cache = Path(self.data_dir).parents[2] / "cervix_measurements.sqlite"
+        sources = {name: source for name, source in sources.items() if name not in facts.removed}
+        measured = measuring.measure_all(sources, cache, inside=folder)
+        rows, table = make_table(measured, labels, facts)
+        unreadable = {name: reason for name, reason in zip(measured.names, measured.reasons, strict=True) if reason}
+        self.info.metadata.update(dropped=unreadable | facts.removed, fingerprint=fingerprint, notes=facts.notes)
+        selection = select(table, Options())
         return {
-            part: self._generate_examples({n: (sources[n], labels[n], folds.get(n, -1)) for n in names})
-            for part, names in parts.items()
+            split: self._generate_examples(
+                measured, table, selection, rows, [i for i, s in enumerate(selection.split) if s == split]
+            )
+            for split in ("train", "validation", "test", "rejected")
+            if split in selection.split
         }
 
     def _generate_examples(
-        self, photographs: Mapping[str, tuple[Path | bytes, int, int]]
+        self,
+        measured: measuring.Measurements,
+        table: Table,
+        selection: Selection,
+        rows: Sequence[int],
+        indices: Sequence[int],
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name, (source, label, fold) in photographs.items():
-            try:
-                raw = source if isinstance(source, bytes) else source.read_bytes()
-                stored, size = to_stored_jpeg(raw, STORED_SIZE)
-            except (UnreadableError, OSError) as error:
-                self.info.metadata["dropped"][name] = str(error)
-                continue
-            yield name, {"image": stored, "label": label, "id": name, "original_size": size, "fold": fold}
+        for i, jpeg in zip(indices, measured.jpegs([rows[i] for i in indices]), strict=True):
+            yield (
+                table.names[i],
+                {
+                    "image": jpeg,
+                    "label": table.labels[i],
+                    "folder_label": table.folder_labels[i],
+                    "id": table.names[i],
+                    "source": table.source[i],
+                    "original_size": measured.original_size[rows[i]],
+                    "histograms": table.histograms[i],
+                    "log_density": selection.log_density[i],
+                    "sharpness": table.sharpness[i],
+                    "group": table.groups[i],
+                    "fold": selection.folds[i],
+                    "reason": selection.reasons[i],
+                },
+            )
 
 
-def scan(folder: Path) -> dict[str, int]:
-    """Paths of the initial photographs inside a raw folder, and their labels (0, 1, 2; -1 in test/).
+def make_table(
+    measured: measuring.Measurements, labels: Mapping[str, int], facts: kaggle.Facts
+) -> tuple[list[int], Table]:
+    """The photographs that can be read: their rows in `measured`, and what selecting them needs."""
+    rows = [i for i, reason in enumerate(measured.reasons) if not reason]
+    names = [measured.names[i] for i in rows]
+    folder_labels = np.array([labels[name] for name in names], int)
+    corrected = np.array([facts.labels.get(name, labels[name]) for name in names], int)
+    return rows, Table(
+        names=names,
+        source=[SOURCES[name.split("/")[0]] for name in names],
+        labels=corrected,
+        folder_labels=folder_labels,
+        histograms=measured.histograms[rows],
+        sharpness=measured.sharpness[rows],
+        groups=near_duplicates.groups(measured.signatures[rows]),
+    )
+
+
+def scan(folder: Path, *, additional: bool) -> dict[str, int]:
+    """Paths of the photographs inside a raw folder, and what their folders say they are (0, 1, 2; -1 in test/).
 
     Raises:
-      ManualDirError: a folder is missing or holds no pictures.
+      ManualDirError: a folder is missing, holds no pictures or lies elsewhere.
     """
+    parts = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
+    if additional:
+        parts |= {f"additional/{name}": label for label, name in enumerate(CLASS_NAMES)}
+    if (folder / "test").is_dir():
+        parts["test"] = UNLABELLED
     labels: dict[str, int] = {}
-    for label, class_name in enumerate(CLASS_NAMES):
-        part = folder / "train" / class_name
-        found = find_photographs(part) if part.is_dir() else []
-        if not found:
+    for name, label in parts.items():
+        part = folder / name
+        if leaves(part, folder):
+            raise ManualDirError(f"{part} is a link that leaves {folder}, which is not followed")
+        found = find_photographs(part, inside=folder) if part.is_dir() else []
+        if not found and label != UNLABELLED:
             state = "holds no pictures" if part.is_dir() else "is missing"
             raise ManualDirError(f"{part} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
         labels |= {path.relative_to(folder).as_posix(): label for path in found}
-    if (folder / "test").is_dir():
-        labels |= {p.relative_to(folder).as_posix(): UNLABELLED for p in find_photographs(folder / "test")}
     return labels
 
 
-def fingerprint_of(folder: Path) -> str:
+def fingerprint_of(folder: Path, *, additional: bool) -> str:
     """SHA-256 over names and sizes of the photographs of a raw folder; the same wherever the folder lies."""
     digest = hashlib.sha256()
-    for name in sorted(scan(folder)):
-        digest.update(f"{name}\0{(folder / name).stat().st_size}\n".encode())
+    for name in sorted(scan(folder, additional=additional)):
+        path = folder / name
+        size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
+        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def stratified_folds(labels: Mapping[str, int], num_folds: int) -> dict[str, int]:
-    """A fold (0 to num_folds - 1) for each name: class shares and sizes of the folds differ by at most one example.
-
-    Within a class the order is that of a hash of the name, so folds do not follow the order in which pictures were
-    taken, and are the same on every machine.
-    """
-    order = sorted(labels, key=lambda name: (labels[name], hashlib.sha256(name.encode()).digest()))
-    return {name: position % num_folds for position, name in enumerate(order)}
 
 
 def _draw_all() -> tuple[dict[str, bytes], dict[str, int]]:

@@ -6,9 +6,11 @@ the global batch at a position is the same however many processes share it. Eval
 order; the last batch is filled up with masked zeros.
 """
 
+import collections
 import contextlib
+import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -20,6 +22,7 @@ from jaxtyping import Int, UInt8
 
 from cervix_jax.data.builder import DOWNLOAD_INSTRUCTIONS, ManualDirError, fingerprint_of, scan
 from cervix_jax.data.photographs import crop_and_resize, read_photograph
+from cervix_jax.data.selection import Options, Selection, Table, select
 from cervix_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]  # image: uint8 [b h w 3]; label, index: int32 [b]; mask: bool [b]
@@ -29,36 +32,117 @@ class DatasetError(UserError):
     """A prepared data set does not fit what was asked for; the message says what to do."""
 
 
-def prepared(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
-    """The builder of `config.dataset.name`, prepared now if it was not before.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set on disk, and how `config.selection` splits it.
+
+    Attributes:
+      builder: of TFDS.
+      table: what is known of its photographs.
+      selection: what becomes of each of them.
+    """
+
+    builder: tfds.core.DatasetBuilder
+    table: Table
+    selection: Selection
+    _options: ml_collections.ConfigDict
+    _stored: list[tuple[Any, int]]  # where each photograph is: data source and place in it
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same photographs."""
+        return self.builder.info.metadata["fingerprint"]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of photographs of each split."""
+        return dict(collections.Counter(self.selection.split))
+
+    def examples(self, split: str) -> "Examples":
+        """The photographs of 'train', 'validation', 'test' or 'rejected'.
+
+        Raises:
+          DatasetError: there is no such split.
+        """
+        if split not in self.selection.split:
+            raise DatasetError(f"{self._options.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        rows = [i for i, s in enumerate(self.selection.split) if s == split]
+        return Examples(
+            [self._stored[i] for i in rows],
+            self.selection.labels[rows],
+            [self.table.names[i] for i in rows],
+            self._options,
+        )
+
+
+def prepared(config: ml_collections.ConfigDict, manual_dir: str | None = None, data_dir: str | None = None) -> Prepared:
+    """The data set that a config names, prepared now if it was not before, and its selection.
+
+    Args:
+      config: `config.dataset` and `config.selection` are read.
+      manual_dir: where the raw photographs are, if not where the config says.
+      data_dir: where prepared data sets are, if not where the config says.
 
     Raises:
       ManualDirError: the raw photographs are needed and not there.
       DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
         holds.
     """
+    dataset = ml_collections.ConfigDict(config.dataset).unlock()
+    dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
+    builder = _build(dataset)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
+    stored = [(source, i) for source in sources for i in range(len(source))]
+    table = _read_table(source[i] for source, i in stored)
+    return Prepared(builder, table, select(table, Options(**config.selection)), dataset, stored)
+
+
+def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     try:
         builder = tfds.builder(dataset.name, data_dir=dataset.data_dir, file_format="array_record")
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise DatasetError(f"config.dataset.name is {dataset.name!r}: {str(error).splitlines()[0]}") from error
+    raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
     already = builder.data_path.exists()
-    raw = builder.builder_config.name != "synthetic"
     if raw and not already:
         if dataset.manual_dir is None:
             raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
-        scan(Path(dataset.manual_dir))  # explains what is missing, where TFDS would only assert
-    download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
+        scan(Path(dataset.manual_dir), additional=additional)  # says what is missing, where TFDS would only assert
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
     with contextlib.redirect_stdout(sys.stderr):
         builder.download_and_prepare(download_config=download)
     if raw and already and dataset.manual_dir:
-        _check_fingerprint(builder, Path(dataset.manual_dir))
+        found = fingerprint_of(Path(dataset.manual_dir), additional=additional)
+        if found != builder.info.metadata["fingerprint"]:
+            raise DatasetError(
+                f"{builder.data_path} was prepared from other photographs than {dataset.manual_dir} holds now; "
+                "remove it, or give another data_dir"
+            )
     return builder
 
 
+def _read_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key != "image":
+                columns.setdefault(key, []).append(value)
+    return Table(
+        names=[name.decode() for name in columns["id"]],
+        source=[source.decode() for source in columns["source"]],
+        labels=np.array(columns["label"], int),
+        folder_labels=np.array(columns["folder_label"], int),
+        histograms=np.stack(columns["histograms"]),
+        sharpness=np.array(columns["sharpness"], np.float32),
+        groups=np.array(columns["group"], int),
+    )
+
+
 class Examples:
-    """The examples of one split, decoded on first use and held in memory while they fit; a Grain random-access source.
+    """Photographs, decoded on first use and held in memory while they fit; a Grain random-access source.
 
     Attributes:
       labels: 0, 1, 2, or -1 where unknown.
@@ -68,20 +152,21 @@ class Examples:
     labels: Int[np.ndarray, "n"]
     ids: list[str]
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, dataset: ml_collections.ConfigDict):
-        if split not in builder.info.splits:
-            known = ", ".join(builder.info.splits)
-            raise DatasetError(f"{dataset.name} has no split {split!r}; it has {known}")
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        self._source = builder.as_data_source(split, decoders=decoders)
-        rows = [(row["label"], row["id"].decode()) for row in self._source]
-        self.labels = np.array([label for label, _ in rows], np.int32)
-        self.ids = [name for _, name in rows]
+    def __init__(
+        self,
+        stored: Sequence[tuple[Any, int]],
+        labels: Int[np.ndarray, "n"],
+        ids: list[str],
+        dataset: ml_collections.ConfigDict,
+    ):
+        self._stored = stored
+        self.labels = labels.astype(np.int32)
+        self.ids = ids
         self._size = tuple(dataset.image_size)
         self._options = {"crop": dataset.crop, "resize": dataset.resize}
-        shape = (len(rows), *self._size, 3)
+        shape = (len(ids), *self._size, 3)
         self._cache = np.zeros(shape, np.uint8) if np.prod(shape) <= dataset.cache_bytes else None
-        self._cached = np.zeros(len(rows), bool)
+        self._cached = np.zeros(len(ids), bool)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,7 +179,8 @@ class Examples:
         """The photograph as networks see it, before augmentation and normalisation."""
         if self._cache is not None and self._cached[index]:
             return self._cache[index]
-        photograph = read_photograph(self._source[index]["image"], min_size=self._size)
+        source, place = self._stored[index]
+        photograph = read_photograph(source[place]["image"], min_size=self._size)
         array = crop_and_resize(photograph, self._size, **self._options)
         if self._cache is not None:
             self._cache[index] = array
@@ -113,15 +199,6 @@ class Examples:
     def mean_image(self) -> np.ndarray:
         """Mean over all photographs, float32 [h w 3] (report section 5.1)."""
         return np.mean([self.image(i).astype(np.float64) for i in range(len(self))], axis=0).astype(np.float32)
-
-
-def split_of_run(
-    config: ml_collections.ConfigDict, split: str, manual_dir: str | None = None, data_dir: str | None = None
-) -> Examples:
-    """A split as a trained run saw it; the folders may have moved since."""
-    config = ml_collections.ConfigDict(config).unlock()
-    config.dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
-    return Examples(prepared(config.dataset), split, config.dataset)
 
 
 def training_batches(
@@ -154,11 +231,3 @@ def evaluation_batches(
         first = start + process_index * rows
         batch = [examples[i] if i < len(examples) else blank for i in range(first, first + rows)]
         yield {key: np.stack([row[key] for row in batch]) for key in blank}
-
-
-def _check_fingerprint(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
-    if fingerprint_of(folder) != builder.info.metadata["fingerprint"]:
-        raise DatasetError(
-            f"{builder.data_path} was prepared from other photographs than {folder} holds now; "
-            "remove it, or give another data_dir"
-        )

@@ -4,13 +4,14 @@ import csv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
-from cervix_jax.data.photographs import UnreadableError, find_photographs
+from cervix_jax.data.photographs import UnreadableError, find_photographs, read_bytes
 from cervix_jax.errors import UserError
 from cervix_jax.inference.predictor import Predictor
 
@@ -43,8 +44,10 @@ def predict_folder(
     skipped: list[dict[str, str]] = []
     partial = output.with_name(output.name + ".partial")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # names as they are on disk
+        # Only what is in the terminator is quoted for sure, and names may hold carriage returns; lines end in \n.
+        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+        writer = csv.writer(lines, lineterminator="\r\n")
         writer.writerow(["image_name", *predictor.class_names])
         for names, rows, failed in _batches(predictor, folder, paths, batch_size):
             skipped += [{"image_name": name, "reason": reason} for name, reason in failed.items()]
@@ -63,7 +66,7 @@ def _batches(
 
     def read(path: Path) -> UInt8[np.ndarray, "h w 3"] | str:
         try:
-            return predictor.read(path)
+            return predictor.read(read_bytes(path, inside=folder))
         except UnreadableError as error:
             return str(error)
 

@@ -70,18 +70,18 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     options.validate(config)
     runs.open_run(workdir, config)
-    builder = pipeline.prepared(config.dataset)
+    data = pipeline.prepared(config)
     model = make_classifier(config.model.to_dict())
-    examples = pipeline.Examples(builder, "train", config.dataset)
+    examples = data.examples("train")
     record = {
         "class_names": list(CLASS_NAMES),
         "class_shares": examples.class_shares(len(CLASS_NAMES)),
         "preprocessing": model.preprocessing,
-        "data_fingerprint": builder.info.metadata["fingerprint"],
+        "data_fingerprint": data.fingerprint,
     }
-    runs.check_data(workdir, record["data_fingerprint"])
+    runs.check_data(workdir, data.fingerprint)
     runs.write_record(workdir, **record)
-    session, state = _start(config, model, examples, pipeline.Examples(builder, "validation", config.dataset))
+    session, state = _start(config, model, examples, data.examples("validation"))
     record = {**record, "config": config.to_dict()}
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
     say(f"{len(examples)} training and {len(session.validation)} validation images")

@@ -8,7 +8,7 @@ from cervix_jax.data import pipeline
 
 @pytest.fixture
 def examples(tiny_config):
-    return pipeline.Examples(pipeline.prepared(tiny_config.dataset), "train", tiny_config.dataset)
+    return pipeline.prepared(tiny_config).examples("train")
 
 
 def indices(batches, count):
@@ -71,10 +71,9 @@ def test_evaluation_counts_each_example_once(examples, batch_size, count):
 
 
 def test_images_held_in_memory_and_decoded_anew_are_the_same(tiny_config):
-    builder = pipeline.prepared(tiny_config.dataset)
-    held = pipeline.Examples(builder, "train", tiny_config.dataset)
+    held = pipeline.prepared(tiny_config).examples("train")
     tiny_config.dataset.cache_bytes = 0
-    decoded = pipeline.Examples(builder, "train", tiny_config.dataset)
+    decoded = pipeline.prepared(tiny_config).examples("train")
     for _ in range(2):
         np.testing.assert_array_equal(held.all_images(), decoded.all_images())
     assert held.all_images().shape == (48, 32, 24, 3)
@@ -98,4 +97,4 @@ def test_what_does_not_fit_is_refused(examples, tiny_config):
     with pytest.raises(pipeline.DatasetError, match="there are 48 training images"):
         pipeline.training_batches(examples, tiny_config)
     with pytest.raises(pipeline.DatasetError, match="no split 'validate'; it has"):
-        pipeline.Examples(pipeline.prepared(tiny_config.dataset), "validate", tiny_config.dataset)
+        pipeline.prepared(tiny_config).examples("validate")

@@ -34,7 +34,7 @@ def test_a_row_a_photograph_as_kaggle_wants_it(predictor, manual_dir, tmp_path):
 
 
 def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor, manual_dir, tmp_path):
-    examples = pipeline.split_of_run(predictor.config, "test")
+    examples = pipeline.prepared(predictor.config).examples("test")
     expected = dict(zip(examples.ids, predictor.probabilities(examples.all_images()), strict=True))
     predict_folder(predictor, manual_dir, tmp_path / "p.csv")
     rows = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
@@ -74,7 +74,7 @@ def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
 
 
 def test_probabilities_do_not_depend_on_the_batch(predictor):
-    images = pipeline.split_of_run(predictor.config, "validation").all_images()
+    images = pipeline.prepared(predictor.config).examples("validation").all_images()
     whole = predictor.probabilities(images, 32)
     np.testing.assert_allclose(predictor.probabilities(images, 5), whole, atol=1e-6)
     np.testing.assert_allclose(predictor.probabilities(images[::-1], 7)[::-1], whole, atol=1e-6)

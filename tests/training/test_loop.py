@@ -43,7 +43,7 @@ def test_a_run_leaves_its_record_metrics_and_best_checkpoint(run, tiny_config):
 def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run, tiny_config, batch_size):
     workdir, result = run
     predictor = Predictor.restore(workdir)
-    examples = pipeline.split_of_run(predictor.config, "validation")
+    examples = pipeline.prepared(predictor.config).examples("validation")
     scores = classification_metrics(
         predictor.probabilities(examples.all_images(), batch_size), examples.labels, predictor.class_names
     )

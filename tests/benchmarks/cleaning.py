@@ -1,0 +1,56 @@
+"""What cleaning tells apart in a folder of photographs whose names say what they are, as Markdown tables.
+
+    python -m tests.benchmarks.cleaning FOLDER
+
+The additional photographs are to be named by kind: `atlas_*` (good ones), `junk_*` (no cervix) and `blur_*`.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from cervix_jax.data import auditing
+from cervix_jax.data.cleaning import Gaussian
+from cervix_jax.data.selection import INITIAL, Options, select
+
+KINDS = ("atlas", "junk", "blur")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        found = auditing.audit(Path(sys.argv[1]), Path(scratch) / "measurements.sqlite")
+    table, selection = found.table, found.selection
+    kind = np.array([Path(name).name.split("_")[0] for name in table.names])
+    fitted = table.of(INITIAL) & (np.array(selection.split) == "train")
+    validation = np.array(selection.split) == "validation"
+
+    def auc(bad: str, score: np.ndarray) -> float:
+        chosen = np.isin(kind, ["atlas", bad])
+        return roc_auc_score(kind[chosen] == "atlas", score[chosen])
+
+    print("| shrinkage | junk against atlas, AUC | ranks of junk of 205 | median log density: fitted, held out |")
+    print("|---|---|---|---|")
+    additional = np.isin(kind, KINDS)
+    for shrinkage in (1e-6, 1e-3, None, 0.1, 0.5, 1.0):
+        gaussian = Gaussian.fit(table.histograms[fitted], shrinkage)
+        density = gaussian.log_density(table.histograms)
+        ranks = sorted(int((density[additional] >= d).sum()) for d in density[kind == "junk"])
+        medians = f"{np.median(density[fitted]):.0f}, {np.median(density[validation]):.0f}"
+        print(f"| {shrinkage or 'Ledoit-Wolf'} | {auc('junk', density):.3f} | {ranks} | {medians} |")
+    print(f"\nSharpness, blurred copies against atlas, AUC: {auc('blur', table.sharpness):.3f}; ", end="")
+    print(f"threshold {selection.least_sharp:.0f}, copies {np.sort(table.sharpness[kind == 'blur']).astype(int)}\n")
+    print("| kept fraction | " + " | ".join(f"{k} of {(kind == k).sum()}" for k in KINDS) + " |")
+    print("|---|---|---|---|")
+    alone = dataclasses.replace(table, groups=np.arange(len(table.names)))
+    for fraction in (0.25, 0.5, 0.75, 1.0):
+        kept = np.array(select(alone, Options(keep_fraction=fraction)).split) == "train"
+        print(f"| {fraction} | " + " | ".join(str((kept & (kind == k)).sum()) for k in KINDS) + " |")
+    print("\n(without the near-duplicate rule, which drops every blurred copy)")
+
+
+if __name__ == "__main__":
+    main()
