@@ -22,7 +22,7 @@ def main() -> dict[str, Any]:
     audit_page.write(found, folder, output)
     counts = {kind: len(found.of(kind)) for kind in auditing.KINDS}
     return counts | {
-        "groups": len({finding.group for finding in found.of("near_duplicate")}),
+        "groups": len({finding.group for finding in found.of("near_duplicates")}),
         "photographs": found.counts,
         "page": str(output / "index.html"),
     }

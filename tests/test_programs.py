@@ -82,12 +82,20 @@ def test_the_job_from_training_to_prediction(flags, tmp_path, manual_dir, data_d
 def test_prepare_counts_examples_and_what_was_dropped(flags):
     found = result("prepare", *flags)
     assert found["splits"] == {"train": 48, "validation": 12, "test": 7}
-    assert found["dropped"] == {}
+    assert found["dropped"] == found["rejected"] == {}
+
+
+def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
+    found = result("audit", f"--manual_dir={manual_dir}", f"--output={tmp_path}")
+    assert {"damaged", "near_duplicates", "label_conflict", "blurred", "rejected", "photographs"} <= set(found)
+    assert sum(found["photographs"]["train"].values()) == 60
+    assert (tmp_path / "index.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
+        ("audit", ["--manual_dir=nowhere", "--output=x"], "nowhere/train/Type_1 is missing"),
         ("train", ["--workdir=x"], "config"),
         ("train", ["--config=configs/report.py"], "workdir"),
         ("train", ["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
@@ -160,7 +168,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
-    programs = ("train", "prepare", "evaluate", "predict")
+    programs = ("train", "prepare", "audit", "evaluate", "predict")
     rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
     code = (
         "import importlib, sys\n"

@@ -15,14 +15,14 @@ from jaxtyping import Bool, Float, UInt8
 
 from cervix_jax.data import kaggle, measuring
 from cervix_jax.data.builder import make_table, scan
-from cervix_jax.data.photographs import CLASS_NAMES, crop_and_resize, read_photograph
+from cervix_jax.data.photographs import CLASS_NAMES, crop_and_resize, find_photographs, read_photograph
 from cervix_jax.data.scores import SCORED_SIZE
 from cervix_jax.data.selection import ADDITIONAL, Options, Selection, Table, select
 
 KINDS: Mapping[str, str] = {
     "damaged": "Files that cannot be read.",
     "uniform_band": "The lower part is one flat colour, as where a transfer broke off.",
-    "near_duplicate": "The same scene more than once; training and validation must not share one.",
+    "near_duplicates": "The same scene more than once; training and validation must not share one.",
     "label_conflict": "The same scene under different types.",
     "uncorrected_label": "Kaggle has published another type than the folder says.",
     "blurred": "Far less sharp in the middle than the others (below Tukey's fence of the logarithm).",
@@ -97,7 +97,8 @@ def audit(folder: Path, cache: Path) -> Audit:
     Raises:
       ManualDirError: the folder is not laid out as expected.
     """
-    labels = scan(folder, additional=(folder / "additional").is_dir())
+    additional = folder / "additional"
+    labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
     facts = kaggle.facts(folder, labels)
     measured = measuring.measure_all({name: folder / name for name in labels}, cache, inside=folder)
     rows, table = make_table(measured, labels, facts)
@@ -187,7 +188,7 @@ def _groups(table: Table) -> Iterator[Finding]:
         members = _where(table.groups == group)
         parts = sorted({table.source[i] for i in members})
         for i in members:
-            yield Finding("near_duplicate", table.names[i], f"{' + '.join(parts)}, {len(members)} pictures", group)
+            yield Finding("near_duplicates", table.names[i], f"{' + '.join(parts)}, {len(members)} pictures", group)
         types = sorted({CLASS_NAMES[table.labels[i]] for i in members if table.labels[i] >= 0})
         if len(types) > 1:
             for i in members:

@@ -28,7 +28,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cervix_jax.data import kaggle, measuring, near_duplicates, scores, synthetic
-from cervix_jax.data.photographs import CLASS_NAMES, find_photographs, leaves
+from cervix_jax.data.photographs import CLASS_NAMES, find_photographs, leaves, read_bytes
 from cervix_jax.data.selection import ADDITIONAL, INITIAL, TEST, Options, Selection, Table, select
 from cervix_jax.errors import UserError
 
@@ -204,12 +204,15 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
 
 
 def fingerprint_of(folder: Path, *, additional: bool) -> str:
-    """SHA-256 over names and sizes of the photographs of a raw folder; the same wherever the folder lies."""
+    """SHA-256 over Kaggle's tables and names and sizes of the photographs; the same wherever the folder lies."""
     digest = hashlib.sha256()
     for name in sorted(scan(folder, additional=additional)):
         path = folder / name
         size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
         digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+    for table in kaggle.TABLES:
+        if (folder / table).is_file():
+            digest.update(read_bytes(folder / table, inside=folder))
     return digest.hexdigest()
 
 

@@ -21,6 +21,7 @@ TRAIN_CORRECTIONS = {"train/Type_2/80.jpg": 2, "train/Type_3/968.jpg": 0, "train
 FIXED_LABELS = ("fixed_labels_v2.csv", "fixed_labels.csv")  # the newer one wins
 REMOVED_FILES = "removed_files.csv"
 TEST_LABELS = "solution_stg1_release.csv"
+TABLES = (*FIXED_LABELS, REMOVED_FILES, TEST_LABELS)
 
 
 class TableError(UserError):

@@ -114,6 +114,8 @@ def measure_all(
         database.execute("DELETE FROM measured WHERE version != ?", (VERSION,))
         database.commit()
         known = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
+        if not sys.stderr.isatty():
+            print(f"measuring {len(sources)} photographs", file=sys.stderr, flush=True)
         digests, unopened = {}, {}
         for name, digest, measured in tqdm(
             _work(sources, partial(_read_and_measure, known=known, inside=inside), processes or _cores()),

@@ -71,7 +71,7 @@ def test_what_was_planted_is_found(found, kind, names):
 
 def test_copies_are_one_group_and_their_types_conflict(found, folder):
     original = f"train/Type_2/{min((folder / 'train/Type_2').iterdir()).name}"
-    group = {finding.name: finding.group for finding in found.of("near_duplicate")}
+    group = {finding.name: finding.group for finding in found.of("near_duplicates")}
     assert group[original] == group["train/Type_3/conflict.jpg"] == group["additional/Type_2/copy.jpg"]
     conflicts = {finding.name for finding in found.of("label_conflict")}
     assert {original, "train/Type_3/conflict.jpg"} <= conflicts
@@ -94,7 +94,7 @@ def test_bands_are_flat_and_black_ones_only_if_they_are_high(rows, level, expect
 
 def test_files_are_complete_and_the_page_needs_nothing_else(found, folder, tmp_path):
     written = audit_page.write(found, folder, tmp_path)
-    assert {path.name for path in written} >= {"index.html", "findings.csv", "cleaning.csv", "near_duplicate.png"}
+    assert {path.name for path in written} >= {"index.html", "findings.csv", "cleaning.csv", "near_duplicates.png"}
     with (tmp_path / "findings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["kind"], row["image_name"]) for row in rows] == [(f.kind, f.name) for f in found.findings]
@@ -106,5 +106,5 @@ def test_files_are_complete_and_the_page_needs_nothing_else(found, folder, tmp_p
     assert "audited &lt;folder&gt;" in page
     assert "green &lt;i&gt;.jpg" in page
     assert "<i>" not in page
-    with Image.open(tmp_path / "near_duplicate.png") as sheet:
+    with Image.open(tmp_path / "near_duplicates.png") as sheet:
         assert sheet.width == 6 * 128

@@ -77,6 +77,10 @@ def test_other_photographs_than_those_prepared_are_refused(initial, tiny_config,
     (tmp_path / "raw/train/Type_1/more.jpg").write_bytes(next((manual_dir / "train/Type_1").iterdir()).read_bytes())
     with pytest.raises(pipeline.DatasetError, match="other photographs"):
         pipeline.prepared(tiny_config)
+    (tmp_path / "raw/train/Type_1/more.jpg").unlink()
+    (tmp_path / "raw/fixed_labels_v2.csv").write_text("filename,old_label,new_label\n")
+    with pytest.raises(pipeline.DatasetError, match="other photographs"):
+        pipeline.prepared(tiny_config)
 
 
 def test_unknown_data_set_is_named(tiny_config):
