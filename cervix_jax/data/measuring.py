@@ -73,7 +73,7 @@ class Measurements:
 
     def jpegs(self, indices: list[int]) -> Iterator[bytes]:
         """The JPEG that the data set stores, of one photograph after the other."""
-        with sqlite3.connect(self.cache) as database:
+        with contextlib.closing(sqlite3.connect(self.cache)) as database:
             for i in indices:
                 yield database.execute("SELECT jpeg FROM measured WHERE digest = ?", (self.digests[i],)).fetchone()[0]
 
@@ -106,7 +106,7 @@ def measure_all(
       processes: that decode; None for one a core.
     """
     cache.parent.mkdir(parents=True, exist_ok=True)
-    with sqlite3.connect(cache) as database:
+    with contextlib.closing(sqlite3.connect(cache)) as database:
         database.execute(
             "CREATE TABLE IF NOT EXISTS measured (digest TEXT PRIMARY KEY, version INTEGER, reason TEXT, jpeg BLOB, "
             "height INTEGER, width INTEGER, histograms BLOB, sharpness REAL, signature BLOB)"
