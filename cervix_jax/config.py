@@ -7,12 +7,19 @@ gives no value the sentence says 'not in report'.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 from ml_collections import config_dict
 
 from cervix_jax.errors import UserError
+
+
+class Untyped(NamedTuple):
+    """A default whose option takes values of several types."""
+
+    value: Any
+
 
 # name -> (default, meaning). A type as default means: no value unless one is given.
 OPTIONS: dict[str, tuple[Any, str]] = {
@@ -20,6 +27,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "epochs": (30, "Passes over the training images; a finished run may be continued with more. Not in report."),
     "batch_size": (32, "Training images a step, over all devices. Not in report."),
     "eval_batch_size": (32, "Images a step in evaluation; results do not depend on it."),
+    "parallel": ("jit", "Layout over devices: 'jit' (global arrays) or 'pmap' (one program a device); same numbers."),
     "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
     "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test)."),
     "dataset.data_dir": (str, "Root of prepared data sets; without a value TFDS' own, ~/tensorflow_datasets."),
@@ -46,24 +54,31 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "training",
         "Colours and sharpness to compare with: 'training' leaves the validation fold out; 'initial': the report's.",
     ),
+    "selection.one_vs_rest": ("none", "Or Type_1, Type_2, Type_3: tell that type from the others (section 15)."),
     "augmentation.horizontal_flip": (True, "Mirror left and right with probability 1/2 (report section 5.2)."),
     "augmentation.vertical_flip": (True, "Mirror top and bottom with probability 1/2 (report section 5.2)."),
     "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
     "augmentation.shear": (0.1, "Largest shear: shift in pixels a pixel. Not in report."),
     "augmentation.zoom": (0.1, "Largest change of scale, 0.1 for 0.9 to 1.1. Not in report."),
-    "model.name": ("inception_residual", "inception_residual (section 7) or vanilla_cnn (section 6)."),
+    "model.name": ("inception_residual", "inception_residual (section 7), naive_transfer or vanilla_cnn (section 6)."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
     "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
-    "model.backbone.name": ("resnet50", "resnet50, or none: the head reads the photograph itself (section 11.1)."),
-    "model.backbone.cut": (
-        "conv1_bn",
-        "Last layer of the backbone that is kept: a Keras layer name, or the report's number of layers "
-        "(section 11: 3, 6, 12, 20).",
+    "model.backbone.name": (
+        "resnet50",
+        "resnet50 (v1, Keras' weights), resnet50_v1_5 (torchvision's), inception_v3 (Keras'), or none: the head reads the "
+        "photograph itself (section 11.1).",
     ),
-    "model.backbone.weights": (str, "Path of Keras' published ResNet-50 weights (.h5)."),
+    "model.backbone.cut": (
+        Untyped("conv1_bn"),
+        "Last layer of the backbone that is kept: its name, or the report's number of layers (section 11: 3, 6, 12, 20).",
+    ),
+    "model.backbone.weights": (str, "Weights of the backbone: a path, or 'imagenet' for the published file."),
     "model.backbone.allow_random": (False, "Let a backbone start from random weights; otherwise an error."),
-    "model.backbone.trainable": ("none", "'none' (frozen, section 11.3) or 'all'."),
+    "model.backbone.trainable": (
+        Untyped("none"),
+        "'none' (frozen, section 11.3), 'all', or stages: ('conv1', 'conv2'), on the command line conv1,conv2.",
+    ),
     "optimizer.learning_rate": (1e-3, "Adam's step size in the first epoch. Not in report."),
     "optimizer.schedule": (
         "inverse",
@@ -72,13 +87,14 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     ),
     "optimizer.decay": (0.01, "Decay of the learning rate each epoch (report section 7)."),
     "optimizer.l2": (5e-4, "Times the sum of squared kernels, added to the training loss (report section 7)."),
-    "loss.class_weights": ((1.0, 1.0, 1.0), "Multiplies each example's term by its type's (report section 9)."),
+    "loss.class_weights": ((), "Multiplies each example's term by its type's (report section 9); none: all 1."),
 }  # fmt: skip
 
 # What may change when a work directory is continued: how long, and where things are, but not what is computed.
 MAY_CHANGE = frozenset(
     {
         "epochs",
+        "parallel",
         "eval_batch_size",
         "dataset.manual_dir",
         "dataset.data_dir",
@@ -94,9 +110,10 @@ _CHOICES = {
     "selection.labels": ("corrected", "folder"),
     "selection.additional": ("cleaned", "none", "all"),
     "selection.fitted_on": ("training", "initial"),
-    "model.name": ("inception_residual", "vanilla_cnn"),
-    "model.backbone.name": ("resnet50", "none"),
-    "model.backbone.trainable": ("none", "all"),
+    "selection.one_vs_rest": ("none", "Type_1", "Type_2", "Type_3"),
+    "parallel": ("jit", "pmap"),
+    "model.name": ("inception_residual", "naive_transfer", "vanilla_cnn"),
+    "model.backbone.name": ("resnet50", "resnet50_v1_5", "inception_v3", "none"),
     "optimizer.schedule": ("inverse", "exponential"),
 }
 
@@ -115,7 +132,11 @@ def get_config() -> ml_collections.ConfigDict:
             if group not in node:
                 node[group] = ml_collections.ConfigDict()
             node = node[group]
-        node[key] = config_dict.placeholder(default) if isinstance(default, type) else default
+        if isinstance(default, type):
+            default = config_dict.placeholder(default)
+        if isinstance(default, Untyped):
+            default = config_dict.FieldReference(default.value, field_type=object)
+        node[key] = default
     return config.lock()
 
 
@@ -150,8 +171,11 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         wrong.append(("model.widths", "multiples of 4"))
     if len(flat["model.widths"]) != len(flat["model.blocks"]):
         wrong.append(("model.blocks", "as many numbers as config.model.widths"))
-    if len(flat["loss.class_weights"]) != 3 or min(flat["loss.class_weights"]) < 0:
-        wrong.append(("loss.class_weights", "three numbers, none negative"))
+    classes = 3 if flat["selection.one_vs_rest"] == "none" else 2
+    if len(flat["loss.class_weights"]) not in (0, classes) or min(flat["loss.class_weights"], default=0) < 0:
+        wrong.append(("loss.class_weights", f"{classes} numbers, none negative, or no numbers"))
+    if flat["model.name"] == "naive_transfer" and flat["model.backbone.name"] == "none":
+        wrong.append(("model.backbone.name", "a network, since config.model.name is naive_transfer"))
     if wrong:
         raise ConfigError("; ".join(f"config.{name} is {flat[name]!r}; it must be {what}" for name, what in wrong))
     return config

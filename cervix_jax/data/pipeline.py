@@ -70,6 +70,7 @@ class Prepared:
         return Examples(
             [self._stored[i] for i in rows],
             self.selection.labels[rows],
+            self.selection.class_names,
             [self.table.names[i] for i in rows],
             self._options,
         )
@@ -145,22 +146,26 @@ class Examples:
     """Photographs, decoded on first use and held in memory while they fit; a Grain random-access source.
 
     Attributes:
-      labels: 0, 1, 2, or -1 where unknown.
+      labels: places in `class_names`, or -1 where unknown.
+      class_names: the three types, or 'rest' and the type that is told from it.
       ids: paths inside the raw folder.
     """
 
     labels: Int[np.ndarray, "n"]
+    class_names: tuple[str, ...]
     ids: list[str]
 
     def __init__(
         self,
         stored: Sequence[tuple[Any, int]],
         labels: Int[np.ndarray, "n"],
+        class_names: tuple[str, ...],
         ids: list[str],
         dataset: ml_collections.ConfigDict,
     ):
         self._stored = stored
         self.labels = labels.astype(np.int32)
+        self.class_names = class_names
         self.ids = ids
         self._size = tuple(dataset.image_size)
         self._options = {"crop": dataset.crop, "resize": dataset.resize}
@@ -191,9 +196,9 @@ class Examples:
         """Every photograph, in order."""
         return np.stack([self.image(i) for i in range(len(self))])
 
-    def class_shares(self, num_classes: int) -> list[float]:
+    def class_shares(self) -> list[float]:
         """Share of each class among the labelled examples."""
-        counts = np.bincount(self.labels[self.labels >= 0], minlength=num_classes)
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names))
         return (counts / counts.sum()).tolist()
 
     def mean_image(self) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from cervix_jax.data.cleaning import Gaussian, closest, cross_fitted_log_density
+from cervix_jax.data.photographs import CLASS_NAMES
 
 INITIAL, ADDITIONAL, TEST = "initial", "additional", "test"
 NO_FOLD = -1
@@ -60,6 +61,7 @@ class Options:
       sharpness: of the least sharp initial photograph, that an additional one must have (report: 1).
       fitted_on: 'training': Gaussian and threshold are fitted without the validation fold; 'initial': with it, as the
         report does.
+      one_vs_rest: 'none', or a type to tell from the two others (report section 15), in the same folds.
     """
 
     folds: int = 5
@@ -70,6 +72,7 @@ class Options:
     keep_fraction: float = 0.5
     sharpness: float = 1.0
     fitted_on: str = "training"
+    one_vs_rest: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Selection:
       folds: of the initial photographs, -1 elsewhere.
       log_density: under the Gaussian of the initial photographs (cross-fitted for those it was fitted on); float64,
         NaN where there are no additional photographs to compare.
-      labels: to train and validate with.
+      labels: to train and validate with; -1 where unknown.
+      class_names: what the labels count.
       least_sharp: the threshold of sharpness.
     """
 
@@ -91,6 +95,7 @@ class Selection:
     folds: Int[np.ndarray, "n"]
     log_density: Float[np.ndarray, "n"]
     labels: Int[np.ndarray, "n"]
+    class_names: tuple[str, ...]
     least_sharp: float
 
 
@@ -126,7 +131,11 @@ def select(table: Table, options: Options) -> Selection:
     split[validation] = "validation"
     split[reasons != ""] = "rejected"
     labels = table.labels if options.labels == "corrected" else table.folder_labels
-    return Selection(tuple(split), tuple(reasons), folds, log_density, labels, least_sharp)
+    class_names: tuple[str, ...] = CLASS_NAMES
+    if options.one_vs_rest != "none":
+        class_names = ("rest", options.one_vs_rest)
+        labels = np.where(labels < 0, labels, labels == CLASS_NAMES.index(options.one_vs_rest))
+    return Selection(tuple(split), tuple(reasons), folds, log_density, labels, class_names, least_sharp)
 
 
 def stratified_folds(

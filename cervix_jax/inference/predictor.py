@@ -22,7 +22,7 @@ from cervix_jax.runs import read_record
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.evaluation import Forward, all_logits
 from cervix_jax.training.initialisation import init_variables
-from cervix_jax.training.mesh import batch_multiple, make_mesh, replicated
+from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.metrics import softmax
 from cervix_jax.training.state import Variables
 from cervix_jax.training.step import make_forward
@@ -86,10 +86,9 @@ class Predictor:
 
     def probabilities(self, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
         """Probabilities of the classes in float64, rows summing to one; the last batch is filled up with zeros."""
-        size = batch_multiple(batch_size, self._mesh)
         batches = []
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            padding = ((0, size - len(part)), (0, 0), (0, 0), (0, 0))
-            batches.append({"image": np.pad(part, padding), "mask": np.arange(size) < len(part)})
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            padding = ((0, batch_size - len(part)), (0, 0), (0, 0), (0, 0))
+            batches.append({"image": np.pad(part, padding), "mask": np.arange(batch_size) < len(part)})
         return softmax(all_logits(self._forward, self._variables, batches, self._mesh))

@@ -5,12 +5,22 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, UInt8
 
+from cervix_jax.models.backbone import Architecture, Backbone
 from cervix_jax.models.inception_residual import InceptionResidualHead
+from cervix_jax.models.inception_v3 import INCEPTION_V3
+from cervix_jax.models.layers import Training
+from cervix_jax.models.naive_transfer import NaiveTransferHead
 from cervix_jax.models.pretrained import PREPROCESSING
-from cervix_jax.models.resnet import ResNet50, end_point
+from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
 from cervix_jax.models.vanilla_cnn import VanillaCNN
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "resnet50": RESNET50,
+    "resnet50_v1_5": RESNET50_V1_5,
+    "inception_v3": INCEPTION_V3,
+}
 
 
 class Classifier(nn.Module):
@@ -22,40 +32,49 @@ class Classifier(nn.Module):
     Attributes:
       head: features to (logits, end points).
       backbone: normalised photographs to (features, end points); None for a head that reads the photograph itself.
-      preprocessing: a name in `PREPROCESSING`, or 'mean_image': subtract the training set's mean photograph and divide
-        by 64, so that numbers are of order 1 (report section 5.1, vanilla CNNs).
     """
 
     head: nn.Module
-    backbone: nn.Module | None = None
-    preprocessing: str = "mean_image"
+    backbone: Backbone | None = None
+
+    @property
+    def preprocessing(self) -> str:
+        """A name in `PREPROCESSING`, as the backbone's weights want it.
+
+        Without a backbone 'mean_image': subtract the training set's mean photograph and divide by 64, so that numbers
+        are of order 1 (report section 5.1, vanilla CNNs).
+        """
+        return "mean_image" if self.backbone is None else self.backbone.architecture.preprocessing
+
+    @property
+    def trained_layers(self) -> frozenset[str]:
+        """Layers of the backbone whose parameters are trained."""
+        if self.backbone is None:
+            return frozenset()
+        layers = self.backbone.architecture.needed(self.backbone.cut)
+        return frozenset(layer.name for layer in layers if layer.stage in self.backbone.trained)
 
     @nn.compact
     def __call__(
-        self,
-        images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"],
-        *,
-        train: bool = False,
-        dropout_keys: Key[Array, "b"] | None = None,
+        self, images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"], *, training: Training | None = None
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and every named end point of backbone and head.
 
         Args:
           images: RGB, 0 to 255.
-          train: batch norm on the batch's statistics, except in a frozen backbone.
-          dropout_keys: one key an example; None drops nothing.
+          training: None in evaluation; otherwise batch norm is by the batch, except in frozen stages of the backbone.
         """
         x = images.astype(jnp.float32)
-        if self.preprocessing == "mean_image":
+        if self.backbone is None:
             mean = self.variable("constants", "mean_image", jnp.zeros, x.shape[1:], jnp.float32)
             x = (x - mean.value) / 64
         else:
             x = PREPROCESSING[self.preprocessing](x)
         end_points: dict[str, Array] = {}
         if self.backbone is not None:
-            x, end_points = self.backbone(x, train=train)
+            x, end_points = self.backbone(x, training=training)
             x = nn.relu(x)  # a cut such as conv1_bn ends before its activation; after one this changes nothing
-        logits, head_points = self.head(x, train=train, dropout_keys=dropout_keys)
+        logits, head_points = self.head(x, training=training)
         return logits, end_points | head_points
 
 
@@ -63,20 +82,31 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
     """The classifier that `config.model` describes.
 
     Raises:
-      EndPointError: the backbone has no such layer to be cut at; names the nearest.
+      EndPointError: the backbone has no such layer to be cut at, or no such stage to be trained; names the nearest.
     """
-    if options["name"] == "vanilla_cnn":
-        return Classifier(VanillaCNN(num_classes, dropout_rate=options["dropout_rate"]))
-    backbone = options["backbone"]
+    name, dropout_rate, backbone = options["name"], options["dropout_rate"], make_backbone(options["backbone"])
+    if name == "vanilla_cnn":
+        return Classifier(VanillaCNN(num_classes, dropout_rate=dropout_rate))
+    if name == "naive_transfer":
+        return Classifier(NaiveTransferHead(num_classes, dropout_rate=dropout_rate), backbone)
     head = InceptionResidualHead(
-        stem=backbone["name"] == "none",
+        stem=backbone is None,
         num_classes=num_classes,
         widths=tuple(options["widths"]),
         blocks=tuple(options["blocks"]),
-        dropout_rate=options["dropout_rate"],
+        dropout_rate=dropout_rate,
     )
-    if backbone["name"] == "none":
-        return Classifier(head)
-    cut = backbone["cut"]
-    cut = end_point(int(cut) if cut.isdigit() else cut)
-    return Classifier(head, ResNet50(cut, frozen=backbone["trainable"] == "none"), "caffe")
+    return Classifier(head, backbone)
+
+
+def make_backbone(options: Mapping[str, Any]) -> Backbone | None:
+    """The backbone that `config.model.backbone` describes; None for 'none'.
+
+    Raises:
+      EndPointError: see `make_classifier`.
+    """
+    if options["name"] == "none":
+        return None
+    architecture = ARCHITECTURES[options["name"]]
+    cut = architecture.end_point(options["cut"])
+    return Backbone(architecture, cut, architecture.trained_stages(options["trainable"], cut))

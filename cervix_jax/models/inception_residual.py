@@ -12,7 +12,7 @@ from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from cervix_jax.models.layers import (
     KERNEL_INIT,
@@ -21,6 +21,7 @@ from cervix_jax.models.layers import (
     ConvNormAct,
     PatchConv,
     PointwiseConv,
+    Training,
     average_pool_3x3,
     dropout,
     max_pool_2x2,
@@ -35,14 +36,14 @@ class InceptionResidualBlock(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         width = channels // 4
-        mixed = ConvNormAct(partial(PointwiseConv, 4 * width), name="branches")(x, train=train)
+        mixed = ConvNormAct(partial(PointwiseConv, 4 * width), name="branches")(x, training=training)
         one, three, five, pool = jnp.split(mixed, 4, axis=-1)
-        three = ConvNormAct(partial(Conv3x3, width), name="three")(three, train=train)
-        five = ConvNormAct(partial(Conv3x3, width), name="five_a")(five, train=train)
-        five = ConvNormAct(partial(Conv3x3, width), name="five_b")(five, train=train)
+        three = ConvNormAct(partial(Conv3x3, width), name="three")(three, training=training)
+        five = ConvNormAct(partial(Conv3x3, width), name="five_a")(five, training=training)
+        five = ConvNormAct(partial(Conv3x3, width), name="five_b")(five, training=training)
         mixed = jnp.concatenate([one, three, five, average_pool_3x3(pool)], axis=-1)
         residual = nn.Dense(channels, kernel_init=KERNEL_INIT, name="project")(mixed)
         return nn.relu(x + residual)
@@ -60,13 +61,13 @@ class Reduction(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h2 w2 c2"]:
         pooled = max_pool_2x2(x)
         if pooled.shape[-1] > self.features // 2:
             pooled = PointwiseConv(self.features // 2, name="pooled")(pooled)
         patches = PatchConv(self.features - pooled.shape[-1], name="patches")(x)
         x = jnp.concatenate([pooled, patches], axis=-1)
-        return nn.relu(BatchNorm(use_running_average=not train, name="norm")(x))
+        return nn.relu(BatchNorm(name="norm")(x, training))
 
 
 class InceptionResidualHead(nn.Module):
@@ -89,24 +90,25 @@ class InceptionResidualHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool = False, dropout_keys: Key[Array, "b"] | None = None
+        self, x: Float[Array, "b h w c"], *, training: Training | None = None
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and named end points: `stem` if there is one, `stageN_blockM`, `features` (pooled), `logits`.
 
         Args:
           x: feature maps.
-          train: batch norm on the batch's statistics (and its running ones updated) instead of the stored ones.
-          dropout_keys: one key an example; None drops nothing.
+          training: None in evaluation: batch norm on stored statistics, no dropout.
         """
         end_points: dict[str, Array] = {}
         if self.stem:
-            x = end_points["stem"] = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), name="stem")(x, train=train)
+            x = end_points["stem"] = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), name="stem")(
+                x, training=training
+            )
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
-            x = Reduction(width, name=f"stage{stage}_reduce")(x, train=train)
+            x = Reduction(width, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points[name] = InceptionResidualBlock(name=name)(x, train=train)
+                x = end_points[name] = InceptionResidualBlock(name=name)(x, training=training)
         x = end_points["features"] = x.mean(axis=(1, 2))
-        x = dropout(x, self.dropout_rate, dropout_keys)
+        x = dropout(x, self.dropout_rate, training)
         logits = end_points["logits"] = nn.Dense(self.num_classes, name="logits")(x)
         return logits, end_points

@@ -8,23 +8,86 @@ same.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 KERNEL_INIT = nn.initializers.he_normal()
-
-# Design: 0.9 because at 40-75 steps an epoch Keras' 0.99 lags behind the weights; two-pass variance because the
-# one-pass form cancels in float32 where the mean is large against the spread, as in photographs.
-BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-3, use_fast_variance=False)
 
 # A 1x1 convolution without bias: batch norm or a residual sum follows it.
 PointwiseConv = partial(nn.Dense, use_bias=False, kernel_init=KERNEL_INIT)
 
 Conv3x3 = partial(nn.Conv, kernel_size=(3, 3), padding=((1, 1), (1, 1)), use_bias=False, kernel_init=KERNEL_INIT)
+
+
+class Training(NamedTuple):
+    """What a training pass knows besides its input; in evaluation there is None in its place.
+
+    Attributes:
+      dropout_keys: one random key an example; None drops nothing.
+      mask: False for rows that only fill up a batch, which batch norm must not see; None if there are none.
+      axis_name: of a `pmap` whose devices hold the rest of the batch; None if all of it is here.
+    """
+
+    dropout_keys: Key[Array, "b"] | None = None
+    mask: Bool[Array, "b"] | None = None
+    axis_name: str | None = None
+
+    def moments(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+        """Mean and (biased) variance of each channel over the examples of the global batch.
+
+        In two passes: the mean of squares less the square of the mean cancels in float32 where the mean is large against
+        the spread, as in photographs.
+        """
+        rows = x.shape[0] if self.mask is None else self.mask.sum()
+        count = self._everywhere(jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype))
+        mean = self._everywhere(self._sum(x)) / count
+        return mean, self._everywhere(self._sum(jnp.square(x - mean))) / count
+
+    def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "c"]:
+        if self.mask is not None:
+            x = jnp.where(self.mask[:, None, None, None], x, 0)
+        return x.sum(axis=(0, 1, 2))
+
+    def _everywhere(self, total: Array) -> Array:
+        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch, however it is laid out.
+
+    Variables as in `flax.linen.BatchNorm`. Momentum is 0.9 because at 40 to 75 steps an epoch Keras' 0.99 lags behind
+    the weights.
+
+    Attributes:
+      epsilon: added to variances.
+      momentum: of the running statistics.
+      use_scale: whether there is a scale besides the bias.
+    """
+
+    epsilon: float = 1e-3
+    momentum: float = 0.9
+    use_scale: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], training: Training | None) -> Float[Array, "b h w c"]:
+        """Normalises by the batch, and moves the running statistics; by these if `training` is None."""
+        channels = x.shape[-1:]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        scale = self.param("scale", nn.initializers.ones, channels) if self.use_scale else 1.0
+        mean, var = running_mean.value, running_var.value
+        if training is not None:
+            mean, var = training.moments(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+            if not self.is_initializing():
+                for running, batch in ((running_mean, mean), (running_var, var)):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * batch
+        y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
+        return y.astype(x.dtype)
 
 
 class ConvNormAct(nn.Module):
@@ -37,9 +100,9 @@ class ConvNormAct(nn.Module):
     conv: Callable[..., nn.Module]
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h2 w2 c2"]:
         x = self.conv(name="conv")(x)
-        return nn.relu(BatchNorm(use_running_average=not train, name="norm")(x))
+        return nn.relu(BatchNorm(name="norm")(x, training))
 
 
 class PatchConv(nn.Module):
@@ -87,15 +150,16 @@ def average_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return (x[:, :, 0:w] + x[:, :, 1 : w + 1] + x[:, :, 2 : w + 2]) / 9
 
 
-def dropout(x: Float[Array, "b *features"], rate: float, keys: Key[Array, "b"] | None) -> Float[Array, "b *features"]:
+def dropout(x: Float[Array, "b *features"], rate: float, training: Training | None) -> Float[Array, "b *features"]:
     """Drops each number with probability `rate` and scales the rest by 1 / (1 - rate) (report section 5.2).
 
     Args:
       x: one row an example.
       rate: probability of dropping, 0 to 1.
-      keys: one random key an example, so that a mask does not depend on how a batch is laid out over devices; None
-        (evaluation) drops nothing.
+      training: its keys, one an example, make what is dropped independent of how a batch is laid out over devices; None,
+        or no keys, drops nothing.
     """
+    keys = None if training is None else training.dropout_keys
     if keys is None or rate == 0:
         return x
     keep: Any = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)

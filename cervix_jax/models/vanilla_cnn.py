@@ -7,9 +7,9 @@ plan, Simonyan & Zisserman 2015), widths doubling from 16.
 from functools import partial
 
 from flax import linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, dropout, max_pool_2x2
+from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, max_pool_2x2
 
 
 class VanillaCNN(nn.Module):
@@ -31,19 +31,19 @@ class VanillaCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], *, train: bool = False, dropout_keys: Key[Array, "b"] | None = None
+        self, x: Float[Array, "b h w c"], *, training: Training | None = None
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and named end points: `groupN`, `features`, `logits`. See InceptionResidualHead."""
         end_points: dict[str, Array] = {}
         for group, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), start=1):
             for i in range(1, count + 1):
-                x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, train=train)
+                x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, training=training)
             x = end_points[f"group{group}"] = x
             x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.affine, start=1):
             x = nn.relu(nn.Dense(features, name=f"affine{i}")(x))
         end_points["features"] = x
-        x = dropout(x, self.dropout_rate, dropout_keys)
+        x = dropout(x, self.dropout_rate, training)
         logits = end_points["logits"] = nn.Dense(self.num_classes, name="affine3")(x)
         return logits, end_points

@@ -105,15 +105,7 @@ class Checkpoints:
             record=ocp.args.JsonRestore(),
         )
         found = self.manager.restore(step, args=items)
-        params = found.variables["params"]
-        restored = state.replace(
-            **found.optimizer,
-            params={key: params[key] for key in state.params},
-            frozen={key: params[key] for key in state.frozen},
-            batch_stats=found.variables["batch_stats"],
-            constants=found.variables["constants"],
-        )
-        return restored, found.record
+        return state.with_variables(found.variables).replace(**found.optimizer), found.record
 
     def restore_variables(self, step: int, template: Variables, sharding: Sharding) -> Variables:
         """Only the model's variables, for inference."""

@@ -21,7 +21,7 @@ def all_logits(
     Args:
       forward: jitted.
       variables: of the model.
-      batches: `image` [b h w 3] and `mask` [b], this process's rows; b divides over its devices.
+      batches: `image` [b h w 3] and `mask` [b], this process's rows.
       mesh: the devices.
     """
     rows = []

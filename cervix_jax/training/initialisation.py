@@ -42,7 +42,7 @@ def initial_state(
         variables = _with_pretrained_backbone(variables, config.model.backbone)
     if variables["constants"]:
         variables = variables | {"constants": {"mean_image": mean_image()}}
-    state = create_state(variables, tx, train_backbone=config.model.backbone.trainable == "all")
+    state = create_state(variables, tx, model.trained_layers)
     return jax.device_put(state, sharding)
 
 

@@ -20,13 +20,12 @@ from jax.sharding import Mesh
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.data import pipeline
-from cervix_jax.data.photographs import CLASS_NAMES
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.training import initialisation
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.evaluation import Forward, all_logits
-from cervix_jax.training.mesh import batch_multiple, make_mesh, replicated, shard_batch
+from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
 from cervix_jax.training.metrics import classification_metrics, softmax
 from cervix_jax.training.optimizer import learning_rate, make_optimizer
 from cervix_jax.training.progress import Progress, say
@@ -71,11 +70,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     options.validate(config)
     runs.open_run(workdir, config)
     data = pipeline.prepared(config)
-    model = make_classifier(config.model.to_dict())
     examples = data.examples("train")
+    model = make_classifier(config.model.to_dict(), len(examples.class_names))
     record = {
-        "class_names": list(CLASS_NAMES),
-        "class_shares": examples.class_shares(len(CLASS_NAMES)),
+        "class_names": list(examples.class_names),
+        "class_shares": examples.class_shares(),
         "preprocessing": model.preprocessing,
         "data_fingerprint": data.fingerprint,
     }
@@ -114,8 +113,6 @@ def _start(
 ) -> tuple[Session, TrainState]:
     """Compiles nothing yet; the state is that of step 0."""
     mesh = make_mesh()
-    if config.batch_size % mesh.size:
-        raise options.ConfigError(f"config.batch_size {config.batch_size} does not divide over {mesh.size} devices")
     steps_per_epoch = len(examples) // config.batch_size
     batches = pipeline.training_batches(
         examples, config, process_index=jax.process_index(), process_count=jax.process_count()
@@ -128,7 +125,7 @@ def _start(
         validation=validation,
         batches=batches,
         steps_per_epoch=steps_per_epoch,
-        train_step=make_train_step(model, tx, config),
+        train_step=make_train_step(model, tx, config, mesh),
         forward=make_forward(model),
     )
     return session, initialisation.initial_state(model, tx, config, examples.mean_image, replicated(mesh))
@@ -215,12 +212,12 @@ def evaluate(session: Session, state: TrainState) -> dict[str, Any]:
     """Exact metrics on the validation images; see `classification_metrics`."""
     batches = pipeline.evaluation_batches(
         session.validation,
-        batch_multiple(session.config.eval_batch_size, session.mesh),
+        session.config.eval_batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
     logits = all_logits(session.forward, state.variables(), batches, session.mesh)
-    return classification_metrics(softmax(logits), session.validation.labels, CLASS_NAMES)
+    return classification_metrics(softmax(logits), session.validation.labels, session.validation.class_names)
 
 
 def check_finite(metrics: MetricSums) -> None:

@@ -14,11 +14,11 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> Float
     return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
 
 
-def class_weighted_mean(
+def class_weighted(
     losses: Float[Array, "b"], labels: Int[Array, "b"], class_weights: Sequence[float]
-) -> Float[Array, ""]:
-    """Sum of alpha_label * loss, divided by the number of examples, not by the sum of weights (report section 9)."""
-    return jnp.mean(jnp.asarray(class_weights, losses.dtype)[labels] * losses)
+) -> Float[Array, "b"]:
+    """alpha_label * loss; no weights are all one. The report divides their sum by the number of examples (section 9)."""
+    return jnp.asarray(class_weights, losses.dtype)[labels] * losses if class_weights else losses
 
 
 def l2_penalty(params: Mapping[str, Any]) -> Float[Array, ""]:

@@ -1,16 +1,19 @@
 """Data parallelism: one axis of devices; batches are split over it, the state is on every device."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+AXIS = "data"
 
 
-def make_mesh() -> Mesh:
-    """All devices of all processes along the axis 'data'."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices, those of all processes if not given, along one axis."""
+    count = jax.device_count() if devices is None else len(devices)
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -18,12 +21,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-    """This process's rows of a global batch become global arrays, split by row over the devices."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return {key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()}
+def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """This process's rows of a global batch become global arrays, split by row over the devices.
 
+    Rows that do not divide over this process's devices are filled up with zeros.
 
-def batch_multiple(batch_size: int, mesh: Mesh) -> int:
-    """The least multiple of the number of devices that is at least `batch_size`."""
-    return -(-batch_size // mesh.size) * mesh.size
+    Args:
+      batch: arrays of as many rows; `mask` is False for rows to leave out, those filled up among them.
+      mesh: the devices.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    extra = -len(batch["mask"]) % len(mesh.local_devices)
+
+    def place(value: np.ndarray) -> Array:
+        filled = np.pad(value, [(0, extra)] + [(0, 0)] * (value.ndim - 1)) if extra else value
+        return jax.make_array_from_process_local_data(sharding, filled)
+
+    return {key: place(value) for key, value in batch.items()}

@@ -1,6 +1,6 @@
 """What training changes and what it keeps: parameters, statistics, optimizer, and the frozen part."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -60,22 +60,44 @@ class TrainState(struct.PyTreeNode):
     def variables(self, params: Variables | None = None) -> Variables:
         """The model's variables, trained and frozen parts together; with other trained ones if given."""
         trained = self.params if params is None else params
+        parts = self.frozen.keys() | trained.keys()
         return {
-            "params": {**self.frozen, **trained},
+            "params": {part: {**self.frozen.get(part, {}), **trained.get(part, {})} for part in parts},
             "batch_stats": self.batch_stats,
             "constants": self.constants,
         }
 
+    def with_variables(self, variables: Variables) -> "TrainState":
+        """The state with other variables; what is trained and what is frozen stays so."""
 
-def create_state(variables: Variables, tx: optax.GradientTransformation, *, train_backbone: bool) -> TrainState:
-    """A state at step 0 around a model's variables; a backbone that is not trained goes to `frozen`."""
-    params = variables["params"]
-    kept = {} if train_backbone else {k: v for k, v in params.items() if k == "backbone"}
-    trained = {k: v for k, v in params.items() if k not in kept}
+        def take(part: Variables) -> Variables:
+            return {name: {layer: variables["params"][name][layer] for layer in part[name]} for name in part}
+
+        return self.replace(
+            params=take(self.params),
+            frozen=take(self.frozen),
+            batch_stats=variables["batch_stats"],
+            constants=variables["constants"],
+        )
+
+
+def create_state(
+    variables: Variables, tx: optax.GradientTransformation, trained_layers: Collection[str] = ()
+) -> TrainState:
+    """A state at step 0 around a model's variables.
+
+    Args:
+      variables: parameters of `head` and, if there is one, `backbone`.
+      tx: the optimizer.
+      trained_layers: layers of the backbone that are trained; the others go to `frozen`.
+    """
+    trained, frozen = {"head": variables["params"]["head"]}, {}
+    for layer, arrays in variables["params"].get("backbone", {}).items():
+        (trained if layer in trained_layers else frozen).setdefault("backbone", {})[layer] = arrays
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
-        frozen=kept,
+        frozen=frozen,
         batch_stats=variables.get("batch_stats", {}),
         constants=variables.get("constants", {}),
         opt_state=tx.init(trained),

@@ -1,61 +1,92 @@
-"""One training step and one forward pass, jitted over a mesh.
+"""One training step and one forward pass, over every device of a mesh.
+
+Two layouts of the same step: 'jit' is one program on global arrays, which XLA splits over the devices; 'pmap' is one
+program a device, which averages over the others where it says so. They compute the same, and test each other.
 
 Randomness is a function of (seed, step, example): the same example in the same step is augmented and dropped out alike
-whatever the batch is laid out over. Batch norm sees the global batch, since XLA computes on global arrays.
+whatever the batch is laid out over. Batch norm sees the global batch. A batch that does not divide over the devices
+comes filled up with rows that neither the loss nor batch norm sees.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from cervix_jax.models.classifier import Classifier
+from cervix_jax.models.layers import Training
 from cervix_jax.training.augmentation import augment
-from cervix_jax.training.losses import class_weighted_mean, cross_entropy, l2_penalty
+from cervix_jax.training.losses import class_weighted, cross_entropy, l2_penalty
+from cervix_jax.training.mesh import AXIS
 from cervix_jax.training.state import MetricSums, TrainState, Variables
 
 TrainStep = Callable[[TrainState, dict[str, Array]], TrainState]
 
 
 def make_train_step(
-    model: Classifier, tx: optax.GradientTransformation, config: ml_collections.ConfigDict
+    model: Classifier, tx: optax.GradientTransformation, config: ml_collections.ConfigDict, mesh: Mesh
 ) -> TrainStep:
-    """The jitted step (state, batch) -> state; the old state's memory is reused for the new one.
+    """The compiled step (state, batch) -> state; the old state's memory is reused for the new one.
 
-    The batch holds `image` (uint8 or float [b h w 3]), `label` and `index` (int32 [b]), without padding.
+    The state is whole on every device. The batch, by `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label` and
+    `index` (int32 [b]) and `mask` (bool [b]), `config.batch_size` of its rows True.
     """
+    if config.parallel == "jit":
+        return jax.jit(partial(_step, model, tx, config, None), donate_argnums=0)
+    one_device = partial(_step, model, tx, config, AXIS)
+    devices = list(mesh.devices.flat)
+    every_device = jax.pmap(one_device, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0)
 
     def step(state: TrainState, batch: dict[str, Array]) -> TrainState:
-        augment_keys, dropout_keys = example_keys(config.seed, state.step, batch["index"])
-        images = augment(batch["image"].astype(jnp.float32), augment_keys, config.augmentation)
+        return every_device(state, {key: x.reshape(mesh.size, -1, *x.shape[1:]) for key, x in batch.items()})
 
-        def objective(params: Variables) -> tuple[Array, tuple[Array, Variables]]:
-            (logits, _), updates = model.apply(
-                state.variables(params),
-                images,
-                train=True,
-                dropout_keys=dropout_keys,
-                mutable=["batch_stats"],
-            )
-            losses = cross_entropy(logits, batch["label"])
-            loss = class_weighted_mean(losses, batch["label"], config.loss.class_weights)
-            return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates["batch_stats"])
+    return step
 
-        (loss, (logits, batch_stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        updates, opt_state = tx.update(gradient, state.opt_state, state.params)
-        return state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            metrics=_add(state.metrics, logits, batch["label"], state.step + 1, loss, optax.tree.norm(gradient)),
-        )
 
-    return jax.jit(step, donate_argnums=0)
+def _step(
+    model: Classifier,
+    tx: optax.GradientTransformation,
+    config: ml_collections.ConfigDict,
+    axis: str | None,
+    state: TrainState,
+    batch: dict[str, Array],
+) -> TrainState:
+    """One step on a device's part of the batch, the others' along `axis`; on all of it if that is None."""
+    parts = 1 if axis is None else jax.lax.axis_size(axis)
+    mean, total = (partial(reduce, axis_name=axis) if axis else _same for reduce in (jax.lax.pmean, jax.lax.psum))
+    augment_keys, dropout_keys = example_keys(config.seed, state.step, batch["index"])
+    images = augment(batch["image"].astype(jnp.float32), augment_keys, config.augmentation)
+    filled_up = parts * len(batch["mask"]) > config.batch_size
+    training = Training(dropout_keys, batch["mask"] if filled_up else None, axis)
+
+    def objective(params: Variables) -> tuple[Array, tuple[Array, Variables]]:
+        """Of this part, such that the mean over the parts is that of the batch."""
+        (logits, _), updates = model.apply(state.variables(params), images, training=training, mutable=["batch_stats"])
+        losses = class_weighted(cross_entropy(logits, batch["label"]), batch["label"], config.loss.class_weights)
+        loss = parts * jnp.sum(losses, where=batch["mask"]) / config.batch_size
+        return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates["batch_stats"])
+
+    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    loss, gradient = mean((loss, gradient))
+    updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+    sums = total(_sums(logits, batch["label"], batch["mask"]))
+    return state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        metrics=_add(state.metrics, sums, state.step + 1, loss, optax.tree.norm(gradient)),
+    )
+
+
+def _same(tree: Any) -> Any:
+    return tree
 
 
 def make_forward(model: Classifier) -> Callable[[Variables, Array], Float[Array, "b k"]]:
@@ -74,15 +105,21 @@ def example_keys(seed: int, step: Int[Array, ""], index: Int[Array, "b"]) -> tup
     return pairs[:, 0], pairs[:, 1]
 
 
-def _add(
-    sums: MetricSums, logits: Array, labels: Array, step: Array, objective: Array, gradient_norm: Any
-) -> MetricSums:
+def _sums(logits: Float[Array, "b k"], labels: Int[Array, "b"], mask: Bool[Array, "b"]) -> dict[str, Array]:
+    return {
+        "loss": jnp.sum(cross_entropy(logits, labels), where=mask),
+        "correct": jnp.sum(logits.argmax(-1) == labels, where=mask),
+        "count": mask.sum(),
+    }
+
+
+def _add(metrics: MetricSums, sums: dict[str, Array], step: Array, objective: Array, gradient_norm: Any) -> MetricSums:
     finite = jnp.isfinite(jnp.stack([objective, gradient_norm]))
-    first = (sums.first_bad_step < 0) & ~finite.all()
+    first = (metrics.first_bad_step < 0) & ~finite.all()
     return MetricSums(
-        loss=sums.loss + cross_entropy(logits, labels).sum(),
-        correct=sums.correct + (logits.argmax(-1) == labels).sum(),
-        count=sums.count + labels.shape[0],
-        first_bad_step=jnp.where(first, step, sums.first_bad_step),
-        bad_metric=jnp.where(first, jnp.argmin(finite), sums.bad_metric).astype(jnp.int32),
+        loss=metrics.loss + sums["loss"],
+        correct=metrics.correct + sums["correct"],
+        count=metrics.count + sums["count"],
+        first_bad_step=jnp.where(first, step, metrics.first_bad_step),
+        bad_metric=jnp.where(first, jnp.argmin(finite), metrics.bad_metric).astype(jnp.int32),
     )
