@@ -66,12 +66,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
     "model.backbone.name": (
         "resnet50",
-        "resnet50 (v1, Keras' weights), resnet50_v1_5 (torchvision's), inception_v3 (Keras'), or none: the head reads the "
-        "photograph itself (section 11.1).",
+        "resnet50 (v1, Keras' weights), resnet50_v1_5 (torchvision's), inception_v3 (Keras'), or none: the head "
+        "reads the photograph itself (section 11.1).",
     ),
     "model.backbone.cut": (
         Untyped("conv1_bn"),
-        "Last layer of the backbone that is kept: its name, or the report's number of layers (section 11: 3, 6, 12, 20).",
+        "Last layer of the backbone: its name, or the report's number of layers (section 11: 3, 6, 12, 20).",
     ),
     "model.backbone.weights": (str, "Weights of the backbone: a path, or 'imagenet' for the published file."),
     "model.backbone.allow_random": (False, "Let a backbone start from random weights; otherwise an error."),

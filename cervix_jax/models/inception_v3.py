@@ -2,8 +2,8 @@
 
 Szegedy et al. 2016 (arXiv:1512.00567, section 6 and table 1) as `keras.applications` has it: convolutions without
 biases, batch norms without scales, epsilon 1e-3, pixels from -1 to 1. Layers are named as in Keras' published weights,
-from `conv2d_1`, `batch_normalization_1` and `activation_1` on (a fresh Keras of today counts from `conv2d`, 0). They are
-numbered as Keras lists them: by their distance from the output, then as they were made.
+from `conv2d_1`, `batch_normalization_1` and `activation_1` on (a fresh Keras of today counts from `conv2d`, 0). They
+are numbered as Keras lists them: by their distance from the output, then as they were made.
 """
 
 from typing import Any

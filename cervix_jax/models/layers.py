@@ -39,8 +39,8 @@ class Training(NamedTuple):
     def moments(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
         """Mean and (biased) variance of each channel over the examples of the global batch.
 
-        In two passes: the mean of squares less the square of the mean cancels in float32 where the mean is large against
-        the spread, as in photographs.
+        In two passes: the mean of squares less the square of the mean cancels in float32 where the mean is large
+        against the spread, as in photographs.
         """
         rows = x.shape[0] if self.mask is None else self.mask.sum()
         count = self._everywhere(jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype))
@@ -156,8 +156,8 @@ def dropout(x: Float[Array, "b *features"], rate: float, training: Training | No
     Args:
       x: one row an example.
       rate: probability of dropping, 0 to 1.
-      training: its keys, one an example, make what is dropped independent of how a batch is laid out over devices; None,
-        or no keys, drops nothing.
+      training: its keys, one an example, make what is dropped independent of how a batch is laid out over devices;
+        None, or no keys, drops nothing.
     """
     keys = None if training is None else training.dropout_keys
     if keys is None or rate == 0:

@@ -17,7 +17,7 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> Float
 def class_weighted(
     losses: Float[Array, "b"], labels: Int[Array, "b"], class_weights: Sequence[float]
 ) -> Float[Array, "b"]:
-    """alpha_label * loss; no weights are all one. The report divides their sum by the number of examples (section 9)."""
+    """alpha_label * loss, whose sum the report divides by the number of examples (section 9); no weights: all 1."""
     return jnp.asarray(class_weights, losses.dtype)[labels] * losses if class_weights else losses
 
 

@@ -91,7 +91,8 @@ def create_state(
       tx: the optimizer.
       trained_layers: layers of the backbone that are trained; the others go to `frozen`.
     """
-    trained, frozen = {"head": variables["params"]["head"]}, {}
+    trained: Variables = {"head": variables["params"]["head"]}
+    frozen: Variables = {}
     for layer, arrays in variables["params"].get("backbone", {}).items():
         (trained if layer in trained_layers else frozen).setdefault("backbone", {})[layer] = arrays
     return TrainState(

@@ -34,8 +34,8 @@ def make_train_step(
 ) -> TrainStep:
     """The compiled step (state, batch) -> state; the old state's memory is reused for the new one.
 
-    The state is whole on every device. The batch, by `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label` and
-    `index` (int32 [b]) and `mask` (bool [b]), `config.batch_size` of its rows True.
+    The state is whole on every device. The batch, by `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label`
+    and `index` (int32 [b]) and `mask` (bool [b]), `config.batch_size` of its rows True.
     """
     if config.parallel == "jit":
         return jax.jit(partial(_step, model, tx, config, None), donate_argnums=0)
