@@ -76,10 +76,10 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], training: Training | None) -> Float[Array, "b h w c"]:
         """Normalises by the batch, and moves the running statistics; by these if `training` is None."""
         channels = x.shape[-1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
-        scale = self.param("scale", nn.initializers.ones, channels) if self.use_scale else 1.0
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32) if self.use_scale else 1.0
         mean, var = running_mean.value, running_var.value
         if training is not None:
             mean, var = training.moments(x.astype(jnp.promote_types(x.dtype, jnp.float32)))

@@ -87,7 +87,7 @@ def test_an_image_is_decoded_once(examples, monkeypatch):
 
 def test_mean_image_and_class_shares(examples):
     np.testing.assert_allclose(examples.mean_image(), examples.all_images().mean(axis=0), rtol=1e-6)
-    assert examples.class_shares(3) == [np.mean(examples.labels == label) for label in range(3)]
+    assert examples.class_shares() == [np.mean(examples.labels == label) for label in range(3)]
 
 
 def test_what_does_not_fit_is_refused(examples, tiny_config):

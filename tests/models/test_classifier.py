@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cervix_jax import config as options
+from cervix_jax.models.backbone import EndPointError
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.models.resnet import EndPointError
 from cervix_jax.training.initialisation import init_variables
 
 SIZE = (32, 24)

@@ -9,11 +9,14 @@ import pytest
 from flax import linen as nn
 
 from cervix_jax.models.inception_residual import InceptionResidualBlock, InceptionResidualHead, Reduction
+from cervix_jax.models.layers import Training
+from cervix_jax.models.naive_transfer import NaiveTransferHead
 from cervix_jax.models.vanilla_cnn import VanillaCNN
 from cervix_jax.training.state import count_parameters
 
 HEADS = {
     "inception_residual": InceptionResidualHead(stem=True, widths=(8, 16), blocks=(1, 1)),
+    "naive_transfer": NaiveTransferHead(convolutions=(8, 8), affine=16),
     "vanilla_cnn": VanillaCNN(widths=(4, 4, 8, 8, 8), affine=(16, 8)),
 }
 
@@ -43,7 +46,7 @@ def test_a_block_is_four_branches_projected_and_added() -> None:
     """Against the block written out: one convolution a branch, where the module fuses the four 1x1."""
     x = nn.relu(jax.random.normal(jax.random.key(1), (2, 5, 7, 16)))
     block = InceptionResidualBlock()
-    variables = randomised(jax.jit(partial(block.init, train=False))(jax.random.key(0), x))
+    variables = randomised(jax.jit(partial(block.init, training=None))(jax.random.key(0), x))
     params = variables["params"]
     first = conv_norm_relu(variables, "branches", x, params["branches"]["conv"]["kernel"][None, None])
     one, three, five, pool = (first[..., 4 * i : 4 * i + 4] for i in range(4))
@@ -53,15 +56,15 @@ def test_a_block_is_four_branches_projected_and_added() -> None:
     pool = nn.avg_pool(pool, (3, 3), padding=((1, 1), (1, 1)))
     mixed = jnp.concatenate([one, three, five, pool], axis=-1)
     expected = nn.relu(x + mixed @ params["project"]["kernel"] + params["project"]["bias"])
-    np.testing.assert_allclose(block.apply(variables, x, train=False), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(block.apply(variables, x, training=None), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "pooled"), [(4, 4), (8, 8), (12, 8), (64, 8)])
 def test_a_reduction_passes_or_projects_the_pooled_channels(channels: int, pooled: int) -> None:
     x = nn.relu(jax.random.normal(jax.random.key(1), (2, 6, 8, channels)))
     module = Reduction(16)
-    variables = jax.jit(partial(module.init, train=False))(jax.random.key(0), x)  # batch norm is x / sqrt(1.001) here
-    y = module.apply(variables, x, train=False)
+    variables = jax.jit(partial(module.init, training=None))(jax.random.key(0), x)  # batch norm is x / sqrt(1.001) here
+    y = module.apply(variables, x, training=None)
     assert y.shape == (2, 3, 4, 16)
     assert ("pooled" in variables["params"]) == (pooled != channels)
     assert variables["params"]["patches"]["conv"]["kernel"].shape == (4 * channels, 16 - pooled)
@@ -101,7 +104,7 @@ def test_every_parameter_gets_a_gradient_and_every_statistic_moves(head: nn.Modu
     @partial(jax.grad, has_aux=True)
     def loss(params):
         variables_now = variables | {"params": params}
-        (logits, _), updates = head.apply(variables_now, x, train=True, mutable=["batch_stats"])
+        (logits, _), updates = head.apply(variables_now, x, training=Training(), mutable=["batch_stats"])
         return jnp.sum(jax.nn.log_softmax(logits)[:, 0]), updates["batch_stats"]
 
     gradient, stats = jax.jit(loss)(variables["params"])
@@ -116,9 +119,12 @@ def test_dropout_acts_only_with_keys(head: nn.Module) -> None:
     x = jax.random.normal(jax.random.key(1), (4, 32, 24, 3))
     variables = jax.jit(head.init)(jax.random.key(0), x)
     keys = jax.random.split(jax.random.key(2), 4)
-    apply = jax.jit(
-        lambda rate, keys: head.copy(dropout_rate=rate).apply(variables, x, dropout_keys=keys)[0], static_argnums=0
-    )
+
+    @partial(jax.jit, static_argnums=0)
+    def apply(rate, keys):
+        module, training = head.copy(dropout_rate=rate), Training(dropout_keys=keys)
+        return module.apply(variables, x, training=training, mutable=["batch_stats"])[0][0]
+
     plain = apply(0.4, None)
     assert not np.allclose(plain, apply(0.4, keys))
     np.testing.assert_allclose(plain, apply(0.0, keys), rtol=1e-5)

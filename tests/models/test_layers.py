@@ -50,14 +50,53 @@ def test_average_pooling_is_that_of_flax(size: tuple[int, int]) -> None:
 def test_batch_norm_keeps_precision_where_the_mean_is_large() -> None:
     """The one-pass variance of float32 loses all digits here: 1e4 squared leaves no room for a spread of 1."""
     x = 1e4 + maps(8, 16, 16, 2)
-    norm = layers.BatchNorm(use_running_average=False)
-    y, _ = norm.apply(norm.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    norm, training = layers.BatchNorm(), layers.Training()
+    y, _ = norm.apply(norm.init(jax.random.key(0), x, training), x, training, mutable=["batch_stats"])
     np.testing.assert_allclose(np.std(y, axis=(0, 1, 2)), 1, atol=0.01)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_batch_norm_is_that_of_flax(train: bool, use_scale: bool) -> None:
+    """Output, running statistics and gradients."""
+    x, cotangent = 3 + 2 * maps(4, 5, 6, 7), maps(4, 5, 7, 6).transpose(0, 1, 3, 2)
+    ours = layers.BatchNorm(use_scale=use_scale)
+    flax = nn.BatchNorm(
+        not train, momentum=0.9, epsilon=1e-3, use_fast_variance=False, use_scale=use_scale, name="flax"
+    )
+    variables = jax.tree.map(lambda leaf: leaf + 0.3, flax.init(jax.random.key(0), x))
+
+    def of_ours(params, x):
+        training = layers.Training() if train else None
+        y, state = ours.apply(variables | {"params": params}, x, training, mutable=["batch_stats"])
+        return jnp.sum(y * cotangent), (y, state)
+
+    def of_flax(params, x):
+        y, state = flax.apply(variables | {"params": params}, x, mutable=["batch_stats"])
+        return jnp.sum(y * cotangent), (y, state)
+
+    both = [jax.grad(f, argnums=(0, 1), has_aux=True)(variables["params"], x) for f in (of_ours, of_flax)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *both)
+
+
+def test_batch_norm_does_not_see_rows_that_only_fill_up() -> None:
+    x, rows = maps(6, 5, 4, 3), np.array([True, True, False, True, False, True])
+    norm = layers.BatchNorm()
+    variables = norm.init(jax.random.key(0), x, None)
+
+    def apply(x, mask):
+        return norm.apply(variables, x, layers.Training(mask=mask), mutable=["batch_stats"])
+
+    (y, state), (expected, expected_state) = apply(x, jnp.asarray(rows)), apply(x[rows], None)
+    np.testing.assert_allclose(y[rows], expected, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, expected_state)
+    gradient = jax.grad(lambda x: jnp.sum(apply(x, jnp.asarray(rows))[0][rows] ** 3))(x)
+    assert not np.any(gradient[~rows])
 
 
 def test_dropout_drops_the_asked_share_and_keeps_the_mean() -> None:
     x = jnp.ones((64, 500))
-    dropped = layers.dropout(x, 0.4, jax.random.split(jax.random.key(0), 64))
+    dropped = layers.dropout(x, 0.4, layers.Training(jax.random.split(jax.random.key(0), 64)))
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.6)}
     np.testing.assert_allclose(np.mean(dropped == 0), 0.4, atol=0.01)
     np.testing.assert_allclose(dropped.mean(), 1, atol=0.02)
@@ -65,11 +104,12 @@ def test_dropout_drops_the_asked_share_and_keeps_the_mean() -> None:
 
 def test_a_dropout_mask_belongs_to_its_example() -> None:
     x, keys = jnp.ones((6, 50)), jax.random.split(jax.random.key(0), 6)
-    whole = layers.dropout(x, 0.5, keys)
-    np.testing.assert_array_equal(whole[4:], layers.dropout(x[4:], 0.5, keys[4:]))
+    whole = layers.dropout(x, 0.5, layers.Training(keys))
+    np.testing.assert_array_equal(whole[4:], layers.dropout(x[4:], 0.5, layers.Training(keys[4:])))
     assert not np.array_equal(whole[0], whole[1])
 
 
 def test_without_keys_nothing_is_dropped() -> None:
     x = maps(3, 5)
-    np.testing.assert_array_equal(layers.dropout(x, 0.9, None), x)
+    for training in (None, layers.Training()):
+        np.testing.assert_array_equal(layers.dropout(x, 0.9, training), x)

@@ -1,4 +1,4 @@
-"""ResNet-50 against keras.applications, layer by layer by name, and what `cut` and `frozen` promise."""
+"""ResNet-50: v1 against keras.applications, layer by layer by name; v1.5 against the network written out."""
 
 import os
 
@@ -12,11 +12,14 @@ import keras
 import numpy as np
 import pytest
 
-from cervix_jax.models.resnet import END_POINTS, ResNet50, end_point
+from cervix_jax.models.backbone import Backbone
+from cervix_jax.models.layers import Training
+from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, NumPy 2
 
-BLOCK_OUTPUTS = [name for name in END_POINTS if name.endswith("_out")]
+BLOCK_OUTPUTS = [name for name in RESNET50.end_points if name.endswith("_out")]
+LAST = "conv5_block3_out"
 COMPARED = ["conv1_bn", "conv2_block1_1_conv", "conv2_block1_3_conv", "conv2_block2_1_relu", *BLOCK_OUTPUTS]
 
 
@@ -61,7 +64,7 @@ def images(*shape: int, seed: int = 1) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(0, 50, (*shape, 3)), jnp.float32)
 
 
-def shapes(module: ResNet50) -> Any:
+def shapes(module: Backbone) -> Any:
     return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
@@ -76,12 +79,12 @@ def test_every_compared_layer_is_that_of_keras(reference, variables, shape):
     x = images(*shape)
     tapped = keras.Model(reference.inputs, [reference.get_layer(name).output for name in COMPARED])
     theirs = dict(zip(COMPARED, tapped.predict(x, verbose=0), strict=True))
-    features, ours = jax.jit(ResNet50().apply)(variables, x)
+    features, ours = jax.jit(Backbone(RESNET50, LAST).apply)(variables, x)
 
     for name in COMPARED:
         assert np.abs(theirs[name]).max() > 1e-2  # dead features would agree with anything
         assert relative(ours[name], theirs[name]) < 1e-4, name
-    np.testing.assert_array_equal(features, ours["conv5_block3_out"])
+    np.testing.assert_array_equal(features, ours[LAST])
 
 
 def test_gradient_to_the_pixels_is_that_of_keras(reference, variables):
@@ -89,14 +92,14 @@ def test_gradient_to_the_pixels_is_that_of_keras(reference, variables):
     tapped = keras.Model(reference.inputs, reference.get_layer(cut).output)
     trainable = [v.value for v in tapped.trainable_variables]
     rest = [v.value for v in tapped.non_trainable_variables]
-    needed = shapes(ResNet50(cut))
+    needed = shapes(Backbone(RESNET50, cut))
     part = {name: {k: v for k, v in variables[name].items() if k in needed[name]} for name in needed}
 
     def output_of_keras(x: jax.Array) -> jax.Array:
         return tapped.stateless_call(trainable, rest, x, training=False)[0].sum()
 
     theirs = jax.jit(jax.grad(output_of_keras))(x)
-    ours = jax.jit(jax.grad(lambda x: ResNet50(cut).apply(part, x, train=True)[0].sum()))(x)
+    ours = jax.jit(jax.grad(lambda x: Backbone(RESNET50, cut).apply(part, x, training=Training())[0].sum()))(x)
 
     assert np.abs(ours).max() > 1e-3
     assert relative(ours, theirs) < 1e-4
@@ -104,12 +107,12 @@ def test_gradient_to_the_pixels_is_that_of_keras(reference, variables):
 
 def test_end_points_are_the_layers_of_keras(reference):
     theirs = {layer.name for layer in reference.layers[1:]} - {"conv1_pad", "pool1_pad"}
-    assert set(END_POINTS) == theirs
-    assert len(END_POINTS) == len(theirs)
+    assert set(RESNET50.end_points) == theirs
+    assert len(RESNET50.end_points) == len(theirs)
 
 
 def test_the_whole_network_has_the_arrays_of_keras(variables):
-    assert jax.tree.map(lambda leaf: leaf.shape, shapes(ResNet50())) == jax.tree.map(np.shape, variables)
+    assert jax.tree.map(lambda leaf: leaf.shape, shapes(Backbone(RESNET50, LAST))) == jax.tree.map(np.shape, variables)
 
 
 @pytest.mark.parametrize(
@@ -127,65 +130,64 @@ def test_the_whole_network_has_the_arrays_of_keras(variables):
     ],
 )
 def test_layer_numbers_of_2017(number, name):
-    assert end_point(number) == name
-    assert end_point(name) == name
+    assert RESNET50.end_point(number) == name
+    assert RESNET50.end_point(name) == name
 
 
 @pytest.mark.parametrize("number", [-1, 0, 1, 174])
 def test_a_number_without_an_output_is_refused(number):
     with pytest.raises(ValueError, match=f"layer number {number}: .*2 to 173"):
-        end_point(number)
+        RESNET50.end_point(number)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'conv2_block1_3_conv'"):
-        end_point("conv2_block1_3conv")
-    with pytest.raises(ValueError, match="did you mean 'conv1_bn'"):
-        ResNet50("conv1_bnn").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+def random_variables(module: Backbone) -> dict[str, Any]:
+    """Every array random, variances positive."""
+    rng = np.random.default_rng(2)
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        match path[-1].key:
+            case "kernel":
+                return jnp.asarray(rng.normal(0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape), jnp.float32)
+            case "scale" | "var":
+                return jnp.asarray(rng.uniform(0.5, 1.2, leaf.shape), jnp.float32)
+        return jnp.asarray(rng.normal(0, 0.2, leaf.shape), jnp.float32)
+
+    return jax.tree.map_with_path(draw, shapes(module))
 
 
-@pytest.mark.parametrize("cut", ["conv1_conv", 3, 12, "conv2_block1_add", 20, "conv3_block4_out"])
-def test_layers_after_the_cut_are_never_built(cut):
-    module = ResNet50(cut)
-    kept = END_POINTS[: END_POINTS.index(end_point(cut)) + 1]
-    tree = shapes(module)
-    assert set(tree["params"]) == {name for name in kept if name.endswith(("_conv", "_bn"))}
-    assert set(tree.get("batch_stats", {})) == {name for name in kept if name.endswith("_bn")}
+def written_out(variables: Any, x: jax.Array) -> dict[str, jax.Array]:
+    """Torchvision's ResNet-50: convolutions without bias, the stride of a stage on its first 3x3."""
+    params, stats = variables["params"], variables["batch_stats"]
 
-    features, points = jax.eval_shape(module.apply, tree, jnp.zeros((2, 32, 48, 3)))
-    assert set(points) == set(kept)
-    assert features == points[kept[-1]]
+    def conv_norm(name: str, x: jax.Array, stride: int, padding: int) -> jax.Array:
+        kernel = params[f"{name}_conv"]["kernel"].transpose(3, 2, 0, 1)
+        x = jax.lax.conv(jnp.pad(x, [(0, 0), (0, 0), (padding,) * 2, (padding,) * 2]), kernel, (stride,) * 2, "VALID")
+        scale, bias = params[f"{name}_bn"]["scale"], params[f"{name}_bn"]["bias"]
+        mean, var = stats[f"{name}_bn"]["mean"], stats[f"{name}_bn"]["var"]
+        mean, var, scale, bias = (v[:, None, None] for v in (mean, var, scale, bias))
+        return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
 
-
-def test_frozen_means_stored_statistics_in_training_too(variables):
-    module, x = ResNet50("conv1_bn"), images(2, 17, 23)
-    (trained, _), state = module.apply(variables, x, train=True, mutable=["batch_stats"])
-    stored, points = module.apply(variables, x)
-
-    np.testing.assert_array_equal(trained, stored)
-    jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables["batch_stats"])
-    stats, params = variables["batch_stats"]["conv1_bn"], variables["params"]["conv1_bn"]
-    expected = (np.asarray(points["conv1_conv"]) - stats["mean"]) / np.sqrt(stats["var"] + 1.001e-5)
-    np.testing.assert_allclose(stored, expected * params["scale"] + params["bias"], rtol=1e-4, atol=1e-4)
-
-
-def test_thawed_means_the_batch_and_running_statistics(variables):
-    module, x = ResNet50("conv1_bn", frozen=False), images(2, 17, 23)
-    (features, points), state = module.apply(variables, x, train=True, mutable=["batch_stats"])
-    conv = np.asarray(points["conv1_conv"], np.float64)
-    mean, var = conv.mean((0, 1, 2)), conv.var((0, 1, 2))
-
-    stored, new = variables["batch_stats"]["conv1_bn"], state["batch_stats"]["conv1_bn"]
-    np.testing.assert_allclose(new["mean"], 0.9 * stored["mean"] + 0.1 * mean, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(new["var"], 0.9 * stored["var"] + 0.1 * var, rtol=1e-4)
-    params = variables["params"]["conv1_bn"]
-    np.testing.assert_allclose(np.mean(features, (0, 1, 2)), params["bias"], atol=1e-4)
-    assert not np.allclose(features, module.apply(variables, x)[0], rtol=1e-2)
+    points = {}
+    x = jax.nn.relu(conv_norm("conv1", x.transpose(0, 3, 1, 2), 2, 3))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 3, 3), (1, 1, 2, 2), [(0, 0), (0, 0), (1, 1), (1, 1)])
+    for stage, blocks in ((2, 3), (3, 4), (4, 6), (5, 3)):
+        for block in range(1, blocks + 1):
+            name, stride = f"conv{stage}_block{block}", 2 if block == 1 and stage > 2 else 1
+            y = jax.nn.relu(conv_norm(f"{name}_1", x, 1, 0))
+            y = jax.nn.relu(conv_norm(f"{name}_2", y, stride, 1))
+            y = conv_norm(f"{name}_3", y, 1, 0)
+            shortcut = conv_norm(f"{name}_0", x, stride, 0) if block == 1 else x
+            x = jax.nn.relu(shortcut + y)
+            points[f"{name}_out"] = x.transpose(0, 2, 3, 1)
+    return points
 
 
-def test_computing_in_bfloat16_keeps_the_parameters_float32():
-    module = ResNet50("conv2_block1_out", dtype=jnp.bfloat16)
-    tree = shapes(module)
-    assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
-    features, _ = jax.eval_shape(module.apply, tree, jnp.zeros((1, 32, 32, 3)))
-    assert features.dtype == jnp.bfloat16
+@pytest.mark.parametrize("shape", [(1, 65, 49), (3, 50, 31)])
+def test_v1_5_has_its_stride_on_the_3x3_and_no_biases(shape):
+    module, x = Backbone(RESNET50_V1_5, LAST), images(*shape)
+    variables = random_variables(module)
+    assert not any("kernel" in arrays and "bias" in arrays for arrays in variables["params"].values())
+    _, ours = jax.jit(module.apply)(variables, x)
+    for name, theirs in jax.jit(written_out)(variables, x).items():
+        assert np.abs(theirs).max() > 1e-2
+        assert relative(ours[name], theirs) < 1e-4, name

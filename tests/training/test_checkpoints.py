@@ -13,16 +13,19 @@ from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.state import TrainState, create_state
 
 
-def state_at(step: int, constants: bool = True) -> TrainState:
+def state_at(step: int, constants: bool = True, trained: tuple[str, ...] = ()) -> TrainState:
     variables = {
         "params": {
-            "backbone": {"conv": {"kernel": jnp.arange(6.0).reshape(2, 3)}},
+            "backbone": {
+                "conv": {"kernel": jnp.arange(6.0).reshape(2, 3)},
+                "other": {"kernel": jnp.full(3, 1.0 * step)},
+            },
             "head": {"logits": {"kernel": jnp.full((3, 3), float(step)), "bias": jnp.zeros(3)}},
         },
         "batch_stats": {"head": {"norm": {"mean": jnp.full(3, step / 7)}}},
         "constants": {"mean_image": jnp.full((2, 2, 3), 5.0)} if constants else {},
     }
-    state = create_state(variables, optax.adam(1e-3), train_backbone=False)
+    state = create_state(variables, optax.adam(1e-3), trained)
     return state.replace(step=jnp.asarray(step, jnp.int32))
 
 
@@ -63,17 +66,17 @@ def test_without_a_finished_epoch_there_is_no_best(tmp_path) -> None:
         assert checkpoints.best
 
 
-@pytest.mark.parametrize("constants", [True, False])
-def test_what_comes_back_is_what_was_saved(tmp_path, constants) -> None:
+@pytest.mark.parametrize(("constants", "trained"), [(True, ()), (False, ("other",)), (True, ("conv", "other"))])
+def test_what_comes_back_is_what_was_saved(tmp_path, constants, trained) -> None:
     sharding = replicated(make_mesh())
-    saved = state_at(3, constants)
+    saved = state_at(3, constants, trained)
     gradient = jax.tree.map(jnp.ones_like, saved.params)
     saved = saved.replace(opt_state=optax.adam(1e-3).update(gradient, saved.opt_state)[1])
     with Checkpoints.open(tmp_path) as checkpoints:
         checkpoints.save(saved, {}, {"loss": 1.0, "accuracy": 0.0})
         checkpoints.save(state_at(3), {}, None)  # there already: nothing happens
     with Checkpoints.open(tmp_path) as checkpoints:
-        restored, _ = checkpoints.restore(3, state_at(0, constants), sharding)
+        restored, _ = checkpoints.restore(3, state_at(0, constants, trained), sharding)
         variables = checkpoints.restore_variables(3, saved.variables(), sharding)
     assert jax.tree.structure(restored) == jax.tree.structure(saved)
     jax.tree.map(np.testing.assert_array_equal, restored, saved)

@@ -13,6 +13,6 @@ def test_a_small_network_clearly_beats_the_class_prior(tmp_path, data_dir) -> No
     config.dataset.data_dir = str(data_dir)
     config.epochs = 9
     best = loop.train(config, tmp_path)["best"]
-    shares = np.array(pipeline.prepared(config).examples("validation").class_shares(3))
+    shares = np.array(pipeline.prepared(config).examples("validation").class_shares())
     assert best["loss"] < -np.sum(shares * np.log(shares)) - 0.2
     assert best["accuracy"] > shares.max() + 0.1

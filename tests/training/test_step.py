@@ -1,10 +1,6 @@
 """One step: what changes, what does not, and that neither the place in the batch nor the devices matter."""
 
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +10,9 @@ import pytest
 
 from cervix_jax import config as options
 from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.models.layers import Training
 from cervix_jax.training.initialisation import init_variables
-from cervix_jax.training.mesh import batch_multiple, make_mesh, replicated, shard_batch
+from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.optimizer import make_optimizer
 from cervix_jax.training.state import TrainState, create_state
 from cervix_jax.training.step import example_keys, make_forward, make_train_step
@@ -26,6 +23,7 @@ SMALL = {
     "model.widths": (8, 16),
     "model.blocks": (1, 1),
     "model.backbone.name": "none",
+    "batch_size": 8,
 }
 UNAUGMENTED = {
     "augmentation__horizontal_flip": False,
@@ -47,13 +45,14 @@ def batch_of(count: int = 8) -> dict[str, np.ndarray]:
         "image": rng.integers(0, 256, (count, *SIZE, 3), dtype=np.uint8),
         "label": (np.arange(count) % 3).astype(np.int32),
         "index": np.arange(10, 10 + count, dtype=np.int32),
+        "mask": np.ones(count, bool),
     }
 
 
 def start(config) -> tuple[Classifier, TrainState, optax.GradientTransformation]:
     model, tx = make_classifier(config.model.to_dict()), make_optimizer(config.optimizer, 4)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
-    return model, create_state(variables, tx, train_backbone=config.model.backbone.trainable == "all"), tx
+    return model, create_state(variables, tx, model.trained_layers), tx
 
 
 @cache
@@ -61,7 +60,7 @@ def compiled(*changes):
     """The step of a config, once a session; the state it starts from is copied, since steps consume theirs."""
     config = make_config(**dict(changes))
     model, state, tx = start(config)
-    step = make_train_step(model, tx, config)
+    step = make_train_step(model, tx, config, make_mesh())
     return step, state
 
 
@@ -111,20 +110,20 @@ def test_the_gradient_is_that_of_weighted_cross_entropy_plus_l2() -> None:
     model, _, _ = start(config)
     tx = optax.sgd(1.0)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
-    state = create_state(variables, tx, train_backbone=False)
+    state = create_state(variables, tx)
     batch = batch_of()
 
     @jax.jit
     def loss(params):
         logits = model.apply(
-            variables | {"params": params}, jnp.float32(batch["image"]), train=True, mutable=["batch_stats"]
+            variables | {"params": params}, jnp.float32(batch["image"]), training=Training(), mutable=["batch_stats"]
         )[0][0]
         p = jax.nn.softmax(logits)[jnp.arange(8), batch["label"]]
         kernels = [w for path, w in jax.tree.leaves_with_path(params) if path[-1].key == "kernel"]
         weights = jnp.array([1.0, 0.5, 3.0])[batch["label"]]
         return -(weights * jnp.log(p)).sum() / 8 + 0.01 * sum((w**2).sum() for w in kernels)
 
-    after = make_train_step(model, tx, config)(jax.tree.map(jnp.copy, state), batch)
+    after = make_train_step(model, tx, config, make_mesh())(jax.tree.map(jnp.copy, state), batch)
     gradient = jax.tree.map(lambda old, new: old - new, state.params, after.params)
     norm = optax.tree.norm(gradient)
 
@@ -172,50 +171,3 @@ def test_keys_differ_by_seed_step_example_and_purpose() -> None:
     ]
     rows = np.concatenate(drawn)
     assert len(np.unique(rows, axis=0)) == len(rows) == 2 * 2 * 2 * 5
-
-
-@pytest.mark.parametrize(("size", "expected"), [(32, 32), (1, 1), (7, 7)])
-def test_evaluation_batches_divide_over_the_devices(size: int, expected: int) -> None:
-    assert batch_multiple(size, make_mesh()) == expected
-
-
-def five_steps() -> tuple[int, TrainState]:
-    """In float64, where float32's noise cannot hide a mistake; on all devices there are."""
-    config = make_config()
-    model, state, tx = start(config)
-    mesh = make_mesh()
-    state = jax.device_put(jax.tree.map(_double, state), replicated(mesh))
-    step = make_train_step(model, tx, config)
-    batch = batch_of()
-    for _ in range(5):
-        state = step(state, shard_batch(batch, mesh))
-    return mesh.size, state
-
-
-def _double(x):
-    return x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-
-LAYOUT = """
-import sys, numpy as np, jax
-sys.path.insert(0, sys.argv[1])
-from test_step import five_steps
-devices, state = five_steps()
-arrays = jax.tree.leaves((state.params, state.batch_stats, state.metrics))
-np.savez(sys.argv[2], *map(np.asarray, arrays), devices=devices)
-"""
-
-
-def test_four_devices_compute_what_one_does(tmp_path) -> None:
-    """Batch norm over the global batch, augmentation and dropout by example, gradients summed over devices."""
-    found = []
-    for devices in (1, 4):
-        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_ENABLE_X64": "1"}
-        output = tmp_path / f"{devices}.npz"
-        subprocess.run([sys.executable, "-c", LAYOUT, str(Path(__file__).parent), output], env=environment, check=True)
-        found.append(np.load(output))
-    one, four = found
-    assert (int(one["devices"]), int(four["devices"])) == (1, 4)
-    for name in one.files:
-        if name != "devices":
-            np.testing.assert_allclose(one[name], four[name], rtol=1e-8, atol=1e-8)

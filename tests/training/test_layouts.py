@@ -1,0 +1,168 @@
+"""The same training whatever the layout: 'jit' and 'pmap', on 1, 2, 4 and 8 devices, batches that do not divide.
+
+Batch norm over the global batch, augmentation and dropout by example, a stage of the backbone frozen and one trained.
+Gradients are compared in float32; parameters and losses after several steps of Adam in float64, since it divides small
+differences of gradients by small gradients. The devices are host devices of two other processes, one in each precision.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cervix_jax import config as options
+from cervix_jax import runs
+from cervix_jax.models.classifier import make_classifier
+from cervix_jax.training import loop
+from cervix_jax.training.initialisation import init_variables
+from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
+from cervix_jax.training.optimizer import make_optimizer
+from cervix_jax.training.state import create_state
+from cervix_jax.training.step import make_train_step
+
+SIZE = (24, 16)
+STEPS = 50
+LAYOUTS = [f"{parallel}-{devices}" for parallel in ("jit", "pmap") for devices in (1, 2, 4, 8)]
+ONE = LAYOUTS[0]
+BATCHES = {10: LAYOUTS, 8: [ONE, "jit-8", "pmap-8"]}
+CHANGES = {
+    "dataset.image_size": SIZE,
+    "model.widths": (8,),
+    "model.blocks": (1,),
+    "model.backbone.cut": "conv2_block1_1_bn",
+    "model.backbone.trainable": ("conv2",),
+    "loss.class_weights": (1.0, 0.5, 2.0),
+}
+
+
+def record_everything(folder: Path) -> None:
+    """In float64, losses and parameters; in float32, gradients. Called in a process of eight devices."""
+    double = bool(jax.config.jax_enable_x64)
+    model = make_classifier(options.unflatten(CHANGES).model.to_dict())
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    for batch_size, layouts in BATCHES.items() if double else [(10, LAYOUTS)]:
+        for layout in layouts:
+            parallel, devices = layout.split("-")
+            config = options.unflatten(CHANGES | {"batch_size": batch_size, "parallel": parallel})
+            mesh = make_mesh(jax.devices()[: int(devices)])
+            tx = make_optimizer(config.optimizer, 4) if double else remember_gradients()
+            state = jax.tree.map(_double if double else jnp.copy, create_state(variables, tx, model.trained_layers))
+            state = jax.device_put(state, replicated(mesh))
+            step = make_train_step(model, tx, config, mesh)
+            losses = []
+            for i in range(STEPS if double else 1):
+                state = step(state, shard_batch(batch_of(batch_size, i), mesh))
+                losses.append(float(state.metrics.loss))
+                if i == 4:
+                    np.savez(
+                        folder / f"parameters-{batch_size}-{layout}.npz", *leaves((state.params, state.batch_stats))
+                    )
+            if double:
+                counts = [int(state.metrics.count), int(state.metrics.correct)]
+                (folder / f"losses-{batch_size}-{layout}.json").write_text(json.dumps([losses, counts]))
+            else:
+                np.savez(folder / f"gradients-{batch_size}-{layout}.npz", *leaves(state.opt_state))
+
+
+def remember_gradients() -> optax.GradientTransformation:
+    """Leaves parameters alone and keeps the gradient as its state."""
+
+    def init(params):
+        return jax.tree.map(jnp.zeros_like, params)
+
+    def update(gradients, state, params=None):
+        return jax.tree.map(jnp.zeros_like, gradients), gradients
+
+    return optax.GradientTransformation(init, update)
+
+
+def batch_of(count: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (count, *SIZE, 3), dtype=np.uint8),
+        "label": rng.integers(0, 3, count, dtype=np.int32),
+        "index": rng.permutation(100)[:count].astype(np.int32),
+        "mask": np.ones(count, bool),
+    }
+
+
+def leaves(tree) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _double(x):
+    return jnp.array(x, jnp.float64 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype)
+
+
+def python(code: str, *arguments: str | Path, devices: int, double: bool) -> subprocess.Popen:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_ENABLE_X64": str(int(double))}
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, sys.argv[1]); {code}", Path(__file__).parent]
+    return subprocess.Popen([*command, *arguments], env=environment)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("layouts")
+    code = "from pathlib import Path; import test_layouts; test_layouts.record_everything(Path(sys.argv[2]))"
+    processes = [python(code, folder, devices=8, double=double) for double in (False, True)]
+    assert [process.wait() for process in processes] == [0, 0]
+    return folder
+
+
+def arrays(path: Path) -> list[np.ndarray]:
+    with np.load(path) as file:
+        return [file[name] for name in file.files]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_gradients_are_equal_in_float32(recorded, layout) -> None:
+    one, other = (arrays(recorded / f"gradients-10-{which}.npz") for which in (ONE, layout))
+    assert len(one) == len(other) > 10
+    for a, b in zip(one, other, strict=True):
+        assert a.dtype == np.float32
+        assert np.abs(a - b).max() <= 1e-5 * max(1, np.abs(a).max())
+
+
+@pytest.mark.parametrize(("batch_size", "layout"), [(size, layout) for size in BATCHES for layout in BATCHES[size][1:]])
+def test_parameters_after_five_steps_are_equal_in_float64(recorded, batch_size, layout) -> None:
+    one, other = (arrays(recorded / f"parameters-{batch_size}-{which}.npz") for which in (ONE, layout))
+    for a, b in zip(one, other, strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("batch_size", "layout"), [(size, layout) for size in BATCHES for layout in BATCHES[size][1:]])
+def test_loss_curves_over_fifty_steps_are_equal_in_float64(recorded, batch_size, layout) -> None:
+    one, other = (json.loads((recorded / f"losses-{batch_size}-{which}.json").read_text()) for which in (ONE, layout))
+    assert one[1] == other[1]
+    assert one[1][0] == STEPS * batch_size  # rows that only fill up are not counted
+    np.testing.assert_allclose(np.diff(one[0], prepend=0), np.diff(other[0], prepend=0), rtol=0, atol=1e-6)
+
+
+ONE_EPOCH = """
+from pathlib import Path; from cervix_jax import config as options; from cervix_jax.training import loop; import json
+changes = json.loads(sys.argv[2]); loop.train(options.unflatten(options.flatten(changes)), Path(sys.argv[3]))
+"""
+
+
+def test_a_run_begun_on_four_devices_under_pmap_ends_on_one_under_jit(tiny_config, run, tmp_path) -> None:
+    """The checkpoint knows nothing of the layout, and the data goes on where it was."""
+    workdir, _ = run
+    tiny_config.epochs = 1
+    begun = tiny_config.to_dict() | {"parallel": "pmap"}
+    process = python(ONE_EPOCH, json.dumps(begun), tmp_path / "moved", devices=4, double=False)
+    assert process.wait() == 0
+    tiny_config.epochs = 2
+    loop.train(tiny_config, tmp_path / "moved")
+    ours, theirs = runs.read_metrics(tmp_path / "moved"), runs.read_metrics(workdir)
+    for name in ("step", "learning_rate"):
+        assert [row[name] for row in ours] == [row[name] for row in theirs]
+    for name in ("train_loss", "validation_loss"):
+        np.testing.assert_allclose([row[name] for row in ours], [row[name] for row in theirs], rtol=1e-3)
