@@ -61,6 +61,9 @@ def test_unknown_option_names_the_nearest(wrong, right):
         ("model.widths", (6, 8, 8, 8)),
         ("model.blocks", (1,)),
         ("loss.class_weights", (1.0, 2.0)),
+        ("loss.class_weights", (1.0, 2.0, -1.0)),
+        ("selection.one_vs_rest", "Type_4"),
+        ("parallel", "threads"),
         ("optimizer.schedule", "cosine"),
         ("augmentation.zoom", 1.0),
     ],
@@ -92,3 +95,25 @@ def test_differences_allow_more_epochs_and_moved_folders_only():
     assert "config.seed" in line
     assert "0" in line
     assert "7" in line
+
+
+def test_an_option_of_several_types_takes_each():
+    for cut, trainable in ((12, ["conv1", "conv2"]), ("conv2_block1_3_conv", "conv1,conv2")):
+        config = options.get_config()
+        config.model.backbone.cut, config.model.backbone.trainable = cut, trainable
+        assert options.flatten(config)["model.backbone.cut"] == cut
+    assert options.get_config().model.backbone.cut == "conv1_bn"  # no config shares another's
+
+
+def test_class_weights_count_the_classes():
+    config = options.unflatten({"selection.one_vs_rest": "Type_1", "loss.class_weights": (1.0, 5.0)})
+    assert options.validate(config) is config
+    config.loss.class_weights = (1.0, 1.0, 1.0)
+    with pytest.raises(options.ConfigError, match="2 numbers"):
+        options.validate(config)
+
+
+def test_naive_transfer_needs_a_network():
+    config = options.unflatten({"model.name": "naive_transfer", "model.backbone.name": "none"})
+    with pytest.raises(options.ConfigError, match="naive_transfer"):
+        options.validate(config)

@@ -1,0 +1,16 @@
+"""One of three binary models, each of which tells one type from the two others (report section 15).
+
+`--config.selection.one_vs_rest=Type_2` and `Type_3` are the other two. The report proposes them without figures.
+"""
+
+import ml_collections
+
+from cervix_jax import config as defaults
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = defaults.get_config()
+    config.dataset.name = "cervix/initial"
+    config.batch_size = 16
+    config.selection.one_vs_rest = "Type_1"
+    return config

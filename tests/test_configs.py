@@ -1,0 +1,48 @@
+"""Every file in configs/ is a system that can be trained."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cervix_jax import config as options
+from cervix_jax.models.classifier import make_classifier
+from cervix_jax.training.initialisation import init_variables
+from cervix_jax.training.mesh import make_mesh
+from cervix_jax.training.optimizer import make_optimizer
+from cervix_jax.training.state import create_state
+from cervix_jax.training.step import make_train_step
+
+NAMES = sorted(path.stem for path in (Path(__file__).parents[1] / "configs").glob("[!_]*.py"))
+SIZE = (80, 76)  # Inception-v3 takes no less than 75 pixels
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_steps_train_what_is_to_be_trained(name) -> None:
+    module = importlib.import_module(f"configs.{name}")
+    assert len(module.__doc__.splitlines()) > 1  # what it reproduces and what it should reach
+    config = options.validate(module.get_config())
+    config.batch_size = 3
+    classes = 3 if config.selection.one_vs_rest == "none" else 2
+    model, tx = make_classifier(config.model.to_dict(), classes), make_optimizer(config.optimizer, 4)
+    state = create_state(jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0), tx, model.trained_layers)
+    before = jax.tree.map(np.asarray, (state.params, state.frozen))
+    step = make_train_step(model, tx, config, make_mesh())
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        batch = {
+            "image": rng.integers(0, 256, (3, *SIZE, 3), dtype=np.uint8),
+            "label": np.arange(3, dtype=np.int32) % classes,
+            "index": np.arange(3, dtype=np.int32),
+            "mask": np.ones(3, bool),
+        }
+        state = step(state, batch)
+    assert state.metrics.first_bad_step == -1
+    assert state.metrics.count == 6
+    changed = jax.tree.map(lambda old, new: bool(jnp.any(old != new)), before[0], state.params)
+    still = [jax.tree_util.keystr(path) for path, moved in jax.tree.leaves_with_path(changed) if not moved]
+    assert still == []
+    jax.tree.map(np.testing.assert_array_equal, state.frozen, before[1])
