@@ -79,6 +79,16 @@ def test_the_job_from_training_to_prediction(flags, tmp_path, manual_dir, data_d
     assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
 
 
+def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, manual_dir):
+    flags = [*flags, "--config.selection.one_vs_rest=Type_3", "--config.epochs=1", "--config.loss.class_weights=(1,2)"]
+    result("train", *flags, f"--workdir={tmp_path / 'run'}")
+    scores = result("evaluate", f"--workdir={tmp_path / 'run'}")
+    assert list(scores["per_class"]) == ["rest", "Type_3"]
+    table = tmp_path / "predictions.csv"
+    result("predict", f"--workdir={tmp_path / 'run'}", f"--images={manual_dir / 'test'}", f"--output={table}")
+    assert table.read_text().splitlines()[0] == "image_name,rest,Type_3"
+
+
 def test_prepare_counts_examples_and_what_was_dropped(flags):
     found = result("prepare", *flags)
     assert found["splits"] == {"train": 48, "validation": 12, "test": 7}

@@ -27,4 +27,6 @@ def forward_cost(module: nn.Module, image_size: tuple[int, int]) -> Cost:
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
     lowered = jax.jit(lambda variables, image: module.apply(variables, image)[0]).lower(variables, image)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return Cost(lowered.out_info.shape[1:], parameters, lowered.cost_analysis()["flops"])
+    analysis = lowered.cost_analysis()
+    assert analysis is not None  # XLA analyses every program that is not compiled yet
+    return Cost(lowered.out_info.shape[1:], parameters, analysis["flops"])

@@ -83,6 +83,17 @@ options = st.builds(
     sharpness=st.floats(0.1, 3),
     fitted_on=st.sampled_from(["training", "initial"]),
 )
+TYPES = ("Type_1", "Type_2", "Type_3")
+
+
+@given(options, st.integers(0, 2))
+def test_one_type_against_the_rest_changes_labels_alone(choice, label):
+    table = make_table()
+    whole, binary = select(table, choice), select(table, dataclasses.replace(choice, one_vs_rest=TYPES[label]))
+    assert (whole.class_names, binary.class_names) == (TYPES, ("rest", TYPES[label]))
+    assert (whole.split, whole.reasons) == (binary.split, binary.reasons)
+    np.testing.assert_array_equal(binary.labels == 1, whole.labels == label)
+    np.testing.assert_array_equal(binary.labels == -1, whole.labels == -1)
 
 
 @given(options, st.integers(0, 20))

@@ -8,6 +8,7 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax.models.backbone import EndPointError
 from cervix_jax.models.classifier import make_classifier
+from cervix_jax.models.layers import Training
 from cervix_jax.training.initialisation import init_variables
 
 SIZE = (32, 24)
@@ -74,3 +75,21 @@ def test_only_a_head_on_photographs_has_a_stem() -> None:
 def test_an_unknown_cut_names_the_nearest() -> None:
     with pytest.raises(EndPointError, match="conv1_bn"):
         make_classifier(model_options(**{"model.backbone.cut": "conv1_bm"}))
+
+
+@pytest.mark.parametrize("training", [None, Training()])
+@pytest.mark.parametrize("trainable", ["none", "all", ("conv2",)])
+def test_saliency_reaches_the_pixels_through_frozen_stages(trainable, training) -> None:
+    changes = {"model.backbone.cut": "conv2_block1_1_relu", "model.backbone.trainable": trainable}
+    model = make_classifier(model_options(**changes))
+    variables = init(model, SIZE, 0)
+
+    @jax.jit
+    @jax.grad
+    def saliency(images):
+        return model.apply(variables, images, training=training, mutable=["batch_stats"])[0][0][0, 0]
+
+    gradient = saliency(pictures().astype(jnp.float32))
+    assert np.mean(np.asarray(gradient[0]) != 0) > 0.9
+    if training is None:
+        assert not np.any(gradient[1])

@@ -102,6 +102,23 @@ def test_a_trained_backbone_changes_and_so_do_its_statistics() -> None:
     assert not same(before.batch_stats["backbone"], after.batch_stats["backbone"])
 
 
+def test_stages_of_a_backbone_are_frozen_and_trained_apart() -> None:
+    """The frozen one has no gradient, no optimizer state, and keeps its statistics."""
+    before, after = train(
+        2, **WITH_BACKBONE | {"model.backbone.cut": "conv2_block1_1_bn"}, model__backbone__trainable=("conv2",)
+    )
+    conv1, conv2 = {"conv1_conv", "conv1_bn"}, {"conv2_block1_1_conv", "conv2_block1_1_bn"}
+    assert (set(before.frozen["backbone"]), set(before.params["backbone"])) == (conv1, conv2)
+    names = {path[-2].key for path, _ in jax.tree.leaves_with_path(after.opt_state) if hasattr(path[-1], "key")}
+    assert not names & conv1
+    assert names >= conv2
+    assert same(before.frozen, after.frozen)
+    assert not any(same(before.params["backbone"][name], after.params["backbone"][name]) for name in conv2)
+    old, new = before.batch_stats["backbone"], after.batch_stats["backbone"]
+    assert same(old["conv1_bn"], new["conv1_bn"])
+    assert not same(old["conv2_block1_1_bn"], new["conv2_block1_1_bn"])
+
+
 def test_the_gradient_is_that_of_weighted_cross_entropy_plus_l2() -> None:
     """Against finite differences of the loss written out, in the direction that SGD moves the parameters."""
     config = make_config(
