@@ -71,7 +71,7 @@ def _groups(file: h5py.File, architecture: Architecture) -> dict[str, str]:
     counts is the order, so the smallest number in the file is the network's first.
     """
     first: dict[str, int] = {}
-    for match in filter(None, map(_UNNAMED.fullmatch, file)):
+    for match in filter(None, map(_UNNAMED.fullmatch, _names(file))):
         prefix, number = match[1], int(match[2] or 0)
         first[prefix] = min(number, first.get(prefix, number))
     groups = {}
@@ -105,18 +105,25 @@ def _unexpected(file: h5py.File, groups: Mapping[str, str], slots: Collection[Sl
         group, keras_name = slot.stored_as.split("/")
         needed.setdefault(group, set()).add(keras_name)
     beside = {*groups.values(), *_CLASSIFIERS}
-    for name in file:
+    for name in _names(file):
         if name in needed:
             outer = _child(file, name)
             inner = _child(outer, name)
             if isinstance(outer, h5py.Group):
-                yield from (f"{name}/{other}" for other in outer if other != name and _holds_arrays(outer, other))
+                yield from (
+                    f"{name}/{other}" for other in _names(outer) if other != name and _holds_arrays(outer, other)
+                )
             if isinstance(inner, h5py.Group):
                 # Of two spellings the one with ':0' was taken.
                 taken = {f"{known}:0" if f"{known}:0" in inner else known for known in needed[name]}
-                yield from (f"{name}/{stored}" for stored in inner if stored not in taken)
+                yield from (f"{name}/{stored}" for stored in _names(inner) if stored not in taken)
         elif name not in beside and _holds_arrays(file, name):
             yield name
+
+
+def _names(group: h5py.Group) -> list[str]:
+    """What is in a group; h5py gives bytes where a name is no UTF-8."""
+    return [name if isinstance(name, str) else name.decode("utf8", "surrogateescape") for name in group]
 
 
 def _holds_arrays(group: h5py.Group, name: str) -> bool:
@@ -142,7 +149,7 @@ def _child(group: Any, name: str) -> Any:
         return None
     if group.id.links.get_info(encoded).type != h5py.h5l.TYPE_HARD:
         return "a soft or external link, refused"
-    return group[name]
+    return group[encoded]
 
 
 def _problem(found: Any, shape: Shape) -> str | None:
