@@ -89,7 +89,7 @@ def fetch(backbone: str) -> Path:
             if digest != file.sha256:
                 raise WeightsError(f"{path} has SHA-256 {digest}, not {file.sha256}: remove it. {by_hand}")
             return path
-        logging.getLogger("pooch").setLevel(logging.WARNING)  # it tells every download, in its own words
+        pooch.get_logger().setLevel(logging.WARNING)  # it tells every download, in its own words
         # To a temporary file beside it, checked, then moved: what is in the cache is whole.
         pooch.retrieve(file.url, f"sha256:{file.sha256}", file.file_name, path.parent, progressbar=sys.stderr.isatty())
     except WeightsError:
