@@ -12,7 +12,7 @@ from cervix_jax.models.inception_residual import InceptionResidualHead
 from cervix_jax.models.inception_v3 import INCEPTION_V3
 from cervix_jax.models.layers import Training
 from cervix_jax.models.naive_transfer import NaiveTransferHead
-from cervix_jax.models.pretrained import PREPROCESSING
+from cervix_jax.models.preprocessing import PREPROCESSING
 from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
 from cervix_jax.models.vanilla_cnn import VanillaCNN
 

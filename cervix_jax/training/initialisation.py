@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from cervix_jax.config import ConfigError
 from cervix_jax.models.classifier import Classifier
-from cervix_jax.models.pretrained import load_keras_h5
+from cervix_jax.models.pretrained import load_pretrained
+from cervix_jax.models.published import PUBLISHED
 from cervix_jax.training.state import TrainState, Variables, create_state
 
 
@@ -33,8 +34,8 @@ def initial_state(
       sharding: where the arrays go.
 
     Raises:
-      ConfigError: there is a backbone, no file of weights, and random ones are not allowed.
-      WeightsError, FileNotFoundError: the file does not fit or is not there.
+      ConfigError: there is a backbone, no weights are given, and random ones are not allowed.
+      WeightsError, WeightsNotFoundError: the weights do not fit, cannot be fetched, or are not there.
     """
     size = tuple(config.dataset.image_size)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, config.seed)
@@ -58,10 +59,10 @@ def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.Con
             return variables
         raise ConfigError(
             f"config.model.backbone.name is {backbone.name!r} and config.model.backbone.weights names no file. "
-            "Give Keras' resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5, from the releases of "
-            "https://github.com/fchollet/deep-learning-models, or --config.model.backbone.name=none; "
+            "Give its path, or --config.model.backbone.weights=imagenet for the published one, "
+            f"{PUBLISHED[backbone.name].url}, or --config.model.backbone.name=none; "
             "--config.model.backbone.allow_random starts from random weights."
         )
     template = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}
-    loaded = load_keras_h5(backbone.weights, template)
+    loaded = load_pretrained(backbone.weights, backbone.name, template)
     return variables | {name: {**variables[name], "backbone": loaded[name]} for name in template}

@@ -1,378 +1,306 @@
-"""Reading Keras' weights files: the right ones exactly, every wrong one refused with its reasons."""
+"""Pretrained weights as a run asks for them, and whether the real ones see photographs as they were trained to."""
 
-import os
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
-import copy
-from collections.abc import Callable
+import dataclasses
+import hashlib
+import io
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
+import optax
 import pytest
-from keras.src.legacy.saving import legacy_h5_format
+from backbones import PHOTOGRAPHS, REAL, random_tree, shapes, template, write_keras
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
+from cervix_jax import config as options
+from cervix_jax.config import ConfigError
 from cervix_jax.errors import UserError
-from cervix_jax.models import resnet
-from cervix_jax.models.pretrained import PREPROCESSING, Preprocessing, WeightsError, load_keras_h5
-from cervix_jax.models.resnet import ResNet50
+from cervix_jax.models import pretrained
+from cervix_jax.models.backbone import Architecture, Backbone
+from cervix_jax.models.classifier import ARCHITECTURES, make_classifier
+from cervix_jax.models.preprocessing import PREPROCESSING
+from cervix_jax.models.pretrained import load_pretrained
+from cervix_jax.models.published import PUBLISHED, Published
+from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
+from cervix_jax.models.weights_file import WeightsError, WeightsNotFoundError
+from cervix_jax.training.initialisation import initial_state
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, NumPy 2
-
-SHARED = Path(os.environ.get("CERVIX_JAX_SHARED", Path(__file__).parents[3] / "shared"))
-REAL = SHARED / "weights" / "keras_resnet50_notop_conv1_to_conv3.h5"
-PHOTOGRAPHS = SHARED / "data" / "kaggle" / "train"
-CUT = "conv2_block1_out"
-KERNEL, MEAN, VARIANCE = (
-    "/conv1_conv/conv1_conv/kernel:0",
-    "/conv1_bn/conv1_bn/moving_mean:0",
-    "/conv1_bn/conv1_bn/moving_variance:0",
-)
-
-
-def template(cut: str | int = CUT) -> Any:
-    return jax.eval_shape(ResNet50(cut).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+LAST = "conv3_block4_out"  # of which the real files hold all
+FLAVOURS = ["resnet50", "resnet50_v1_5"]
+HDF5 = b"\x89HDF\r\n\x1a\n" + bytes(100)
+SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
 
 
-def random_tree(shapes: Any) -> Any:
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32), shapes)
+class Trap:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
 
 
-def write(path: Path, tree: Any) -> Path:
-    """Writes the published layout by hand: /LAYER/LAYER/NAME:0."""
-    with h5py.File(path, "w") as file:
-        for layer, arrays in tree["params"].items():
-            for name, value in arrays.items():
-                keras_name = name if "kernel" in arrays else {"scale": "gamma", "bias": "beta"}[name]
-                file[f"{layer}/{layer}/{keras_name}:0"] = value
-        for layer, arrays in tree.get("batch_stats", {}).items():
-            file[f"{layer}/{layer}/moving_mean:0"] = arrays["mean"]
-            file[f"{layer}/{layer}/moving_variance:0"] = arrays["var"]
-        file.create_group("conv1_pad")  # Keras writes a group for layers without weights, too
-    return path
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return file.getvalue()
 
 
-@pytest.fixture(scope="module")
-def tree() -> Any:
-    return random_tree(template())
-
-
-@pytest.fixture
-def good(tmp_path: Path, tree: Any) -> Path:
-    return write(tmp_path / "good.h5", tree)
-
-
-def replace(path: Path, name: str, **dataset: Any) -> None:
-    with h5py.File(path, "a") as file:
-        del file[name]
-        file.create_dataset(name, **dataset)
-
-
-def refusal(path: Path, shapes: Any = None) -> str:
-    with pytest.raises(WeightsError) as caught:
-        load_keras_h5(path, template() if shapes is None else shapes)
-    assert isinstance(caught.value, UserError)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
-
-
-def test_every_array_arrives_where_it_belongs(good, tree):
-    loaded = load_keras_h5(good, template())
-    assert jax.tree.structure(loaded) == jax.tree.structure(template())
-    jax.tree.map(np.testing.assert_array_equal, loaded, tree)
-    assert {(type(leaf), leaf.dtype) for leaf in jax.tree.leaves(loaded)} == {(np.ndarray, np.dtype("float32"))}
-
-
-def test_a_file_of_keras_gives_the_output_of_keras(tmp_path):
-    whole = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3))
-    model = keras.Model(whole.inputs, whole.get_layer(CUT).output)
-    rng = np.random.default_rng(1)
-    model.set_weights([w + rng.uniform(0, 0.3, w.shape) for w in model.get_weights()])
-    with h5py.File(tmp_path / "keras.h5", "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, model)
-
-    x = jnp.asarray(rng.normal(0, 1, (2, 33, 21, 3)), jnp.float32)
-    ours, _ = ResNet50(CUT).apply(load_keras_h5(tmp_path / "keras.h5", template()), x)
-    theirs = np.asarray(model(x, training=False))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
-
-
-def test_an_early_cut_needs_only_the_first_layers(tmp_path, tree):
-    first = {name: {k: v for k, v in part.items() if k.startswith("conv1")} for name, part in tree.items()}
-    path = write(tmp_path / "first.h5", first)
-    jax.tree.map(np.testing.assert_array_equal, load_keras_h5(path, template(3)), first)
-
-    with h5py.File(path, "a") as file:  # what lies beyond the cut is not even looked at
-        file["conv2_block1_1_conv"] = h5py.ExternalLink("elsewhere.h5", "/")
-        file.create_dataset("conv5_block3_3_conv/conv5_block3_3_conv/kernel:0", (2**20, 2**20), "f4")
-    jax.tree.map(np.testing.assert_array_equal, load_keras_h5(path, template(3)), first)
-
-
-@pytest.mark.parametrize("dtype", ["<f2", "<f8", ">f4"])
-def test_other_float_types_are_read_as_float32(tmp_path, tree, dtype):
-    path = write(tmp_path / "other.h5", jax.tree.map(lambda leaf: leaf.astype(dtype), tree))
-    for ours, theirs in zip(*map(jax.tree.leaves, (load_keras_h5(path, template()), tree)), strict=True):
-        assert ours.dtype == np.float32
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3)
-
-
-def test_every_missing_and_misshapen_array_is_named_at_once(good):
-    with h5py.File(good, "a") as file:
-        del file["conv2_block1_0_bn"]
-        del file["conv2_block1_2_conv/conv2_block1_2_conv/bias:0"]
-    replace(good, KERNEL, data=np.zeros((3, 7, 7, 64), np.float32))
-    replace(good, MEAN, data=np.zeros((), np.float32))
-    message = refusal(good)
-    assert "conv2_block1_0_bn: missing, expected" in message
-    assert "conv2_block1_2_conv/bias: missing, expected (64,)" in message
-    assert "conv1_conv/kernel: expected (7, 7, 3, 64), found (3, 7, 7, 64)" in message
-    assert "conv1_bn/moving_mean: expected (64,), found ()" in message
-    assert len(message.splitlines()) == 5
-
-
-def test_an_array_the_network_has_not_is_named(good):
-    with h5py.File(good, "a") as file:
-        file["conv1_conv/conv1_conv/depthwise_kernel:0"] = np.zeros(3, np.float32)
-        file["conv1_conv/conv1_conv/bias"] = np.zeros(64, np.float32)  # a second one, as Keras 3 spells it
-    message = refusal(good)
-    assert "conv1_conv/depthwise_kernel:0: unexpected" in message
-    assert "conv1_conv/bias" in message
-    assert len(message.splitlines()) == 3
-
-
-def test_a_group_in_the_place_of_an_array_and_an_array_in_the_place_of_a_group(good):
-    with h5py.File(good, "a") as file:
-        del file[KERNEL], file["conv1_bn"]
-        file.create_group(KERNEL)
-        file["conv1_bn"] = np.zeros(64, np.float32)
-    message = refusal(good)
-    assert "conv1_conv/kernel: no array but Group" in message
-    assert "conv1_bn: " in message
-
-
-@pytest.mark.parametrize("dtype", ["i4", "S4", "c8", h5py.string_dtype(), np.dtype(("<f4", (2,)))])
-def test_another_type_is_refused(good, dtype):
-    replace(good, VARIANCE, shape=(64,), dtype=dtype)
-    assert "conv1_bn/moving_variance: expected floating point" in refusal(good)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", [KERNEL, MEAN])
-def test_nan_and_infinity_are_refused(good, name, value):
-    with h5py.File(good, "a") as file:
-        file[name][(0,) * file[name].ndim] = value
-    assert f"{name.split('/')[1]}/{name.split('/')[3][:-2]}: holds NaN or infinity" in refusal(good)
-
-
-def test_a_double_beyond_float32_and_a_negative_variance_are_refused(good):
-    replace(good, MEAN, data=np.full(64, 1e300))
-    replace(good, VARIANCE, data=np.full(64, -1e-3, np.float32))
-    message = refusal(good)
-    assert "conv1_bn/moving_mean: holds NaN or infinity" in message
-    assert "conv1_bn/moving_variance: holds a negative variance" in message
-
-
-def test_what_is_declared_is_judged_before_anything_is_read(good, monkeypatch):
-    replace(good, KERNEL, shape=(2**20, 2**20, 2**20), dtype="f4")  # 4 EiB, in a file of a few hundred kB
-    replace(good, MEAN, shape=(2**31,), dtype="f4", chunks=(2**16,), compression="gzip", fillvalue=1.0)
-
-    def read(*_: Any) -> None:
-        raise AssertionError("read before it was judged")
-
-    monkeypatch.setattr(h5py.Dataset, "__getitem__", read)
-    message = refusal(good)
-    assert "conv1_conv/kernel: expected (7, 7, 3, 64), found (1048576, 1048576, 1048576)" in message
-    assert "conv1_bn/moving_mean: expected (64,), found (2147483648,)" in message
-
-
-def _external_link(file: h5py.File, other: Path) -> None:
-    file["conv1_conv"] = h5py.ExternalLink(str(other), "/conv1_conv")
-
-
-def _external_link_to_an_array(file: h5py.File, other: Path) -> None:
-    file["conv1_conv/conv1_conv/bias:0"] = file["spare"][()]
-    file[KERNEL] = h5py.ExternalLink(str(other), KERNEL)
-
-
-def _soft_link_to_an_external_link(file: h5py.File, other: Path) -> None:
-    file["outside"] = h5py.ExternalLink(str(other), "/conv1_conv")
-    file["conv1_conv"] = h5py.SoftLink("/outside")
-
-
-def _dangling_link(file: h5py.File, other: Path) -> None:
-    file["conv1_conv"] = h5py.SoftLink("/nowhere")
-
-
-def _external_storage(file: h5py.File, other: Path) -> None:
-    file["conv1_conv/conv1_conv/bias:0"] = file["spare"][()]
-    raw = other.with_suffix(".raw")
-    raw.write_bytes(np.ones(7 * 7 * 3 * 64, np.float32).tobytes())
-    file.create_dataset(KERNEL, (7, 7, 3, 64), "f4", external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
-
-
-def _virtual(file: h5py.File, other: Path) -> None:
-    file["conv1_conv/conv1_conv/bias:0"] = file["spare"][()]
-    layout = h5py.VirtualLayout((7, 7, 3, 64), "f4")
-    layout[:] = h5py.VirtualSource(str(other), KERNEL, (7, 7, 3, 64))
-    file.create_virtual_dataset(KERNEL, layout)
-
-
-def _compressed(file: h5py.File, other: Path) -> None:
-    file["conv1_conv/conv1_conv/bias:0"] = file["spare"][()]
-    file.create_dataset(KERNEL, data=np.ones((7, 7, 3, 64), np.float32), compression="gzip")
-
-
-def _never_written(file: h5py.File, other: Path) -> None:
-    file["conv1_conv/conv1_conv/bias:0"] = file["spare"][()]
-    file.create_dataset(KERNEL, (7, 7, 3, 64), "f4")
+@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5, None])
+def test_pickles_and_zip_archives_are_named_and_never_opened(tmp_path, backbone, protocol):
+    sprung = tmp_path / "sprung"
+    content = pickle.dumps({"conv1.weight": Trap(sprung)}, protocol=protocol or 2)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content if protocol else zipped(content))
+    kind = "a Python pickle" if protocol else "a zip archive"
+    with pytest.raises(WeightsError, match=rf"weights\.pth is {kind}.*; {backbone} needs .* in (HDF5|safetensors)"):
+        load_pretrained(path, backbone, template(backbone, 3))
+    assert not sprung.exists()
 
 
 @pytest.mark.parametrize(
-    ("plant", "reason"),
+    ("backbone", "content", "message"),
     [
-        (_external_link, "conv1_conv: a soft or external link"),
-        (_external_link_to_an_array, "conv1_conv/kernel: a soft or external link"),
-        (_soft_link_to_an_external_link, "conv1_conv: a soft or external link"),
-        (_dangling_link, "conv1_conv: a soft or external link"),
-        (_external_storage, "conv1_conv/kernel: chunked, compressed, virtual or kept in another file"),
-        (_virtual, "conv1_conv/kernel: chunked, compressed, virtual or kept in another file"),
-        (_compressed, "conv1_conv/kernel: chunked, compressed, virtual or kept in another file"),
-        (_never_written, "conv1_conv/kernel: declares (7, 7, 3, 64) but was never written"),
+        ("resnet50", SAFETENSORS, r"is a safetensors file; resnet50 needs Keras' weights in HDF5"),
+        ("inception_v3", SAFETENSORS, r"is a safetensors file; inception_v3 needs Keras' weights in HDF5"),
+        ("resnet50_v1_5", HDF5, r"is an HDF5 file; resnet50_v1_5 needs torchvision's weights in safetensors"),
+        ("resnet50", HDF5, "cannot be read as an HDF5 file"),
+        ("resnet50", b"no weights", "cannot be read as an HDF5 file"),
+        ("resnet50", b"", "cannot be read as an HDF5 file"),
+        ("resnet50_v1_5", SAFETENSORS, r"does not fit the network"),
+        ("resnet50_v1_5", b"", "cannot be read as a safetensors file"),
+        ("resnet50_v1_5", b"no weights", "declares a header of"),
+        ("resnet50_v1_5", pickle.dumps([], protocol=0), "refused|cannot be read"),
     ],
 )
-def test_arrays_kept_anywhere_but_plainly_in_the_file_are_refused(
-    good: Path, tmp_path: Path, tree: Any, plant: Callable[[h5py.File, Path], None], reason: str
-):
-    other = write(tmp_path / "other.h5", tree)  # what is pointed at would fit
-    with h5py.File(good, "a") as file:
-        file["spare"] = file["conv1_conv/conv1_conv/bias:0"][()]
-        del file["conv1_conv"]
-        plant(file, other)
-    message = refusal(good)
-    assert reason in message
-    assert len(message.splitlines()) == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"not a weights file", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
-def test_a_file_that_is_no_hdf5_is_refused(tmp_path, content):
-    path = tmp_path / "weights.h5"
+def test_a_file_of_another_kind_is_named(tmp_path, backbone, content, message):
+    path = tmp_path / "weights"
     path.write_bytes(content)
-    assert "cannot be read as an HDF5 file" in refusal(path)
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_pretrained(path, backbone, template(backbone, 3))
+    assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [0.001, 0.1, 0.5, 0.999])
-def test_a_truncated_file_is_refused(good, kept):
-    data = good.read_bytes()
-    good.write_bytes(data[: int(kept * len(data))])
-    refusal(good)
+def test_a_safetensors_file_whose_header_begins_like_a_pickle_is_none(tmp_path):
+    path = tmp_path / "weights"
+    header = b"{}".ljust(0x280)
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert path.read_bytes().startswith(b"\x80\x02")
+    with pytest.raises(WeightsError, match=r"bn1\.bias: missing"):
+        load_pretrained(path, "resnet50_v1_5", template("resnet50_v1_5", 3))
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights file at .*absent\.h5"):
-        load_keras_h5(tmp_path / "absent.h5", template())
-    with pytest.raises(FileNotFoundError, match="no weights file"):
-        load_keras_h5(tmp_path, template())
+@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+def test_a_missing_file_is_said_to_be_missing(tmp_path, backbone):
+    for path in (tmp_path / "absent.h5", str(tmp_path)):
+        with pytest.raises(FileNotFoundError, match=r"no weights file at "):
+            load_pretrained(path, backbone, template(backbone, 3))
     with pytest.raises(UserError):  # so that a program prints the message without a traceback
-        load_keras_h5(tmp_path / "absent.h5", template())
+        load_pretrained("absent.h5", backbone, template(backbone, 3))
+    assert issubclass(WeightsNotFoundError, UserError)
 
 
-def test_a_template_of_another_kind_of_network_is_refused(good):
-    shapes = copy.deepcopy(template(3))
-    shapes["params"]["conv1_bn"]["alpha"] = jax.ShapeDtypeStruct((64,), jnp.float32)
-    with pytest.raises(ValueError, match="params/conv1_bn/alpha has no counterpart"):
-        load_keras_h5(good, shapes)
+def test_every_backbone_has_a_format():
+    assert pretrained.FORMATS.keys() == ARCHITECTURES.keys() == PUBLISHED.keys()
 
 
-@pytest.mark.parametrize("name", ["caffe", "torch", "tf"])
-def test_preprocessing_is_that_of_keras(name):
-    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype(np.float32)
-    theirs = keras.applications.imagenet_utils.preprocess_input(x.copy(), data_format="channels_last", mode=name)
-    np.testing.assert_allclose(PREPROCESSING[name](jnp.asarray(x)), theirs, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(PREPROCESSING[name](jnp.asarray(x[0])), theirs[0], rtol=1e-4, atol=1e-4)
+def config_of(backbone: str = "resnet50", **values: Any) -> Any:
+    config = options.get_config()
+    config.dataset.image_size = (32, 24)
+    config.model.name = "naive_transfer"
+    config.model.backbone.name = backbone
+    config.model.backbone.update(values)
+    return config
 
 
-def test_identity_leaves_the_pixels_alone_and_names_are_keys():
-    x = jnp.arange(24.0).reshape(2, 4, 3)
-    np.testing.assert_array_equal(PREPROCESSING["identity"](x), x)
-    assert all(key == value.name for key, value in PREPROCESSING.items())
-    with pytest.raises(ValueError, match="channel order"):
-        Preprocessing("odd", "GBR", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+def start(config: Any) -> Any:
+    model = make_classifier(config.model.to_dict())
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return initial_state(model, optax.sgd(0.1), config, lambda: pytest.fail("no mean is needed"), sharding)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the published weights are not here: set CERVIX_JAX_SHARED")
-def test_the_published_file_loads_and_stops_where_it_ends():
-    loaded = load_keras_h5(REAL, template("conv3_block4_out"))
-    assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, template("conv3_block4_out"))
-    with h5py.File(REAL, "r") as file:
-        np.testing.assert_array_equal(loaded["params"]["conv1_conv"]["kernel"], file[KERNEL][()])
-    message = refusal(REAL, template("conv4_block1_1_bn"))
-    assert "conv4_block1_1_conv: missing" in message
-    assert "conv4_block1_1_bn: missing" in message
-    assert len(message.splitlines()) == 3
+def test_imagenet_starts_a_run_from_the_published_file(tmp_path, monkeypatch):
+    tree = random_tree(template("resnet50", 3))
+    path = write_keras(tmp_path / "published.h5", tree)  # put into the cache by hand
+    entry = Published("https://nowhere.invalid", hashlib.sha256(path.read_bytes()).hexdigest(), path.name, 1)
+    monkeypatch.setitem(PUBLISHED, "resnet50", entry)
+    monkeypatch.setenv("CERVIX_JAX_CACHE", str(tmp_path))
+
+    by_name = start(config_of(weights="imagenet"))
+    by_path = start(config_of(weights=str(path)))
+    for state in (by_name, by_path):
+        jax.tree.map(np.testing.assert_array_equal, state.frozen["backbone"], tree["params"])
+        jax.tree.map(np.testing.assert_array_equal, state.batch_stats["backbone"], tree["batch_stats"])
 
 
-@pytest.mark.skipif(
-    not (REAL.exists() and PHOTOGRAPHS.exists()),
-    reason="the published weights or the photographs are not here: set CERVIX_JAX_SHARED",
+@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+def test_a_run_without_weights_is_told_its_ways_out(backbone):
+    with pytest.raises(ConfigError) as caught:
+        start(config_of(backbone, cut=3))
+    for way in ("weights=imagenet", PUBLISHED[backbone].url, "backbone.name=none", "backbone.allow_random"):
+        assert way in str(caught.value)
+
+
+def test_random_weights_are_to_be_had_if_asked_for():
+    state = start(config_of(allow_random=True))
+    assert np.std(state.frozen["backbone"]["conv1_conv"]["kernel"]) > 0
+
+
+needs_weights = pytest.mark.skipif(
+    not all(path.exists() for path in REAL.values()), reason="the real weights are not here: set CERVIX_JAX_SHARED"
 )
-def test_real_photographs_have_the_statistics_the_weights_were_trained_on(monkeypatch):
-    """Each batch norm's stored mean and variance are what its input had on ImageNet, so they tell.
-
-    The channel means of `conv1_conv` alone do not: its input is centred, so they are the photographs' colour.
-    """
-    paths = sorted(PHOTOGRAPHS.glob("Type_[123]/*.jpg"))[::180][:8]
-    pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((320, 240))) for path in paths])
-    rgb = jnp.asarray(pixels, jnp.float32)
-
-    right = _statistics("conv3_block4_out", PREPROCESSING["caffe"](rgb))
-    wrong = {name: _statistics("conv1_bn", PREPROCESSING[name](rgb)) for name in ("torch", "tf", "identity")}
-    wrong["swapped"] = _statistics("conv1_bn", PREPROCESSING["caffe"](rgb[..., ::-1]))
-    monkeypatch.setattr(resnet, "_LAYERS", tuple(map(_stride_on_the_3x3, resnet._LAYERS)))
-    strided = _statistics("conv3_block2_1_bn", PREPROCESSING["caffe"](rgb))
-
-    means = {name: np.corrcoef(s["mean"], s["stored mean"])[0, 1] for name, s in right.items()}
-    assert min(means[name] for name in ("conv2_block1_1_bn", "conv2_block3_2_bn", "conv3_block4_3_bn")) > 0.95
-    assert np.mean([_divergence(s) for s in right.values()]) < 0.15
-    for name, statistics in wrong.items():  # preprocessing and channel order, at the first batch norm
-        assert 1.1 * _divergence(right["conv1_bn"]) < _divergence(statistics["conv1_bn"]), name
-    for name in ("conv3_block1_2_bn", "conv3_block1_3_bn", "conv3_block2_1_bn"):
-        assert 1.2 * _divergence(right[name]) < _divergence(strided[name]), name
+needs_photographs = pytest.mark.skipif(
+    not PHOTOGRAPHS.exists(), reason="the real photographs are not here: set CERVIX_JAX_SHARED"
+)
 
 
-def _statistics(cut: str, x: jax.Array) -> dict[str, dict[str, np.ndarray]]:
-    """Of each batch norm: the mean and variance of its input's channels here, and those stored."""
-    variables = load_keras_h5(REAL, template(cut))
+@needs_weights
+@pytest.mark.parametrize(
+    ("backbone", "count", "missing"),
+    [
+        ("resnet50", 6, ["conv4_block1_1_conv/kernel", "conv4_block1_1_conv/bias", "conv4_block1_1_bn/moving_mean"]),
+        ("resnet50_v1_5", 5, ["layer3.0.conv1.weight", "layer3.0.bn1.weight", "layer3.0.bn1.running_mean"]),
+    ],
+)
+def test_the_real_files_load_and_stop_where_they_end(backbone, count, missing):
+    loaded = load_pretrained(REAL[backbone], backbone, template(backbone, LAST))
+    assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, template(backbone, LAST))
+    with pytest.raises(WeightsError) as caught:
+        load_pretrained(REAL[backbone], backbone, template(backbone, "conv4_block1_1_bn"))
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == count
+    for name in missing:
+        assert any(line.strip().startswith(f"{name}: missing") for line in lines)
+
+
+@needs_weights
+def test_a_real_file_of_one_flavour_is_refused_for_the_other():
+    with pytest.raises(WeightsError, match="is an HDF5 file; resnet50_v1_5 needs"):
+        load_pretrained(REAL["resnet50"], "resnet50_v1_5", template("resnet50_v1_5", 3))
+    with pytest.raises(WeightsError, match="is a safetensors file; resnet50 needs"):
+        load_pretrained(REAL["resnet50_v1_5"], "resnet50", template("resnet50", 3))
+
+
+@dataclasses.dataclass
+class Statistics:
+    """Of a batch norm: mean and variance of its input's channels here, and those that were stored in training."""
+
+    mean: np.ndarray
+    var: np.ndarray
+    stored_mean: np.ndarray
+    stored_var: np.ndarray
+
+    @property
+    def correlation(self) -> float:
+        """Of the channels' means."""
+        return float(np.corrcoef(self.mean, self.stored_mean)[0, 1])
+
+    @property
+    def divergence(self) -> float:
+        """Kullback-Leibler, from the stored Gaussian of a channel to the one found; the median channel's."""
+        ratio = (self.var + 1e-5) / (self.stored_var + 1e-5)  # some channels are dead
+        shift = (self.mean - self.stored_mean) ** 2 / (self.stored_var + 1e-5)
+        return float(np.median(0.5 * (ratio - np.log(ratio) - 1 + shift)))
+
+
+def statistics(
+    backbone: str, rgb: jax.Array, preprocessing: str, cut: str, architecture: Architecture | None = None
+) -> dict[str, Statistics]:
+    """By batch norm; `architecture` runs the same arrays through another table."""
+    architecture = architecture or ARCHITECTURES[backbone]
+    variables = load_pretrained(REAL[backbone], backbone, shapes(architecture, cut))
 
     @jax.jit
-    def here(variables: Any, x: jax.Array) -> dict[str, dict[str, jax.Array]]:
-        _, points = ResNet50(cut).apply(variables, x)
+    def here(variables: Any, x: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+        _, points = Backbone(architecture, cut).apply(variables, x)
         inputs = {name: points[name.replace("_bn", "_conv")] for name in variables["batch_stats"]}
-        return {name: {"mean": v.mean((0, 1, 2)), "var": v.var((0, 1, 2))} for name, v in inputs.items()}
+        return {name: (v.mean((0, 1, 2)), v.var((0, 1, 2))) for name, v in inputs.items()}
 
-    found = jax.tree.map(np.asarray, here(variables, x))
-    for name, stored in variables["batch_stats"].items():
-        found[name] |= {"stored mean": stored["mean"], "stored var": stored["var"]}
-    return found
-
-
-def _divergence(s: dict[str, np.ndarray]) -> float:
-    """Kullback-Leibler, from the stored Gaussian of a channel to the one found; the median channel's."""
-    ratio = (s["var"] + 1e-5) / (s["stored var"] + 1e-5)  # some channels are dead
-    shift = (s["mean"] - s["stored mean"]) ** 2 / (s["stored var"] + 1e-5)
-    return float(np.median(0.5 * (ratio - np.log(ratio) - 1 + shift)))
+    found = here(variables, PREPROCESSING[preprocessing](rgb))
+    return {
+        name: Statistics(*map(np.asarray, found[name]), stored["mean"], stored["var"])
+        for name, stored in variables["batch_stats"].items()
+    }
 
 
-def _stride_on_the_3x3(layer: Any) -> Any:
-    """The mistake to notice: version 1.5, as torchvision has it."""
-    if layer.name.endswith("_block1_1_conv"):
-        return layer._replace(stride=1)
-    if layer.name.endswith("_block1_2_conv") and not layer.name.startswith("conv2"):
-        return layer._replace(stride=2)
-    return layer
+def mean_divergence(found: dict[str, Statistics]) -> float:
+    return float(np.mean([s.divergence for s in found.values()]))
+
+
+@pytest.fixture(scope="module")
+def landscapes() -> jax.Array:
+    """Two ordinary photographs, a temple and a flower, and their mirror images."""
+    pixels = [np.asarray(Image.fromarray(image).resize((320, 240))) for image in load_sample_images().images]
+    return jnp.asarray(pixels + [image[:, ::-1] for image in pixels], jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def cervices() -> jax.Array:
+    paths = sorted(PHOTOGRAPHS.glob("Type_[123]/*.jpg"))[::180][:8]
+    return jnp.asarray([np.asarray(Image.open(path).convert("RGB").resize((320, 240))) for path in paths], jnp.float32)
+
+
+# One of each network's batch norms has stored means that differ little between channels, and follows the subject.
+LEAST = {"resnet50": ("conv3_block3_1_bn", 0.75), "resnet50_v1_5": ("conv3_block2_1_bn", 0.65)}
+
+
+@needs_weights
+@pytest.mark.parametrize("backbone", FLAVOURS)
+def test_ordinary_photographs_have_the_statistics_the_weights_were_trained_on(backbone, landscapes):
+    """Each batch norm's stored mean and variance are what its input had on ImageNet, so they tell.
+
+    The channel means of `conv1_conv` do not: its input is centred, so they are the photographs' colour.
+    """
+    found = statistics(backbone, landscapes, ARCHITECTURES[backbone].preprocessing, LAST)
+    assert len(found) == 1 + 10 + 13
+    assert max(s.divergence for s in found.values()) < 0.1
+    assert mean_divergence(found) < 0.02
+    outlier, least = LEAST[backbone]
+    del found["conv1_bn"]
+    assert found.pop(outlier).correlation > least
+    assert {name: s.correlation for name, s in found.items() if s.correlation < 0.93} == {}
+
+
+@needs_weights
+@needs_photographs
+@pytest.mark.parametrize("backbone", FLAVOURS)
+def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backbone, cervices):
+    """They are all of one colour and without edges, so they come near those of ImageNet and no more."""
+    right_name = ARCHITECTURES[backbone].preprocessing
+    right = statistics(backbone, cervices, right_name, LAST)
+    outlier, _ = LEAST[backbone]
+    correlations = {name: s.correlation for name, s in right.items() if name not in ("conv1_bn", outlier)}
+    assert min(correlations.values()) > 0.78
+    assert np.median(list(correlations.values())) > 0.93
+    assert mean_divergence(right) < 0.15
+
+    for name in {"caffe", "torch", "tf", "identity"} - {right_name}:
+        wrong = statistics(backbone, cervices, name, "conv1_bn")["conv1_bn"]
+        assert 2 * right["conv1_bn"].divergence < wrong.divergence, name
+    swapped = statistics(backbone, cervices[..., ::-1], right_name, LAST)
+    assert 1.03 * mean_divergence(right) < mean_divergence(swapped)
+    if backbone == "resnet50":  # torchvision's first layer hardly minds
+        assert 1.1 * right["conv1_bn"].divergence < swapped["conv1_bn"].divergence
+
+
+@needs_weights
+@needs_photographs
+@pytest.mark.parametrize("backbone", FLAVOURS)
+def test_the_stride_of_the_other_flavour_would_show(backbone, cervices, landscapes):
+    architecture = ARCHITECTURES[backbone]
+    other = {"resnet50": RESNET50_V1_5, "resnet50_v1_5": RESNET50}[backbone]
+    mistaken = dataclasses.replace(architecture, layers=other.layers)
+    for photographs, times in ((cervices, 1.5), (landscapes, 3)):
+        right = statistics(backbone, photographs, architecture.preprocessing, LAST)
+        wrong = statistics(backbone, photographs, architecture.preprocessing, LAST, mistaken)
+        for name in ("conv3_block4_1_bn", "conv3_block4_2_bn", "conv3_block4_3_bn"):
+            assert times * right[name].divergence < wrong[name].divergence, name
+        assert 1.1 * right["conv3_block1_2_bn"].divergence < wrong["conv3_block1_2_bn"].divergence
