@@ -56,7 +56,7 @@ class Architecture:
         title: for people.
         layers: in the order in which Keras numbers them.
         first_number: number of the first of them; Keras counts the input, and padding, as layers.
-        preprocessing: what the weights want, a name in `pretrained.PREPROCESSING`.
+        preprocessing: what the weights want, a name in `preprocessing.PREPROCESSING`.
         conv_bias: convolutions have biases.
         norm_scale: batch norms have scales.
         epsilon: of batch norm.
