@@ -13,13 +13,15 @@ from jaxtyping import Array, Float, Key
 def augment(
     images: Float[Array, "b h w c"], keys: Key[Array, "b"], augmentation: ml_collections.ConfigDict
 ) -> Float[Array, "b h w c"]:
-    """Warps each photograph by a random affine map; what lies outside repeats the border.
+    """Warps each photograph by a random affine map; what lies outside repeats the border. Nothing, if all is off.
 
     Args:
       images: any range of values.
       keys: one random key an example.
       augmentation: `config.augmentation`.
     """
+    if not any(augmentation.values()):
+        return images
     height, width = images.shape[1:3]
 
     def one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:

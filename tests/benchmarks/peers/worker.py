@@ -1,0 +1,139 @@
+"""One framework in a process of its own: builds the network, answers with its output, then runs what it is told.
+
+python worker.py FRAMEWORK FOLDER, where `compare.py` has put `network.json` and `arrays.npz`. Commands come as JSON lines on
+standard input, answers go as JSON lines to standard output.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Batch = tuple[np.ndarray, np.ndarray]  # uint8 images [b h w 3], int32 labels [b]
+
+
+class Peer(NamedTuple):
+    """A framework's network.
+
+    Attributes:
+      parameters: how many numbers it learns or keeps frozen, without running statistics.
+      predict: images to logits.
+      train: one step; returns when it is done.
+    """
+
+    parameters: int
+    predict: Callable[[np.ndarray], np.ndarray]
+    train: Callable[[Batch], None]
+
+
+def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
+    import jax
+    import jax.numpy as jnp
+    from flax import traverse_util
+
+    from cervix_jax import config as defaults
+    from cervix_jax.models.classifier import make_classifier
+    from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
+    from cervix_jax.training.optimizer import make_optimizer
+    from cervix_jax.training.state import count_parameters, create_state
+    from cervix_jax.training.step import make_forward, make_train_step
+
+    config = defaults.unflatten(defaults.flatten(options["config"]))
+    model, mesh = make_classifier(config.model.to_dict()), make_mesh()
+    tx = make_optimizer(config.optimizer, 1000)
+    variables = traverse_util.unflatten_dict({tuple(name.split("/")): jnp.asarray(a) for name, a in arrays.items()})
+    variables = {"constants": {}} | variables
+    forward, step = make_forward(model), make_train_step(model, tx, config, mesh)
+    state = jax.device_put(create_state(jax.tree.map(jnp.copy, variables), tx, model.trained_layers), replicated(mesh))
+
+    def train(batch: Batch) -> None:
+        nonlocal state
+        images, labels = batch
+        rows = {"index": np.arange(len(labels), dtype=np.int32), "mask": np.ones(len(labels), bool)}
+        state = step(state, shard_batch({"image": images, "label": labels} | rows, mesh))
+        jax.block_until_ready(state)
+
+    return Peer(count_parameters(variables["params"]), lambda images: np.asarray(forward(variables, images)), train)
+
+
+def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+    from torch_network import Network, load
+
+    network = Network(options["cut"], options["widths"], options["blocks"], options["dropout"])
+    load(network, arrays)
+    network = network.to(memory_format=torch.channels_last)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(trained, options["learning_rate"], eps=1e-8)
+    kernels = [p for p in trained if p.ndim > 1]
+
+    def tensor(images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        network.eval()
+        with torch.inference_mode():
+            return network(tensor(images)).numpy()
+
+    def train(batch: Batch) -> None:
+        images, labels = batch
+        network.train()
+        adam.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(network(tensor(images)), torch.from_numpy(labels).long())
+        (loss + options["l2"] * sum((kernel**2).sum() for kernel in kernels)).backward()
+        adam.step()
+
+    return Peer(sum(p.numel() for p in network.parameters()), predict, train)
+
+
+def keras(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
+    import keras as k
+    from keras_network import load, network
+
+    size, widths, blocks = options["size"], options["widths"], options["blocks"]
+    model = network(tuple(size), options["cut"], widths, blocks, options["dropout"], options["l2"])
+    load(model, arrays)
+    loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(k.optimizers.Adam(options["learning_rate"], epsilon=1e-8), loss, jit_compile=options["xla"])
+    statistics = sum(int(np.prod(v.shape)) for v in model.variables if v.path.split("/")[-1].startswith("moving_"))
+
+    def train(batch: Batch) -> None:
+        model.train_on_batch(batch[0].astype(np.float32), batch[1])
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict_on_batch(images.astype(np.float32)))
+
+    return Peer(model.count_params() - statistics, predict, train)
+
+
+def main(framework: str, folder: Path) -> None:
+    options = json.loads((folder / "network.json").read_text())
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    peer = {"ours": ours, "pytorch": pytorch, "keras": keras}[framework](options, arrays)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (options["batch_size"], *options["size"], 3), dtype=np.uint8)
+    labels = rng.integers(0, 3, options["batch_size"], dtype=np.int32)
+    print(json.dumps({"parameters": peer.parameters, "logits": peer.predict(images[:2]).tolist()}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        size, seconds = command["batch_size"], []
+        for _ in range(command["repeats"]):
+            start = time.perf_counter()
+            if command["what"] == "train":
+                peer.train((images[:size], labels[:size]))
+            else:
+                peer.predict(images[:size])
+            seconds.append(time.perf_counter() - start)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
