@@ -1,5 +1,6 @@
 """What the programs share: one config flag, errors as one line, a result as one JSON object on the last line."""
 
+import ctypes
 import json
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from ml_collections import config_flags
 
 from cervix_jax.errors import Interrupted, UserError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # malloc.h
+
 
 def config_flag() -> flags.FlagHolder:
     """`--config=FILE.py`, and `--config.NAME=VALUE` for every option of `cervix_jax.config`."""
@@ -17,6 +20,18 @@ def config_flag() -> flags.FlagHolder:
     holder = config_flags.DEFINE_config_file("config", None, help_text)
     flags.mark_flag_as_required("config")
     return holder
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep memory that is freed, for the next training step; Linux, before threads start.
+
+    XLA on CPU takes its working memory, a gigabyte, anew for each step, and by default the system would clear every
+    page of it again: a fifth of the time of a step. Elsewhere than on glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
+            mallopt(option, value)
 
 
 def run(program: Callable[[], dict[str, Any]]) -> None:
@@ -28,6 +43,7 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
     Args:
       program: does the work; called once flags are parsed.
     """
+    keep_freed_memory()
     logging.set_verbosity(logging.ERROR)
 
     def main(_: list[str]) -> None:

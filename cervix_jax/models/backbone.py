@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cervix_jax.errors import UserError
+from cervix_jax.models.cpu_forms import pointwise_conv
 from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, Training
 
 
@@ -194,6 +195,7 @@ class Backbone(nn.Module):
                     padding=padding,
                     use_bias=self.architecture.conv_bias,
                     kernel_init=KERNEL_INIT,
+                    conv_general_dilated=pointwise_conv if layer.size == (1, 1) else None,
                     dtype=self.dtype,
                     name=layer.name,
                 )(x)

@@ -15,8 +15,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cervix_jax.models.layers import (
-    KERNEL_INIT,
     BatchNorm,
+    BiasedPointwiseConv,
     Conv3x3,
     ConvNormAct,
     PatchConv,
@@ -45,7 +45,7 @@ class InceptionResidualBlock(nn.Module):
         five = ConvNormAct(partial(Conv3x3, width), name="five_a")(five, training=training)
         five = ConvNormAct(partial(Conv3x3, width), name="five_b")(five, training=training)
         mixed = jnp.concatenate([one, three, five, average_pool_3x3(pool)], axis=-1)
-        residual = nn.Dense(channels, kernel_init=KERNEL_INIT, name="project")(mixed)
+        residual = BiasedPointwiseConv(channels, name="project")(mixed)
         return nn.relu(x + residual)
 
 

@@ -15,10 +15,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key
 
+from cervix_jax.models.cpu_forms import dot_general
+
 KERNEL_INIT = nn.initializers.he_normal()
 
-# A 1x1 convolution without bias: batch norm or a residual sum follows it.
-PointwiseConv = partial(nn.Dense, use_bias=False, kernel_init=KERNEL_INIT)
+# A 1x1 convolution. No bias where batch norm follows it.
+BiasedPointwiseConv = partial(nn.Dense, kernel_init=KERNEL_INIT, dot_general=dot_general)
+PointwiseConv = partial(BiasedPointwiseConv, use_bias=False)
 
 Conv3x3 = partial(nn.Conv, kernel_size=(3, 3), padding=((1, 1), (1, 1)), use_bias=False, kernel_init=KERNEL_INIT)
 

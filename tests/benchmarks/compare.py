@@ -113,7 +113,9 @@ def start(cut: str, peers: str, folder: Path) -> dict[str, Worker]:
     logits = {framework: np.array(b["logits"]) for framework, b in built.items()}
     for framework in FRAMEWORKS[1:]:
         error = np.abs(logits[framework] - logits["ours"]).max() / np.abs(logits["ours"]).max()
-        print(f"{cut}: {framework} has {built[framework]['parameters']:,} parameters; output {error:.1e}", file=sys.stderr)
+        print(
+            f"{cut}: {framework} has {built[framework]['parameters']:,} parameters; output {error:.1e}", file=sys.stderr
+        )
         if error > 1e-4 or built[framework]["parameters"] != built["ours"]["parameters"]:
             raise SystemExit(f"{framework} is another network: ours has {built['ours']['parameters']:,} parameters")
     return workers

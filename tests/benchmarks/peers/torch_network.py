@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 MEAN = (103.939, 116.779, 123.68)  # of BGR pixels, as Keras' weights want them
 

@@ -37,12 +37,14 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     from flax import traverse_util
 
     from cervix_jax import config as defaults
+    from cervix_jax.commands import keep_freed_memory
     from cervix_jax.models.classifier import make_classifier
     from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
     from cervix_jax.training.optimizer import make_optimizer
     from cervix_jax.training.state import count_parameters, create_state
     from cervix_jax.training.step import make_forward, make_train_step
 
+    keep_freed_memory()
     config = defaults.unflatten(defaults.flatten(options["config"]))
     model, mesh = make_classifier(config.model.to_dict()), make_mesh()
     tx = make_optimizer(config.optimizer, 1000)
@@ -63,7 +65,7 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 
 def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     import torch
-    from torch.nn import functional as F  # noqa: N812
+    from torch.nn import functional as F
     from torch_network import Network, load
 
     network = Network(options["cut"], options["widths"], options["blocks"], options["dropout"])
