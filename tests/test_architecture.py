@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "__main__" in path.read_text()}
-SHARED = {"errors"}  # what every room may import
+SHARED = {"errors", "cache"}  # what every room may import
 MAY_IMPORT = {
     "models": SHARED,
     "data": SHARED,

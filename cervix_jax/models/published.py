@@ -5,15 +5,13 @@ A file is known by its SHA-256, so it does not matter who serves it or who put i
 
 import dataclasses
 import logging
-import os
 import sys
 from pathlib import Path
 
 import pooch
 
+from cervix_jax.cache import cache_dir
 from cervix_jax.models.weights_file import WeightsError
-
-CACHE_VARIABLE = "CERVIX_JAX_CACHE"
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -56,11 +54,6 @@ PUBLISHED: dict[str, Published] = {
         87_910_968,
     ),
 }
-
-
-def cache_dir() -> Path:
-    """Where downloaded files are kept: the environment's CERVIX_JAX_CACHE, or the user's cache."""
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("cervix_jax")).expanduser().absolute()
 
 
 def fetch(backbone: str) -> Path:

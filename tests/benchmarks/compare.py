@@ -38,6 +38,8 @@ class Worker:
         python = sys.executable if framework == "ours" else peers
         path = HERE.parents[1] if framework == "ours" else HERE / "peers"
         environment = os.environ | {"PYTHONPATH": str(path), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if framework == "ours":  # as our programs start themselves
+            environment |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
         self.process = subprocess.Popen(
             [python, HERE / "peers" / "worker.py", framework, folder],
             env=environment,

@@ -20,10 +20,7 @@ def network(
     frozen = cut == 3
 
     def conv(x, name: str, features: int, kernel: int, stride: int = 1, bias: bool = False, trainable: bool = True):
-        if kernel > 1 and stride == 1:
-            padding = "same"
-        else:
-            padding = "valid"
+        padding = "same" if kernel > 1 and stride == 1 else "valid"
         return layers.Conv2D(
             features,
             kernel,

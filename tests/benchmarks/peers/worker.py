@@ -1,7 +1,7 @@
 """One framework in a process of its own: builds the network, answers with its output, then runs what it is told.
 
-python worker.py FRAMEWORK FOLDER, where `compare.py` has put `network.json` and `arrays.npz`. Commands come as JSON lines on
-standard input, answers go as JSON lines to standard output.
+python worker.py FRAMEWORK FOLDER, where `compare.py` has put `network.json` and `arrays.npz`. Commands come as JSON
+lines on standard input, answers go as JSON lines to standard output.
 """
 
 import json
@@ -37,14 +37,12 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     from flax import traverse_util
 
     from cervix_jax import config as defaults
-    from cervix_jax.commands import keep_freed_memory
     from cervix_jax.models.classifier import make_classifier
     from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
     from cervix_jax.training.optimizer import make_optimizer
     from cervix_jax.training.state import count_parameters, create_state
     from cervix_jax.training.step import make_forward, make_train_step
 
-    keep_freed_memory()
     config = defaults.unflatten(defaults.flatten(options["config"]))
     model, mesh = make_classifier(config.model.to_dict()), make_mesh()
     tx = make_optimizer(config.optimizer, 1000)
