@@ -61,6 +61,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "augmentation.shear": (0.1, "Largest shear: shift in pixels a pixel. Not in report."),
     "augmentation.zoom": (0.1, "Largest change of scale, 0.1 for 0.9 to 1.1. Not in report."),
     "model.name": ("inception_residual", "inception_residual (section 7), naive_transfer or vanilla_cnn (section 6)."),
+    "model.dtype": ("float32", "float32, or bfloat16: computed in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
     "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
@@ -113,6 +114,7 @@ _CHOICES = {
     "selection.one_vs_rest": ("none", "Type_1", "Type_2", "Type_3"),
     "parallel": ("jit", "pmap"),
     "model.name": ("inception_residual", "naive_transfer", "vanilla_cnn"),
+    "model.dtype": ("float32", "bfloat16"),
     "model.backbone.name": ("resnet50", "resnet50_v1_5", "inception_v3", "none"),
     "optimizer.schedule": ("inverse", "exponential"),
 }

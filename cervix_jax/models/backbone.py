@@ -13,12 +13,11 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from cervix_jax.errors import UserError
 from cervix_jax.models.cpu_forms import pointwise_conv
-from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, Training
+from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, Training, half_stays
 
 
 class EndPointError(UserError, ValueError):
@@ -151,13 +150,11 @@ class Backbone(nn.Module):
         trained: stages whose batch norms use the batch's statistics in training, and update the stored ones; the others
             are frozen: stored statistics, left alone. Keeping the optimizer away from frozen parameters is the
             caller's part; gradients reach the pixels either way.
-        dtype: dtype of the computation; parameters and statistics stay float32.
     """
 
     architecture: Architecture
     cut: str | int
     trained: tuple[str, ...] = ()
-    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -166,7 +163,8 @@ class Backbone(nn.Module):
         """Computes the feature map at the cut.
 
         Args:
-            images: preprocessed as the weights were trained (`architecture.preprocessing`).
+            images: preprocessed as the weights were trained (`architecture.preprocessing`); in bfloat16 all is computed
+                in bfloat16, but for batch statistics.
             training: None in evaluation.
 
         Returns:
@@ -175,7 +173,7 @@ class Backbone(nn.Module):
         Raises:
             EndPointError: there is no such layer.
         """
-        points: dict[str, Array] = {"": images if self.dtype is None else jnp.asarray(images, self.dtype)}
+        points: dict[str, Array] = {"": images}
         for layer in self.architecture.needed(self.cut):
             inputs = [points[source] for source in layer.sources]
             points[layer.name] = self._apply(layer, inputs, training if layer.stage in self.trained else None)
@@ -195,8 +193,8 @@ class Backbone(nn.Module):
                     padding=padding,
                     use_bias=self.architecture.conv_bias,
                     kernel_init=KERNEL_INIT,
+                    promote_dtype=half_stays,
                     conv_general_dilated=pointwise_conv if layer.size == (1, 1) else None,
-                    dtype=self.dtype,
                     name=layer.name,
                 )(x)
             case "bn":

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from cervix_jax.models.backbone import Architecture, Backbone
@@ -32,10 +33,12 @@ class Classifier(nn.Module):
     Attributes:
       head: features to (logits, end points).
       backbone: normalised photographs to (features, end points); None for a head that reads the photograph itself.
+      dtype: of the computation, float32 or bfloat16; parameters, statistics and logits are float32.
     """
 
     head: nn.Module
     backbone: Backbone | None = None
+    dtype: DTypeLike = jnp.float32
 
     @property
     def preprocessing(self) -> str:
@@ -70,6 +73,7 @@ class Classifier(nn.Module):
             x = (x - mean.value) / 64
         else:
             x = PREPROCESSING[self.preprocessing](x)
+        x = x.astype(self.dtype)
         end_points: dict[str, Array] = {}
         if self.backbone is not None:
             x, end_points = self.backbone(x, training=training)
@@ -84,11 +88,12 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
     Raises:
       EndPointError: the backbone has no such layer to be cut at, or no such stage to be trained; names the nearest.
     """
-    name, dropout_rate, backbone = options["name"], options["dropout_rate"], make_backbone(options["backbone"])
+    name, dropout_rate, dtype = options["name"], options["dropout_rate"], jnp.dtype(options["dtype"])
     if name == "vanilla_cnn":
-        return Classifier(VanillaCNN(num_classes, dropout_rate=dropout_rate))
+        return Classifier(VanillaCNN(num_classes, dropout_rate=dropout_rate), None, dtype)
+    backbone = make_backbone(options["backbone"])
     if name == "naive_transfer":
-        return Classifier(NaiveTransferHead(num_classes, dropout_rate=dropout_rate), backbone)
+        return Classifier(NaiveTransferHead(num_classes, dropout_rate=dropout_rate), backbone, dtype)
     head = InceptionResidualHead(
         stem=backbone is None,
         num_classes=num_classes,
@@ -96,7 +101,7 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
         blocks=tuple(options["blocks"]),
         dropout_rate=dropout_rate,
     )
-    return Classifier(head, backbone)
+    return Classifier(head, backbone, dtype)
 
 
 def make_backbone(options: Mapping[str, Any]) -> Backbone | None:

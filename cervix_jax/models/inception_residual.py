@@ -25,6 +25,7 @@ from cervix_jax.models.layers import (
     average_pool_3x3,
     dropout,
     max_pool_2x2,
+    single,
 )
 
 
@@ -108,7 +109,7 @@ class InceptionResidualHead(nn.Module):
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
                 x = end_points[name] = InceptionResidualBlock(name=name)(x, training=training)
-        x = end_points["features"] = x.mean(axis=(1, 2))
+        x = end_points["features"] = single(x).mean(axis=(1, 2))
         x = dropout(x, self.dropout_rate, training)
         logits = end_points["logits"] = nn.Dense(self.num_classes, name="logits")(x)
         return logits, end_points

@@ -19,11 +19,34 @@ from cervix_jax.models.cpu_forms import dot_general
 
 KERNEL_INIT = nn.initializers.he_normal()
 
+
+def half_stays(*args: Array | None, dtype: Any = None, inexact: bool = True) -> list[Array | None]:
+    """In the place of `flax.linen.dtypes.promote_dtype`: a layer computes in bfloat16 if its input is.
+
+    So half precision is chosen once, by the dtype of the image, and parameters stay as they are.
+    """
+    if args[0] is not None and args[0].dtype == jnp.bfloat16:
+        dtype = jnp.bfloat16
+    return nn.dtypes.promote_dtype(*args, dtype=dtype, inexact=inexact)
+
+
+def single(x: Array) -> Array:
+    """In float32 at least: what averages over many numbers, or decides."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 # A 1x1 convolution. No bias where batch norm follows it.
-BiasedPointwiseConv = partial(nn.Dense, kernel_init=KERNEL_INIT, dot_general=dot_general)
+BiasedPointwiseConv = partial(nn.Dense, kernel_init=KERNEL_INIT, dot_general=dot_general, promote_dtype=half_stays)
 PointwiseConv = partial(BiasedPointwiseConv, use_bias=False)
 
-Conv3x3 = partial(nn.Conv, kernel_size=(3, 3), padding=((1, 1), (1, 1)), use_bias=False, kernel_init=KERNEL_INIT)
+Conv3x3 = partial(
+    nn.Conv,
+    kernel_size=(3, 3),
+    padding=((1, 1), (1, 1)),
+    use_bias=False,
+    kernel_init=KERNEL_INIT,
+    promote_dtype=half_stays,
+)
 
 
 class Training(NamedTuple):
@@ -85,7 +108,7 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32) if self.use_scale else 1.0
         mean, var = running_mean.value, running_var.value
         if training is not None:
-            mean, var = training.moments(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+            mean, var = training.moments(single(x))
             if not self.is_initializing():
                 for running, batch in ((running_mean, mean), (running_var, var)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * batch

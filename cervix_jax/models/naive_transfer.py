@@ -8,7 +8,7 @@ from functools import partial
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout
+from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, single
 
 
 class NaiveTransferHead(nn.Module):
@@ -34,7 +34,7 @@ class NaiveTransferHead(nn.Module):
         end_points: dict[str, Array] = {}
         for i, width in enumerate(self.convolutions, start=1):
             x = end_points[f"conv{i}"] = ConvNormAct(partial(Conv3x3, width), name=f"conv{i}")(x, training=training)
-        x = nn.relu(nn.Dense(self.affine, name="affine1")(x.mean(axis=(1, 2))))
+        x = nn.relu(nn.Dense(self.affine, name="affine1")(single(x).mean(axis=(1, 2))))
         end_points["features"] = x
         x = dropout(x, self.dropout_rate, training)
         logits = end_points["logits"] = nn.Dense(self.num_classes, name="affine2")(x)

@@ -9,7 +9,7 @@ from functools import partial
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, max_pool_2x2
+from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, max_pool_2x2, single
 
 
 class VanillaCNN(nn.Module):
@@ -40,7 +40,7 @@ class VanillaCNN(nn.Module):
                 x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, training=training)
             x = end_points[f"group{group}"] = x
             x = max_pool_2x2(x)
-        x = x.reshape(x.shape[0], -1)
+        x = single(x).reshape(x.shape[0], -1)
         for i, features in enumerate(self.affine, start=1):
             x = nn.relu(nn.Dense(features, name=f"affine{i}")(x))
         end_points["features"] = x

@@ -128,8 +128,8 @@ def test_frozen_stages_keep_their_statistics_and_trained_ones_follow_the_batch()
 
 
 def test_computing_in_bfloat16_keeps_the_parameters_float32() -> None:
-    module = Backbone(RESNET50, "conv2_block1_out", dtype=jnp.bfloat16)
+    module = Backbone(RESNET50, "conv2_block1_out")
     tree = shapes(module)
     assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
-    features, _ = jax.eval_shape(module.apply, tree, jnp.zeros((1, 32, 32, 3)))
+    features, _ = jax.eval_shape(module.apply, tree, jnp.zeros((1, 32, 32, 3), jnp.bfloat16))
     assert features.dtype == jnp.bfloat16

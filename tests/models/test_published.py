@@ -14,7 +14,6 @@ import pooch
 import pytest
 
 from cervix_jax.errors import UserError
-from cervix_jax.models import published
 from cervix_jax.models.classifier import ARCHITECTURES
 from cervix_jax.models.published import PUBLISHED, Published, fetch
 from cervix_jax.models.weights_file import WeightsError
@@ -121,18 +120,6 @@ def test_a_missing_page_and_a_server_that_is_down_are_told_with_what_to_do(serve
 def test_a_cache_that_cannot_be_made_is_told(server, tmp_path):
     (tmp_path / "cache").write_bytes(b"a file in its place")
     refusal(tmp_path)
-
-
-def test_the_cache_is_the_users_unless_the_environment_says_where(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("CERVIX_JAX_CACHE", raising=False)
-    assert published.cache_dir().name == "cervix_jax"
-    assert published.cache_dir().is_relative_to(tmp_path)
-    monkeypatch.setenv("CERVIX_JAX_CACHE", "~/elsewhere")
-    assert published.cache_dir() == tmp_path / "elsewhere"
-    monkeypatch.setenv("CERVIX_JAX_CACHE", "")
-    assert published.cache_dir().name == "cervix_jax"
 
 
 def test_every_backbone_has_a_published_file_behind_https_with_a_digest():

@@ -1,0 +1,60 @@
+"""Each form that is there for XLA's CPU backend, against the plain operation, forward and backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given
+from hypothesis import strategies as st
+from jax import export
+
+from cervix_jax.models.cpu_forms import channel_product, dot_general, pointwise_conv
+
+sizes = st.integers(1, 9)
+
+
+def random(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def close(ours, theirs) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
+
+
+def cube(module: nn.Module, variables, x: jax.Array):
+    """A scalar of a module's output, and its gradients."""
+    return jax.value_and_grad(lambda variables, x: jnp.sum(module.apply(variables, x) ** 3), (0, 1))(variables, x)
+
+
+@given(st.lists(sizes, min_size=1, max_size=3), sizes, sizes)
+def test_a_channel_product_is_a_matrix_product(rows, channels, features) -> None:
+    x, kernel, cotangent = random(0, *rows, channels), random(1, channels, features), random(2, *rows, features)
+    ours, theirs = (jax.vjp(f, x, kernel) for f in (channel_product, jnp.matmul))
+    close(ours[0], theirs[0])
+    close(ours[1](cotangent), theirs[1](cotangent))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 1)])
+def test_a_pointwise_convolution_is_that_of_flax(size, stride, bias) -> None:
+    x = random(0, 2, *size, 5)
+    plain = nn.Conv(4, (1, 1), (stride, stride), padding=((0, 0), (0, 0)), use_bias=bias)
+    ours = plain.copy(conv_general_dilated=pointwise_conv)
+    variables = plain.init(jax.random.key(0), x)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+def test_a_dense_layer_is_that_of_flax() -> None:
+    x, plain = random(0, 2, 3, 7, 5), nn.Dense(4)
+    variables = plain.init(jax.random.key(0), x)
+    ours = plain.copy(dot_general=dot_general)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 1), ("tpu", 0), ("cuda", 0)])
+def test_other_platforms_keep_the_plain_form(platform, barriers) -> None:
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(channel_product(x, kernel) ** 2)))
+    lowered = export.export(gradient, platforms=[platform])(random(0, 5, 4), random(1, 6, 5))
+    assert lowered.mlir_module().count("stablehlo.optimization_barrier") == barriers
