@@ -18,7 +18,11 @@ from cervix_jax import commands
 CONFIG = commands.config_flag()
 _FIRST_STEP = "first_step"  # what `startup` starts: a training program that ends after a step
 WHAT = flags.DEFINE_enum(
-    "what", None, ["step", "input", "prepare", "predict", "startup", _FIRST_STEP], "What to measure.", required=True
+    "what",
+    None,
+    ["step", "input", "prepare", "predict", "startup", _FIRST_STEP],
+    f"What to measure; {_FIRST_STEP} is what startup starts.",
+    required=True,
 )
 REPEATS = flags.DEFINE_integer(
     "repeats", 10, "Times that each thing is measured (starts of training: 3).", lower_bound=1

@@ -21,10 +21,3 @@ def test_a_program_that_fails_is_an_error_with_its_message(tmp_path) -> None:
         starting._until_line(command, "ready", str(tmp_path))
     with pytest.raises(starting.StartError, match="unknown"):
         starting._whole([sys.executable, "-c", "import sys; print('unknown', file=sys.stderr); sys.exit(2)"])
-
-
-def test_training_ends_after_its_first_step(tiny_config, capsys) -> None:
-    starting.until_first_step(tiny_config)
-    printed = capsys.readouterr()
-    assert printed.out.splitlines() == [starting.FIRST_STEP]
-    assert "epoch 1/" not in printed.err
