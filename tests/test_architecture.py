@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "training": {"models", "data", "config", "runs"} | SHARED,
     "inference": {"training", "models", "data", "config", "runs"} | SHARED,
     "explainers": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
+    "speed": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
 }
 
 
@@ -41,7 +42,7 @@ def outside(path: Path) -> set[str]:
 
 
 def test_the_programs_are_those_of_the_contract() -> None:
-    assert {"train", "prepare", "evaluate", "predict", "audit"} == PROGRAMS
+    assert {"train", "prepare", "evaluate", "predict", "audit", "benchmark"} == PROGRAMS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

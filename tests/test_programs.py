@@ -178,7 +178,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
-    programs = ("train", "prepare", "audit", "evaluate", "predict")
+    programs = ("train", "prepare", "audit", "evaluate", "predict", "benchmark")
     rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
     code = (
         "import importlib, sys\n"
