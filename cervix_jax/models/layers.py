@@ -20,7 +20,7 @@ from cervix_jax.models.cpu_forms import dot_general
 KERNEL_INIT = nn.initializers.he_normal()
 
 
-def half_stays(*args: Array | None, dtype: Any = None, inexact: bool = True) -> list[Array | None]:
+def half_stays(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
     """In the place of `flax.linen.dtypes.promote_dtype`: a layer computes in bfloat16 if its input is.
 
     So half precision is chosen once, by the dtype of the image, and parameters stay as they are.
