@@ -107,7 +107,6 @@ def start(cut: str, peers: str, folder: Path) -> dict[str, Worker]:
         "dropout": config.model.dropout_rate,
         "l2": config.optimizer.l2,
         "learning_rate": config.optimizer.learning_rate,
-        "xla": False,
     }
     (folder / "network.json").write_text(json.dumps(options))
     workers = {framework: Worker(framework, folder, peers) for framework in FRAMEWORKS}

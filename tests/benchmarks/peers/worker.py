@@ -100,7 +100,7 @@ def keras(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     model = network(tuple(size), options["cut"], widths, blocks, options["dropout"], options["l2"])
     load(model, arrays)
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(k.optimizers.Adam(options["learning_rate"], epsilon=1e-8), loss, jit_compile=options["xla"])
+    model.compile(k.optimizers.Adam(options["learning_rate"], epsilon=1e-8), loss, jit_compile=False)
     statistics = sum(int(np.prod(v.shape)) for v in model.variables if v.path.split("/")[-1].startswith("moving_"))
 
     def train(batch: Batch) -> None:
