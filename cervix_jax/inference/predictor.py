@@ -58,7 +58,7 @@ class Predictor:
         read_record(workdir)
         mesh = make_mesh()
         with Checkpoints.open(workdir) as checkpoints:
-            step = checkpoints.best
+            step = checkpoints.best()
             record = checkpoints.record(step)
             config = options.unflatten(options.flatten(record["config"]))
             model = make_classifier(config.model.to_dict(), len(record["class_names"]))

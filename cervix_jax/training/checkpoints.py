@@ -1,11 +1,13 @@
 """Checkpoints with Orbax: the latest, to continue from, and the one of the best validation epoch.
 
-A checkpoint has three items: `variables` (the whole model, which is all that inference reads), `optimizer` (what else
-training needs) and `record` (JSON: position of the data iterator, options, class names, preprocessing). Layouts do not
-matter: arrays are saved as global ones and restored onto whatever mesh is there.
+A checkpoint has the items `variables` (the whole model, which is all that inference reads), `averaged` (the same, as a
+moving average, where `config.optimizer.ema_decay` is set), `optimizer` (what else training needs) and `record` (JSON:
+position of the data iterator, options, class names, preprocessing). Layouts do not matter: arrays are saved as global
+ones and restored onto whatever mesh is there.
 """
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from cervix_jax.errors import UserError
 from cervix_jax.training.state import TrainState, Variables
 
 DIRECTORY = "checkpoints"
+LOSSES = {"variables": "loss", "averaged": "ema_loss"}  # item -> the validation loss that says which one is best
 
 
 class CheckpointError(UserError):
@@ -31,19 +34,25 @@ class Checkpoints:
     manager: ocp.CheckpointManager
 
     @classmethod
-    def open(cls, workdir: Path) -> "Checkpoints":
-        """Keeps the latest and the one of least validation loss; saves in the background."""
+    def open(cls, workdir: Path, *, averaged: bool = False) -> "Checkpoints":
+        """Keeps the latest and the one of least validation loss; saves in the background.
 
-        def loss(metrics: dict[str, float]) -> float:
-            return metrics["loss"]
+        Args:
+          workdir: of the run.
+          averaged: keep the one of least validation loss of the averaged variables, too.
+        """
+
+        def loss(metrics: dict[str, float], name: str = LOSSES["variables"]) -> float:
+            return metrics[name]
 
         # best_fn with max_to_keep would delete recent but worse checkpoints; BestN keeps the largest unless reversed.
         policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(1),
+            [checkpoint_managers.LatestN(1)]
+            + [
                 checkpoint_managers.BestN(
-                    get_metric_fn=loss, reverse=True, n=1, keep_checkpoints_without_metrics=False
-                ),
+                    get_metric_fn=partial(loss, name=name), reverse=True, n=1, keep_checkpoints_without_metrics=False
+                )
+                for name in (LOSSES.values() if averaged else [LOSSES["variables"]])
             ]
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=loss, best_mode="min")
@@ -67,29 +76,33 @@ class Checkpoints:
         step = int(state.step)
         if step in self.manager.all_steps():
             return
-        items = ocp.args.Composite(
-            variables=ocp.args.StandardSave(state.variables()),
-            optimizer=ocp.args.StandardSave(_optimizer_part(state)),
-            record=ocp.args.JsonSave(record),
-        )
-        self.manager.save(step, args=items, metrics=validation)
+        items: dict[str, Any] = {
+            "variables": ocp.args.StandardSave(state.variables()),
+            "optimizer": ocp.args.StandardSave(_optimizer_part(state)),
+            "record": ocp.args.JsonSave(record),
+        }
+        if state.average:
+            items["averaged"] = ocp.args.StandardSave(state.averaged_variables())
+        self.manager.save(step, args=ocp.args.Composite(**items), metrics=validation)
 
     @property
     def latest(self) -> int | None:
         """Step of the newest checkpoint, None if there is none."""
         return self.manager.latest_step()
 
-    @property
-    def best(self) -> int:
-        """Step of the checkpoint of least validation loss.
+    def best(self, item: str = "variables") -> int:
+        """Step of the checkpoint whose `variables` or `averaged` ones have the least validation loss.
 
         Raises:
-          CheckpointError: no epoch has been finished.
+          CheckpointError: no epoch has been finished, or no average was kept.
         """
-        scored = [step for step in self.manager.all_steps() if self.manager.metrics(step)]
+        scored = {step: metrics for step in self.manager.all_steps() if (metrics := self.manager.metrics(step))}
         if not scored:
             raise CheckpointError("no epoch of this run has been finished yet, so there is no best checkpoint")
-        return min(scored, key=lambda step: self.manager.metrics(step)["loss"])
+        losses = {step: metrics[LOSSES[item]] for step, metrics in scored.items() if LOSSES[item] in metrics}
+        if not losses:
+            raise CheckpointError("this run kept no moving average; it had config.optimizer.ema_decay=0")
+        return min(losses, key=lambda step: losses[step])
 
     def restore(self, step: int, state: TrainState, sharding: Sharding) -> tuple[TrainState, dict[str, Any]]:
         """The state and record of a checkpoint.
@@ -99,18 +112,24 @@ class Checkpoints:
           state: of the same structure and shapes.
           sharding: where the arrays go.
         """
-        items = ocp.args.Composite(
-            variables=ocp.args.StandardRestore(abstract(state.variables(), sharding)),
-            optimizer=ocp.args.StandardRestore(abstract(_optimizer_part(state), sharding)),
-            record=ocp.args.JsonRestore(),
-        )
-        found = self.manager.restore(step, args=items)
-        return state.with_variables(found.variables).replace(**found.optimizer), found.record
+        variables = ocp.args.StandardRestore(abstract(state.variables(), sharding))
+        items: dict[str, Any] = {
+            "variables": variables,
+            "optimizer": ocp.args.StandardRestore(abstract(_optimizer_part(state), sharding)),
+            "record": ocp.args.JsonRestore(),
+        }
+        if state.average:
+            items["averaged"] = variables
+        found = self.manager.restore(step, args=ocp.args.Composite(**items))
+        state = state.with_variables(found.variables).replace(**found.optimizer)
+        return state.with_averaged_variables(found.averaged) if state.average else state, found.record
 
-    def restore_variables(self, step: int, template: Variables, sharding: Sharding) -> Variables:
-        """Only the model's variables, for inference."""
-        items = ocp.args.Composite(variables=ocp.args.StandardRestore(abstract(template, sharding)))
-        return self.manager.restore(step, args=items).variables
+    def restore_variables(
+        self, step: int, template: Variables, sharding: Sharding, item: str = "variables"
+    ) -> Variables:
+        """Only the model's variables, or `averaged` ones, for inference."""
+        items = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract(template, sharding))})
+        return self.manager.restore(step, args=items)[item]
 
     def record(self, step: int) -> dict[str, Any]:
         """The record saved with a checkpoint."""

@@ -43,7 +43,7 @@ def initial_state(
         variables = _with_pretrained_backbone(variables, config.model.backbone)
     if variables["constants"]:
         variables = variables | {"constants": {"mean_image": mean_image()}}
-    state = create_state(variables, tx, model.trained_layers)
+    state = create_state(variables, tx, model.trained_layers, averaged=config.optimizer.ema_decay > 0)
     return jax.device_put(state, sharding)
 
 

@@ -30,7 +30,7 @@ from cervix_jax.training.metrics import classification_metrics, softmax
 from cervix_jax.training.optimizer import learning_rate, make_optimizer
 from cervix_jax.training.progress import Progress, say
 from cervix_jax.training.signals import stop_signals
-from cervix_jax.training.state import MetricSums, TrainState, count_parameters
+from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
 from cervix_jax.training.step import TrainStep, make_forward, make_train_step
 from cervix_jax.training.writers import TensorBoard
 
@@ -59,8 +59,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains until `config.epochs` epochs are done.
 
     Returns:
-      `best`: epoch, loss and accuracy of the best validation epoch; `images_per_second`: median over epochs, without
-      compilation and validation; `epochs`; `parameters`: how many are `trained` and `frozen`.
+      `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise for the moving average, if one
+      is kept; `images_per_second`: median over epochs, without compilation and validation; `epochs`; `parameters`: how
+      many are `trained` and `frozen`.
 
     Raises:
       ConfigError, RunError, ManualDirError, DatasetError, WeightsError: something needed is missing or does not fit.
@@ -85,24 +86,26 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
     say(f"{len(examples)} training and {len(session.validation)} validation images")
     say(f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {session.mesh.size} device(s)")
-    with Checkpoints.open(workdir) as checkpoints, stop_signals() as stopping:
+    averaged = config.optimizer.ema_decay > 0
+    with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as stopping:
         if checkpoints.latest is not None:
             state, saved = checkpoints.restore(checkpoints.latest, state, replicated(session.mesh))
             session.batches.set_state(saved["iterator"])
             say(f"continuing {workdir} after step {checkpoints.latest}")
         rows = _run_epochs(session, state, checkpoints, stopping, workdir, record)
-    best = min(rows, key=lambda row: row["validation_loss"])
     speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
     return {
-        "best": {
-            "epoch": best["epoch"],
-            "loss": best["validation_loss"],
-            "accuracy": best["validation_accuracy"],
-        },
+        "best": _best(rows),
+        **({"best_ema": _best(rows, "ema_")} if averaged else {}),
         "images_per_second": statistics.median(speeds) if speeds else None,
         "epochs": len(rows),
         "parameters": sizes,
     }
+
+
+def _best(rows: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
+    best = min(rows, key=lambda row: row[f"{prefix}validation_loss"])
+    return {"epoch": best["epoch"]} | {key: best[f"{prefix}validation_{key}"] for key in ("loss", "accuracy")}
 
 
 def _start(
@@ -158,7 +161,11 @@ def _run_epochs(
         runs.write_metrics(workdir, rows)
         board.write(row)
         say(_line(row, epochs))
-        scores = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
+        scores = {
+            name.replace("validation_", ""): x
+            for name, x in row.items()
+            if name.endswith(("validation_loss", "validation_accuracy"))
+        }
         checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
         if stopping() and epoch < epochs:
             raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
@@ -193,7 +200,10 @@ def _train_epoch(
 def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_second: float | None) -> dict[str, Any]:
     """One line of `metrics.jsonl`."""
     began = time.monotonic()
-    scores = evaluate(session, state)
+    scores = {f"validation_{key}": x for key, x in evaluate(session, state.variables()).items()}
+    if state.average:
+        averaged = evaluate(session, state.averaged_variables())
+        scores |= {f"ema_validation_{key}": x for key, x in averaged.items()}
     sums, step = jax.device_get(state.metrics), int(state.step)
     return {
         "epoch": epoch,
@@ -201,23 +211,23 @@ def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_s
         "learning_rate": float(learning_rate(session.config.optimizer, session.steps_per_epoch)(step - 1)),
         "train_loss": float(sums.loss / sums.count),
         "train_accuracy": float(sums.correct / sums.count),
-        "validation_loss": scores["loss"],
-        "validation_accuracy": scores["accuracy"],
+        **scores,
         "images_per_second": images_per_second,
         "validation_seconds": time.monotonic() - began,
     }
 
 
-def evaluate(session: Session, state: TrainState) -> dict[str, Any]:
-    """Exact metrics on the validation images; see `classification_metrics`."""
+def evaluate(session: Session, variables: Variables) -> dict[str, float]:
+    """Exact loss and accuracy on the validation images; see `classification_metrics`."""
     batches = pipeline.evaluation_batches(
         session.validation,
         session.config.eval_batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    logits = all_logits(session.forward, state.variables(), batches, session.mesh)
-    return classification_metrics(softmax(logits), session.validation.labels, session.validation.class_names)
+    logits = all_logits(session.forward, variables, batches, session.mesh)
+    scores = classification_metrics(softmax(logits), session.validation.labels, session.validation.class_names)
+    return {key: scores[key] for key in ("loss", "accuracy")}
 
 
 def check_finite(metrics: MetricSums) -> None:
@@ -232,7 +242,13 @@ def check_finite(metrics: MetricSums) -> None:
 
 def _line(row: dict[str, Any], epochs: int) -> str:
     speed = f"{row['images_per_second']:.1f} images/s" if row["images_per_second"] else ""
+    averaged = (
+        f"averaged {row['ema_validation_loss']:.4f} {row['ema_validation_accuracy']:.3f}  "
+        if "ema_validation_loss" in row
+        else ""
+    )
     return (
         f"epoch {row['epoch']}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.3f}  "
-        f"validation loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.3f}  {speed}"
+        f"validation loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.3f}  "
+        f"{averaged}{speed}"
     )

@@ -46,6 +46,8 @@ class TrainState(struct.PyTreeNode):
       batch_stats: running means and variances of batch norm.
       constants: other variables of the model, such as the training set's mean photograph.
       opt_state: of `params`.
+      average: `params` and `batch_stats`, averaged over the last steps (`config.optimizer.ema_decay`); empty if that is
+        switched off.
       metrics: of the epoch so far.
     """
 
@@ -55,34 +57,44 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Variables
     constants: Variables
     opt_state: optax.OptState
+    average: Variables
     metrics: MetricSums
 
-    def variables(self, params: Variables | None = None) -> Variables:
-        """The model's variables, trained and frozen parts together; with other trained ones if given."""
+    def variables(self, params: Variables | None = None, batch_stats: Variables | None = None) -> Variables:
+        """The model's variables, trained and frozen parts together; with other trained ones or statistics if given."""
         trained = self.params if params is None else params
         parts = self.frozen.keys() | trained.keys()
         return {
             "params": {part: {**self.frozen.get(part, {}), **trained.get(part, {})} for part in parts},
-            "batch_stats": self.batch_stats,
+            "batch_stats": self.batch_stats if batch_stats is None else batch_stats,
             "constants": self.constants,
         }
 
+    def averaged_variables(self) -> Variables:
+        """The model's variables with the average in place of what is trained; only where there is an average."""
+        return self.variables(self.average["params"], self.average["batch_stats"])
+
     def with_variables(self, variables: Variables) -> "TrainState":
         """The state with other variables; what is trained and what is frozen stays so."""
-
-        def take(part: Variables) -> Variables:
-            return {name: {layer: variables["params"][name][layer] for layer in part[name]} for name in part}
-
         return self.replace(
-            params=take(self.params),
-            frozen=take(self.frozen),
+            params=_like(self.params, variables["params"]),
+            frozen=_like(self.frozen, variables["params"]),
             batch_stats=variables["batch_stats"],
             constants=variables["constants"],
         )
 
+    def with_averaged_variables(self, variables: Variables) -> "TrainState":
+        """The state with another average."""
+        average = {"params": _like(self.params, variables["params"]), "batch_stats": variables["batch_stats"]}
+        return self.replace(average=average)
+
 
 def create_state(
-    variables: Variables, tx: optax.GradientTransformation, trained_layers: Collection[str] = ()
+    variables: Variables,
+    tx: optax.GradientTransformation,
+    trained_layers: Collection[str] = (),
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """A state at step 0 around a model's variables.
 
@@ -90,20 +102,29 @@ def create_state(
       variables: parameters of `head` and, if there is one, `backbone`.
       tx: the optimizer.
       trained_layers: layers of the backbone that are trained; the others go to `frozen`.
+      averaged: whether a moving average is kept; it starts at the variables.
     """
     trained: Variables = {"head": variables["params"]["head"]}
     frozen: Variables = {}
     for layer, arrays in variables["params"].get("backbone", {}).items():
         (trained if layer in trained_layers else frozen).setdefault("backbone", {})[layer] = arrays
+    batch_stats = variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
         frozen=frozen,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         constants=variables.get("constants", {}),
         opt_state=tx.init(trained),
+        # Copies, since a step may reuse the memory of each of its arguments once.
+        average=jax.tree.map(jnp.copy, {"params": trained, "batch_stats": batch_stats}) if averaged else {},
         metrics=MetricSums.zero(),
     )
+
+
+def _like(part: Variables, params: Variables) -> Variables:
+    """The layers of `params` that `part` has."""
+    return {name: {layer: params[name][layer] for layer in part[name]} for name in part}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:

@@ -76,13 +76,28 @@ def _step(
     loss, gradient = mean((loss, gradient))
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     sums = total(_sums(logits, batch["label"], batch["mask"]))
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average:
+        decay = ema_decay(config.optimizer.ema_decay, state.step + 1)
+        new = {"params": params, "batch_stats": batch_stats}
+        average = jax.tree.map(lambda old, now: decay * old + (1 - decay) * now, average, new)
     return state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
+        average=average,
         metrics=_add(state.metrics, sums, state.step + 1, loss, optax.tree.norm(gradient)),
     )
+
+
+def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
+    """What is kept of the moving average at a step, counted from 1.
+
+    (1 + step) / (10 + step) at first, so that the random start is soon forgotten; at most `decay`.
+    """
+    return jnp.minimum(decay, (1 + step) / (10 + step))
 
 
 def _same(tree: Any) -> Any:

@@ -54,7 +54,7 @@ def test_the_latest_and_the_one_of_least_loss_are_kept(tmp_path, losses, best, s
     assert kept(tmp_path) == steps
     with Checkpoints.open(tmp_path) as checkpoints:
         assert checkpoints.latest == len(losses)
-        assert checkpoints.best == best
+        assert checkpoints.best() == best
         assert checkpoints.record(best) == {"step": best, "iterator": {"position": 3 * best}}
 
 
@@ -63,7 +63,7 @@ def test_without_a_finished_epoch_there_is_no_best(tmp_path) -> None:
         assert checkpoints.latest is None
     fill(tmp_path, [None])
     with Checkpoints.open(tmp_path) as checkpoints, pytest.raises(CheckpointError, match="no epoch"):
-        assert checkpoints.best
+        assert checkpoints.best()
 
 
 @pytest.mark.parametrize(("constants", "trained"), [(True, ()), (False, ("other",)), (True, ("conv", "other"))])
@@ -89,4 +89,4 @@ def test_a_checkpoint_that_was_not_finished_is_not_taken_for_one(tmp_path) -> No
     half.mkdir()
     (half / "record").write_text(json.dumps({"step": 3}))
     with Checkpoints.open(tmp_path) as checkpoints:
-        assert checkpoints.latest == checkpoints.best == 2
+        assert checkpoints.latest == checkpoints.best() == 2
