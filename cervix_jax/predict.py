@@ -1,6 +1,6 @@
-"""Writes the probabilities of every photograph of a folder as a CSV file.
+"""Writes the probabilities of every photograph of a folder as a CSV file, and what to do with each as another.
 
-python -m cervix_jax.predict --workdir=runs/quickstart --images=DIR --output=predictions.csv
+python -m cervix_jax.predict --workdir=runs/quickstart --images=DIR --output=predictions.csv --coverage=0.9
 """
 
 from pathlib import Path
@@ -8,25 +8,35 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax import commands, run_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True, allow_overwrite=False)
 IMAGES = flags.DEFINE_string("images", None, "Folder of photographs; subfolders are searched too.", required=True)
 OUTPUT = flags.DEFINE_string(
-    "output", None, "CSV file to write: image_name, then a probability for each type.", required=True
+    "output",
+    None,
+    "CSV file to write: image_name, then a probability for each type. NAME.decisions.csv is written beside it.",
+    required=True,
 )
+COVERAGE = flags.DEFINE_float("coverage", None, "Probability with which the set of a photograph holds its type.")
+UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Share of types 2 and 3 that may be called type 1.")
+CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
 FILL = flags.DEFINE_enum("fill", None, ["prior"], "Row of a file that cannot be read: the class shares; else none.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs a step.", lower_bound=1)
 
 
 def main() -> dict[str, Any]:
+    from cervix_jax.inference.calibration import Calibration
+    from cervix_jax.inference.decisions import Rules
     from cervix_jax.inference.folders import predict_folder
-    from cervix_jax.inference.predictor import Predictor
 
+    predictor = run_flags.restore()
+    calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
+    rules = Rules.choose(calibration, COVERAGE.value, UNSAFE_RATE.value)
     return predict_folder(
-        Predictor.restore(Path(WORKDIR.value)),
+        predictor.with_temperature(calibration.temperature) if calibration else predictor,
         Path(IMAGES.value),
         Path(OUTPUT.value),
+        rules=rules,
         fill_prior=FILL.value == "prior",
         batch_size=BATCH_SIZE.value,
     )

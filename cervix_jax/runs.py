@@ -2,6 +2,7 @@
 
 `run.json` says what was computed: every option, versions, class names, preprocessing and the fingerprint of the data.
 `metrics.jsonl` has one line an epoch. Both are plain text, so that a run can be read without this software.
+`quality.npz` says what photographs it was trained on look like (`data/quality.py`).
 """
 
 import json
@@ -15,7 +16,7 @@ import ml_collections
 from cervix_jax import config as options
 from cervix_jax.errors import UserError
 
-RECORD, METRICS = "run.json", "metrics.jsonl"
+RECORD, METRICS, GATE = "run.json", "metrics.jsonl", "quality.npz"
 
 
 class RunError(UserError):

@@ -24,9 +24,15 @@ from jaxtyping import Float32, Int32, Shaped
 from tqdm import tqdm
 
 from cervix_jax.data import near_duplicates, scores
-from cervix_jax.data.photographs import UnreadableError, crop_and_resize, read_bytes, read_photograph, to_stored_jpeg
+from cervix_jax.data.photographs import (
+    STORED_SIZE,
+    UnreadableError,
+    crop_and_resize,
+    read_bytes,
+    read_photograph,
+    to_stored_jpeg,
+)
 
-STORED_SIZE = (640, 480)  # height, width in pixels: twice the report's 320 x 240
 VERSION = 1  # of what is measured; raise it when that changes, so that old numbers are not taken for new
 
 Source = Path | bytes

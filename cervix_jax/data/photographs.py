@@ -40,6 +40,7 @@ MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and each costs a 
 MAX_TILE = 4096  # side of a tile of a TIFF, which is decoded whole, unless the picture is larger
 
 CLASS_NAMES = ("Type_1", "Type_2", "Type_3")
+STORED_SIZE = (640, 480)  # height, width in pixels that data sets store: twice the report's 320 x 240
 
 _FILTER = Image.Resampling.BILINEAR  # antialiased in Pillow: its support grows with the reduction
 _ORIENTATION, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 258, 262, 322, 323  # tags of EXIF and TIFF

@@ -72,6 +72,7 @@ class Prepared:
             self.selection.labels[rows],
             self.selection.class_names,
             [self.table.names[i] for i in rows],
+            self.table.groups[rows],
             self._options,
         )
 
@@ -149,11 +150,13 @@ class Examples:
       labels: places in `class_names`, or -1 where unknown.
       class_names: the three types, or 'rest' and the type that is told from it.
       ids: paths inside the raw folder.
+      groups: near-duplicates have the same number.
     """
 
     labels: Int[np.ndarray, "n"]
     class_names: tuple[str, ...]
     ids: list[str]
+    groups: Int[np.ndarray, "n"]
 
     def __init__(
         self,
@@ -161,12 +164,14 @@ class Examples:
         labels: Int[np.ndarray, "n"],
         class_names: tuple[str, ...],
         ids: list[str],
+        groups: Int[np.ndarray, "n"],
         dataset: ml_collections.ConfigDict,
     ):
         self._stored = stored
         self.labels = labels.astype(np.int32)
         self.class_names = class_names
         self.ids = ids
+        self.groups = groups
         self._size = tuple(dataset.image_size)
         self._options = {"crop": dataset.crop, "resize": dataset.resize}
         shape = (len(ids), *self._size, 3)
@@ -184,17 +189,17 @@ class Examples:
         """The photograph as networks see it, before augmentation and normalisation."""
         if self._cache is not None and self._cached[index]:
             return self._cache[index]
-        source, place = self._stored[index]
-        photograph = read_photograph(source[place]["image"], min_size=self._size)
+        photograph = read_photograph(self.jpeg(index), min_size=self._size)
         array = crop_and_resize(photograph, self._size, **self._options)
         if self._cache is not None:
             self._cache[index] = array
             self._cached[index] = True
         return array
 
-    def all_images(self) -> UInt8[np.ndarray, "n h w 3"]:
-        """Every photograph, in order."""
-        return np.stack([self.image(i) for i in range(len(self))])
+    def jpeg(self, index: int) -> bytes:
+        """The photograph as it is stored."""
+        source, place = self._stored[index]
+        return source[place]["image"]
 
     def class_shares(self) -> list[float]:
         """Share of each class among the labelled examples."""

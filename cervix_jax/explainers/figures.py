@@ -1,4 +1,4 @@
-"""Figures of a run: learning curves, confusion matrix (report's figure 4), photographs with their predictions.
+"""Figures of a run: learning curves, confusion matrix (report's figure 4), reliability, risk and coverage, photographs.
 
 Colours come from maps that survive colour blindness and grey printing; every figure names the run.
 """
@@ -58,8 +58,45 @@ def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str],
     _save(figure, title, path)
 
 
+def reliability(bins: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
+    """Accuracy against confidence, bin by bin, and below it how many photographs each bin has.
+
+    Args:
+      bins: `training.metrics.reliability`.
+      title: of the figure.
+      path: where it is written.
+    """
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    confidence, accuracy, count = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "count"))
+    deviation = np.sqrt(np.maximum(accuracy * (1 - accuracy), 1e-9) / count)
+    above.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
+    above.errorbar(confidence, accuracy, deviation, fmt="o-", color="black", capsize=2, label="one standard error")
+    above.set(ylabel="accuracy (fraction)", ylim=(0, 1.02), xlim=(0, 1))
+    above.legend(loc="upper left")
+    below.bar(confidence, count, width=0.04, color="0.4")
+    below.set(xlabel="confidence (probability of the likeliest type)", ylabel="photographs")
+    _save(figure, title, path)
+
+
+def risk_coverage(curve: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
+    """Errors among the photographs that are decided, against the share of photographs that are.
+
+    Args:
+      curve: `inference.measures.risk_coverage`.
+      title: of the figure.
+      path: where it is written.
+    """
+    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([row["coverage"] for row in curve], [row["risk"] for row in curve], "o-", color="black")
+    axes.set(xlabel="coverage (share decided, surest first)", ylabel="risk (share of errors)", xlim=(0, 1.02))
+    axes.set_ylim(bottom=0)
+    _save(figure, title, path)
+
+
 def predictions(
-    images: UInt8[np.ndarray, "n h w 3"],
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
     probabilities: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     class_names: Sequence[str],

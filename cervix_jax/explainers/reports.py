@@ -3,35 +3,41 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 
 from cervix_jax import runs
 from cervix_jax.explainers import figures
-from cervix_jax.training.metrics import confusion_matrix
+from cervix_jax.inference.cases import Cases
+from cervix_jax.inference.measures import risk_coverage
+from cervix_jax.inference.predictor import Predictor
+from cervix_jax.training.metrics import confusion_matrix, reliability
 
 
 def evaluation_figures(
-    folder: Path,
-    workdir: Path,
-    split: str,
-    images: UInt8[np.ndarray, "n h w 3"],
-    probabilities: Float[np.ndarray, "n k"],
-    labels: Int[np.ndarray, "n"],
+    folder: Path, predictor: Predictor, where: str, cases: Cases, probabilities: Float[np.ndarray, "n k"]
 ) -> list[Path]:
-    """Writes learning curves, confusion matrix and sample predictions of a run; returns their paths.
+    """Writes the figures of an evaluation and the learning curves of each run; returns their paths.
 
     Args:
       folder: made if missing.
-      workdir: of the run.
-      split: its name, for the titles.
-      images: RGB, of the split.
-      probabilities: of its images.
-      labels: 0 to k - 1.
+      predictor: that was evaluated.
+      where: the split or folder, for the titles.
+      cases: what it was evaluated on.
+      probabilities: of them.
     """
-    class_names = runs.read_record(workdir)["class_names"]
-    title = f"{workdir.name}, {split} ({len(labels)} photographs)"
-    paths = [folder / name for name in ("learning_curves.png", "confusion_matrix.png", "predictions.png")]
-    figures.learning_curves(runs.read_metrics(workdir), workdir.name, paths[0])
-    figures.confusion_matrix(confusion_matrix(probabilities, labels), class_names, title, paths[1])
-    figures.predictions(images, probabilities, labels, class_names, title, paths[2])
-    return paths
+    names, labels = predictor.class_names, cases.labels
+    title = f"{predictor.name}, {where} ({len(labels)} photographs)"
+    paths = {
+        name: folder / f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "predictions")
+    }
+    figures.confusion_matrix(confusion_matrix(probabilities, labels), names, title, paths["confusion_matrix"])
+    figures.reliability(reliability(probabilities, labels), title, paths["reliability"])
+    figures.risk_coverage(risk_coverage(probabilities, labels), title, paths["risk_coverage"])
+    images = [photograph.images[0] for photograph in cases.photographs]
+    figures.predictions(images, probabilities, labels, names, title, paths["predictions"])
+    several = len(predictor.members) > 1
+    for i, member in enumerate(predictor.members):
+        name = f"learning_curves_{i + 1}" if several else "learning_curves"
+        paths[name] = folder / f"{name}.png"
+        figures.learning_curves(runs.read_metrics(member.workdir), member.workdir.name, paths[name])
+    return list(paths.values())

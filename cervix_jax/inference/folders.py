@@ -1,83 +1,113 @@
-"""Probabilities for every photograph of a folder, as the CSV that Kaggle takes."""
+"""Probabilities and decisions for every photograph of a folder, as CSV files."""
 
+import contextlib
 import csv
+import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from tqdm import tqdm
+from jaxtyping import Float
 
-from cervix_jax.data.photographs import UnreadableError, find_photographs, read_bytes
-from cervix_jax.errors import UserError
-from cervix_jax.inference.predictor import Predictor
-
-
-class NoPhotographsError(UserError):
-    """A folder is missing or holds no file that is named like a picture."""
+from cervix_jax.inference.decisions import Rules
+from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.reading import photographs_in, read_all
 
 
 def predict_folder(
-    predictor: Predictor, folder: Path, output: Path, *, fill_prior: bool = False, batch_size: int = 32
+    predictor: Predictor,
+    folder: Path,
+    output: Path,
+    *,
+    rules: Rules | None = None,
+    fill_prior: bool = False,
+    batch_size: int = 32,
 ) -> dict[str, Any]:
     """Writes `image_name,Type_1,Type_2,Type_3`, a row a photograph; names are paths inside the folder.
 
+    Beside it, as `NAME.decisions.csv`, what to do with each photograph that could be read: `type` that it is called,
+    prediction `set`, `decision` (the type, or 'refer' where the set is not just that), `retake` (why the photograph
+    should be taken again, '' if it is fit) and `quality` (share of the training photographs that are as bad or worse).
+
     Args:
-      predictor: a restored run.
+      predictor: one run or many.
       folder: searched with its subfolders.
       output: the CSV file.
+      rules: how decisions are made; by the likeliest type unless given.
       fill_prior: give files that cannot be read the class shares of the training set instead of leaving them out.
       batch_size: photographs held in memory at a time.
 
     Returns:
-      `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output`.
+      `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output` and
+      `decisions`: the files; `referred` and `retake`: how many; `temperature`.
 
     Raises:
       NoPhotographsError: there is nothing to predict.
     """
-    paths = find_photographs(folder) if folder.is_dir() else []
-    if not paths:
-        raise NoPhotographsError(f"{folder} holds no pictures" if folder.is_dir() else f"there is no folder {folder}")
+    paths = photographs_in(folder)
+    rules = rules or Rules()
     skipped: list[dict[str, str]] = []
-    partial = output.with_name(output.name + ".partial")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    decisions = output.with_suffix(".decisions.csv")
+    counts = {"referred": 0, "retake": 0}
+    with _table(output) as table, _table(decisions) as decided:
+        table.writerow(["image_name", *predictor.class_names])
+        decided.writerow(["image_name", "type", "set", "decision", "retake", "quality"])
+        found = read_all(predictor, folder, paths)
+        while part := list(itertools.islice(found, batch_size)):
+            names = [name for name, photograph in part if not isinstance(photograph, str)]
+            photographs = [photograph for _, photograph in part if not isinstance(photograph, str)]
+            failed = [(name, reason) for name, reason in part if isinstance(reason, str)]
+            skipped += [{"image_name": name, "reason": reason} for name, reason in failed]
+            probabilities = predictor.probabilities(photographs, batch_size)
+            rows = list(zip(names, probabilities, strict=True))
+            if fill_prior:
+                rows += [(name, np.asarray(predictor.class_shares)) for name, _ in failed]
+            table.writerows([name, *(f"{p:.8f}" for p in row)] for name, row in rows)
+            for row in _decisions(predictor, rules, names, photographs, probabilities):
+                decided.writerow(row)
+                counts["referred"] += row[3] == "refer"
+                counts["retake"] += bool(row[4])
+    return {
+        "predicted": len(paths) - len(skipped),
+        "skipped": skipped,
+        "output": str(output),
+        "decisions": str(decisions),
+        **counts,
+        "temperature": predictor.temperature,
+    }
+
+
+def _decisions(
+    predictor: Predictor,
+    rules: Rules,
+    names: list[str],
+    photographs: list[Photograph],
+    probabilities: Float[np.ndarray, "b k"],
+) -> Iterator[list[str]]:
+    types, sets = rules.apply(probabilities)
+    for i, name in enumerate(names):
+        called = predictor.class_names[types[i]]
+        members = [type_name for type_name, held in zip(predictor.class_names, sets[i], strict=True) if held]
+        quality = predictor.gate.judge(photographs[i].scores) if predictor.gate else None
+        yield [
+            name,
+            called,
+            " ".join(members),
+            called if members == [called] else "refer",
+            quality.retake if quality else "",
+            f"{quality.rank:.4f}" if quality else "",
+        ]
+
+
+@contextlib.contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    """A CSV writer; the file is there once everything is written."""
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # names as they are on disk
         # Only what is in the terminator is quoted for sure, and names may hold carriage returns; lines end in \n.
         lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
-        writer = csv.writer(lines, lineterminator="\r\n")
-        writer.writerow(["image_name", *predictor.class_names])
-        for names, rows, failed in _batches(predictor, folder, paths, batch_size):
-            skipped += [{"image_name": name, "reason": reason} for name, reason in failed.items()]
-            table = dict(zip(names, rows, strict=True))
-            if fill_prior:
-                table |= {name: np.asarray(predictor.class_shares) for name in failed}
-            writer.writerows([name, *(f"{p:.8f}" for p in row)] for name, row in table.items())
-    partial.replace(output)
-    return {"predicted": len(paths) - len(skipped), "skipped": skipped, "output": str(output)}
-
-
-def _batches(
-    predictor: Predictor, folder: Path, paths: list[Path], batch_size: int
-) -> Iterator[tuple[list[str], Float[np.ndarray, "b k"], dict[str, str]]]:
-    """Names and probabilities of those that could be read, names and reasons of the others."""
-
-    def read(path: Path) -> UInt8[np.ndarray, "h w 3"] | str:
-        try:
-            return predictor.read(read_bytes(path, inside=folder))
-        except UnreadableError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(2) as threads, tqdm(total=len(paths), unit="photograph", disable=None) as bar:
-        for start in range(0, len(paths), batch_size):
-            part = paths[start : start + batch_size]
-            found = {
-                p.relative_to(folder).as_posix(): image for p, image in zip(part, threads.map(read, part), strict=True)
-            }
-            images = {name: image for name, image in found.items() if not isinstance(image, str)}
-            failed = {name: reason for name, reason in found.items() if isinstance(reason, str)}
-            rows = predictor.probabilities(np.stack(list(images.values())), batch_size) if images else np.zeros((0, 3))
-            bar.update(len(part))
-            yield list(images), rows, failed
+        yield csv.writer(lines, lineterminator="\r\n")
+    partial.replace(path)

@@ -1,94 +1,345 @@
-"""A trained run as a function from photographs to probabilities.
+"""Trained runs, one or many, as a function from photographs to probabilities.
 
-All that prediction needs is in the checkpoint: the model's options and variables, class names, preprocessing, and how
-photographs are cropped and resized. So a photograph is seen exactly as the run saw its own.
+All that prediction needs is in the work directories: the models' options and variables, class names, preprocessing, how
+photographs are cropped and resized, and what a usable photograph looks like. So a photograph is seen exactly as the
+runs saw their own: at the size that a data set stores, then as each run crops and resizes.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from cervix_jax import config as options
-from cervix_jax.data.photographs import crop_and_resize, read_photograph
-from cervix_jax.models.classifier import make_classifier
-from cervix_jax.runs import read_record
-from cervix_jax.training.checkpoints import Checkpoints
+from cervix_jax.data.photographs import (
+    CLASS_NAMES,
+    STORED_SIZE,
+    crop_and_resize,
+    read_bytes,
+    read_photograph,
+    to_stored_jpeg,
+)
+from cervix_jax.data.quality import Gate, Scores
+from cervix_jax.errors import UserError
+from cervix_jax.inference import ensemble
+from cervix_jax.inference.calibration import soften
+from cervix_jax.inference.test_time import transforms
+from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.runs import GATE, RunError, read_record
+from cervix_jax.training.checkpoints import LOSSES, Checkpoints
 from cervix_jax.training.evaluation import Forward, all_logits
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.metrics import softmax
+from cervix_jax.training.progress import say
 from cervix_jax.training.state import Variables
 from cervix_jax.training.step import make_forward
 
+ITEMS = {"raw": "variables", "ema": "averaged"}  # names of `--weights` -> items of a checkpoint
+SELECTION = ("folds", "fold", "split", "labels")  # what has to agree for runs to have held out the same photographs
+
+
+class EnsembleError(UserError):
+    """Runs cannot be brought together; the message says why."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Predictor:
-    """The best checkpoint of a run.
+class View:
+    """How a run sees photographs: see `crop_and_resize`."""
+
+    size: tuple[int, int]
+    crop: float
+    resize: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """One photograph, read.
 
     Attributes:
-      config: the run's options.
-      class_names: of the columns of the probabilities.
-      class_shares: of the run's training images; a prediction that knows nothing of the photograph.
-      epoch: the epoch that the checkpoint was saved after, from 1.
+      images: uint8 RGB [h w 3], one for each of the predictor's views.
+      scores: its colours and sharpness.
+      jpeg: as a data set would store it.
     """
 
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    scores: Scores
+    jpeg: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """The best checkpoint of one run.
+
+    Attributes:
+      workdir: of the run.
+      config: its options.
+      record: what the checkpoint says of itself: class names, preprocessing, data.
+      weights: 'raw', or 'ema' for the moving average.
+      validation_loss: of that checkpoint and those weights, in nats.
+      model, variables, forward: the network.
+      gate: what the photographs look like that it was trained on; None if the run recorded none.
+    """
+
+    workdir: Path
     config: ml_collections.ConfigDict
-    class_names: tuple[str, ...]
-    class_shares: tuple[float, ...]
-    epoch: int
-    _forward: Forward
-    _variables: Variables
-    _mesh: Mesh
+    record: dict[str, Any]
+    weights: str
+    validation_loss: float
+    model: Classifier
+    variables: Variables
+    forward: Forward
+    gate: Gate | None
 
     @classmethod
-    def restore(cls, workdir: Path) -> "Predictor":
-        """Restores the checkpoint of least validation loss onto this process's devices.
-
-        Raises:
-          RunError: the folder holds no run.
-          CheckpointError: no epoch has been finished.
-        """
+    def restore(cls, workdir: Path, mesh: Mesh, weights: str | None = None) -> "Member":
+        """Restores the checkpoint of least validation loss; see `Predictor.restore`."""
         read_record(workdir)
-        mesh = make_mesh()
         with Checkpoints.open(workdir) as checkpoints:
-            step = checkpoints.best()
+            if weights is None:
+                weights = "ema" if checkpoints.has_average else "raw"
+            item = ITEMS[weights]
+            step = checkpoints.best(item)
             record = checkpoints.record(step)
             config = options.unflatten(options.flatten(record["config"]))
             model = make_classifier(config.model.to_dict(), len(record["class_names"]))
             template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
-            variables = checkpoints.restore_variables(step, template, replicated(mesh))
-        return cls(
-            config=config,
-            class_names=tuple(record["class_names"]),
-            class_shares=tuple(record["class_shares"]),
-            epoch=record["epoch"],
-            _forward=make_forward(model),
-            _variables=variables,
-            _mesh=mesh,
-        )
+            variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
+            loss = checkpoints.metrics(step)[LOSSES[item]]
+        gate = Gate.load(workdir / GATE)
+        return cls(workdir, config, record, weights, loss, model, variables, make_forward(model), gate)
 
-    def read(self, source: str | os.PathLike[str] | bytes) -> UInt8[np.ndarray, "h w 3"]:
-        """One photograph as the network sees it.
+    @property
+    def view(self) -> View:
+        """How the run sees photographs."""
+        dataset = self.config.dataset
+        return View(tuple(dataset.image_size), dataset.crop, dataset.resize)
+
+    def describe(self) -> dict[str, Any]:
+        """What tells this checkpoint from any other, but for where it lies."""
+        what = {name: self.record[name] for name in ("data_fingerprint", "epoch")}
+        places = ("dataset.manual_dir", "dataset.data_dir", "model.backbone.weights", "epochs")
+        flat = {name: value for name, value in options.flatten(self.config).items() if name not in places}
+        digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
+        return what | {"weights": self.weights, "validation_loss": self.validation_loss, "config": digest[:16]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """One run or an ensemble.
+
+    Attributes:
+      members: the runs.
+      class_names: of the columns of the probabilities.
+      rule: how members are averaged: 'report', 'mean' or 'geometric'.
+      augmentations: names of `test_time.NAMES` that are averaged over.
+      temperature: see `calibration`; 1 leaves probabilities as they are.
+    """
+
+    members: tuple[Member, ...]
+    class_names: tuple[str, ...]
+    rule: str
+    augmentations: tuple[str, ...]
+    temperature: float
+    _mesh: Mesh
+
+    @classmethod
+    def restore(
+        cls,
+        workdirs: Sequence[Path],
+        *,
+        rule: str = "report",
+        augmentations: Sequence[str] = (),
+        weights: str | None = None,
+    ) -> "Predictor":
+        """Restores runs onto this process's devices.
+
+        Args:
+          workdirs: at least one.
+          rule: how runs are averaged.
+          augmentations: names of `test_time.NAMES`.
+          weights: 'raw' or 'ema'; None for the moving average where a run kept one.
+
+        Raises:
+          RunError: a folder holds no run.
+          CheckpointError: no epoch has been finished, or there is no moving average.
+          EnsembleError: the runs do not belong together.
+          UnknownAugmentationError: there is no such test-time augmentation.
+        """
+        transforms(augmentations)
+        mesh = make_mesh()
+        members = tuple(Member.restore(workdir, mesh, weights) for workdir in workdirs)
+        class_names = _common_class_names(members)
+        losses = [member.validation_loss for member in members]
+        if rule == "report" and len(members) > 1 and ensemble.report_weights(losses) is None:
+            say("no run's validation loss is below 0.95: the runs are averaged with equal weights")
+        return cls(members, class_names, rule, tuple(augmentations), 1.0, mesh)
+
+    @property
+    def config(self) -> ml_collections.ConfigDict:
+        """Options of the first run."""
+        return self.members[0].config
+
+    @property
+    def data_config(self) -> ml_collections.ConfigDict:
+        """Options of the data whose types the class names are: of one-vs-rest runs as one, all three types."""
+        config = self.config.copy_and_resolve_references()
+        if self.class_names == CLASS_NAMES:
+            config.selection.one_vs_rest = "none"
+        return config
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""
+        if fingerprint != self.members[0].record["data_fingerprint"]:
+            raise RunError(
+                f"{self.members[0].workdir} was trained on other photographs than the prepared data set holds; "
+                "name its --data_dir, or measure on a labelled folder with --images"
+            )
+
+    @property
+    def gate(self) -> Gate | None:
+        """Of the first run: what a usable photograph looks like."""
+        return self.members[0].gate
+
+    def has_seen(self, photograph: Photograph) -> bool:
+        """Whether a run was trained on this very picture, or validated with it."""
+        return any(member.gate is not None and member.gate.has_seen(photograph.scores) for member in self.members)
+
+    @property
+    def class_shares(self) -> tuple[float, ...]:
+        """Of the first run's training images; a prediction that knows nothing of the photograph."""
+        if self.class_names != tuple(self.members[0].record["class_names"]):  # one-vs-rest: each knows its own type's
+            own = [self._of_type(name)[0].record["class_shares"][1] for name in self.class_names]
+            return tuple(np.asarray(own) / sum(own))
+        return tuple(self.members[0].record["class_shares"])
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """How members see photographs, each way once."""
+        return tuple(dict.fromkeys(member.view for member in self.members))
+
+    @property
+    def name(self) -> str:
+        """For titles."""
+        return " + ".join(member.workdir.name for member in self.members)
+
+    @property
+    def identity(self) -> str:
+        """Tells predictors apart whose uncalibrated probabilities may differ; the same wherever the runs lie."""
+        what = [[m.describe() for m in self.members], len(self.members) > 1 and self.rule, sorted(self.augmentations)]
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def calibration_path(self) -> Path:
+        """Where the calibration of this very predictor is kept: with its first run."""
+        return self.members[0].workdir / f"calibration-{self.identity}.json"
+
+    def with_temperature(self, temperature: float) -> "Predictor":
+        """The same predictor, calibrated."""
+        return dataclasses.replace(self, temperature=temperature)
+
+    def read(self, source: str | os.PathLike[str] | bytes) -> Photograph:
+        """One photograph as the runs see it.
+
+        Args:
+          source: a path, or the bytes of a file.
 
         Raises:
           UnreadableError: it is none.
         """
-        size = tuple(self.config.dataset.image_size)
-        image = read_photograph(source, min_size=size)
-        return crop_and_resize(image, size, crop=self.config.dataset.crop, resize=self.config.dataset.resize)
+        stored, _ = to_stored_jpeg(source if isinstance(source, bytes) else read_bytes(source), STORED_SIZE)
+        images = tuple(
+            crop_and_resize(read_photograph(stored, min_size=v.size), v.size, crop=v.crop, resize=v.resize)
+            for v in self.views
+        )
+        return Photograph(images, Scores.of(read_photograph(stored)), stored)
 
-    def probabilities(self, images: UInt8[np.ndarray, "n h w 3"], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
-        """Probabilities of the classes in float64, rows summing to one; the last batch is filled up with zeros."""
+    def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
+        """Probabilities of the classes in float64, rows summing to one.
+
+        Args:
+          photographs: from `read`.
+          batch_size: a step; results do not depend on it.
+        """
+        if not photographs:
+            return np.zeros((0, len(self.class_names)))
+        views = {v: np.stack([p.images[i] for p in photographs]) for i, v in enumerate(self.views)}
+        rows = [self._member_probabilities(member, views[member.view], batch_size) for member in self.members]
+        return soften(self._combine(rows), self.temperature)
+
+    def _member_probabilities(
+        self, member: Member, images: UInt8[np.ndarray, "n h w 3"], batch_size: int
+    ) -> Float[np.ndarray, "n _"]:
+        """Mean over the views of test-time augmentation; the last batch is filled up with zeros."""
+
+        def augmented(transform: Any) -> Forward:
+            def forward(variables: Variables, batch: Array) -> Array:
+                return member.forward(variables, transform(batch.astype(np.float32)))
+
+            return forward
+
+        forwards = [augmented(t) for t in transforms(self.augmentations)] if self.augmentations else [member.forward]
         batches = []
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
             padding = ((0, batch_size - len(part)), (0, 0), (0, 0), (0, 0))
             batches.append({"image": np.pad(part, padding), "mask": np.arange(batch_size) < len(part)})
-        return softmax(all_logits(self._forward, self._variables, batches, self._mesh))
+        logits = [all_logits(forward, member.variables, batches, self._mesh) for forward in forwards]
+        return np.mean([softmax(each) for each in logits], axis=0)
+
+    def _combine(self, rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:
+        """One distribution from those of the members, in order."""
+        by_member = dict(zip(map(id, self.members), rows, strict=True))
+        if self.class_names == tuple(self.members[0].record["class_names"]):
+            return self._mean(self.members, rows)
+        own = []
+        for name in self.class_names:
+            members = self._of_type(name)
+            own.append(self._mean(members, [by_member[id(member)] for member in members])[:, 1])
+        return ensemble.one_distribution(np.stack(own, axis=1))
+
+    def _mean(self, members: Sequence[Member], rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n _"]:
+        weights = ensemble.report_weights([m.validation_loss for m in members]) if self.rule == "report" else None
+        if weights is None:
+            weights = np.full(len(members), 1 / len(members))
+        return ensemble.mean(np.stack(rows), weights, geometric=self.rule == "geometric")
+
+    def _of_type(self, name: str) -> list[Member]:
+        """The one-vs-rest members that tell this type."""
+        return [member for member in self.members if member.record["class_names"][1] == name]
+
+
+def _common_class_names(members: Sequence[Member]) -> tuple[str, ...]:
+    """Class names of the ensemble.
+
+    Raises:
+      EnsembleError: runs of different types, data or folds; or one-vs-rest runs that leave a type out.
+    """
+    first = members[0]
+    for member in members[1:]:
+        if member.record["data_fingerprint"] != first.record["data_fingerprint"]:
+            raise EnsembleError(f"{member.workdir} was trained on other photographs than {first.workdir}")
+        for name in SELECTION:
+            if member.config.selection[name] != first.config.selection[name]:
+                raise EnsembleError(
+                    f"config.selection.{name} is {first.config.selection[name]!r} in {first.workdir} and "
+                    f"{member.config.selection[name]!r} in {member.workdir}: what one holds out the other has seen"
+                )
+    names = [tuple(member.record["class_names"]) for member in members]
+    if len(set(names)) == 1:
+        return names[0]
+    if any(len(each) != 2 for each in names):
+        raise EnsembleError("runs of three types and runs of one type against the rest cannot be one ensemble")
+    if missing := set(CLASS_NAMES) - {each[1] for each in names}:
+        raise EnsembleError(f"one run for each type is needed; there is none for {', '.join(sorted(missing))}")
+    return CLASS_NAMES

@@ -90,6 +90,15 @@ class Checkpoints:
         """Step of the newest checkpoint, None if there is none."""
         return self.manager.latest_step()
 
+    @property
+    def has_average(self) -> bool:
+        """Whether a finished epoch has averaged variables, too."""
+        return any(LOSSES["averaged"] in (self.manager.metrics(step) or {}) for step in self.manager.all_steps())
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Validation metrics of a checkpoint at the end of an epoch."""
+        return self.manager.metrics(step)
+
     def best(self, item: str = "variables") -> int:
         """Step of the checkpoint whose `variables` or `averaged` ones have the least validation loss.
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.data import pipeline
+from cervix_jax.data.quality import Gate
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.training import initialisation
@@ -81,6 +82,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     }
     runs.check_data(workdir, data.fingerprint)
     runs.write_record(workdir, **record)
+    if not (workdir / runs.GATE).exists():
+        Gate.fit(data.table, data.selection).save(workdir / runs.GATE)
     session, state = _start(config, model, examples, data.examples("validation"))
     record = {**record, "config": config.to_dict()}
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+ABLATABLE = 0  # type 1: only a fully visible zone of it may be ablated (WHO 2021)
 NUM_BINS = 15  # of the expected calibration error (Guo et al. 2017)
 
 
@@ -37,12 +38,11 @@ def classification_metrics(
     """
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("metrics need labelled examples; this split has none" if len(labels) else "no examples")
-    n, k = probabilities.shape
+    n = len(labels)
     predicted = probabilities.argmax(axis=1)
-    of_true = probabilities[np.arange(n), labels]
     confusion = confusion_matrix(probabilities, labels)
     return {
-        "loss": float(-np.log(np.clip(of_true, 1e-15, 1)).mean()),  # Kaggle clips at 1e-15
+        "loss": cross_entropy(probabilities, labels),
         "accuracy": float((predicted == labels).mean()),
         "num_examples": n,
         "confusion_matrix": confusion.tolist(),
@@ -55,8 +55,19 @@ def classification_metrics(
             for i, name in enumerate(class_names)
         },
         "ece": expected_calibration_error(probabilities, labels),
-        "brier": float(((probabilities - np.eye(k)[labels]) ** 2).sum(axis=1).mean()),
+        "brier": brier_score(probabilities, labels),
     }
+
+
+def cross_entropy(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> float:
+    """Mean of -log of the probability of the true class, in nats; Kaggle clips at 1e-15."""
+    of_true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(of_true, 1e-15, 1)).mean())
+
+
+def brier_score(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> float:
+    """Mean squared distance from the one-hot label, 0 to 2."""
+    return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1).mean())
 
 
 def confusion_matrix(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Int[np.ndarray, "k k"]:
@@ -69,11 +80,23 @@ def expected_calibration_error(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], num_bins: int = NUM_BINS
 ) -> float:
     """Mean over examples of |accuracy - confidence| of the bin of their confidence (Guo et al. 2017, equation 3)."""
+    bins = reliability(probabilities, labels, num_bins)
+    gaps = [row["count"] * abs(row["accuracy"] - row["confidence"]) for row in bins]
+    return float(sum(gaps) / len(labels))
+
+
+def reliability(
+    probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], num_bins: int = NUM_BINS
+) -> list[dict[str, float]]:
+    """`count`, mean `confidence` and `accuracy` of the examples of each bin of confidence that has any."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     # Bins are (i/m, (i+1)/m], as in the paper.
     bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    gaps = np.bincount(bins, correct - confidence, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    count, sure, right = (np.bincount(bins, x, minlength=num_bins) for x in (None, confidence, correct))
+    return [
+        {"count": int(count[i]), "confidence": float(sure[i] / count[i]), "accuracy": float(right[i] / count[i])}
+        for i in np.flatnonzero(count)
+    ]
 
 
 def _ratio(part: np.integer, whole: np.integer) -> float | None:

@@ -1,0 +1,149 @@
+"""Whether a photograph is fit to be judged: sharp, well lit, filled by the cervix, and like what the network has seen.
+
+The reference are the initial photographs that a run trains on. A new one is set against them in each respect: its rank
+among theirs is the share of them that are as bad or worse. One that is worse than all but a hundredth of them in some
+respect should be taken again, and the respect says how. All respects are functions of the scores that cleaning uses
+(`scores.py`), so no photograph is looked at twice.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt64
+from PIL import Image
+
+from cervix_jax.data import scores
+from cervix_jax.data.cleaning import Gaussian, cross_fitted_log_density
+from cervix_jax.data.photographs import crop_and_resize
+from cervix_jax.data.selection import INITIAL, Selection, Table, stratified_folds
+
+RETAKE = 0.01  # rank below which a photograph should be taken again
+REASONS = {
+    "sharpness": "blurred",
+    "darkness": "too dark",
+    "brightness": "too bright",
+    "framing": "badly framed",
+    "log_density": "not like the training pictures",
+}
+_BLACK = 0  # bin of the darkest 17 levels, as around a round field of view
+
+
+class Scores(NamedTuple):
+    """What is looked at in one photograph: `scores.colour_histograms` and `scores.sharpness`."""
+
+    histograms: Float32[np.ndarray, "456"]
+    sharpness: float
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "Scores":
+        """Of a photograph as a data set stores it."""
+        pixels = crop_and_resize(image, scores.SCORED_SIZE)
+        return cls(scores.colour_histograms(pixels), scores.sharpness(pixels))
+
+    @property
+    def digest(self) -> int:
+        """Of the histograms: the same for the same picture."""
+        return int.from_bytes(hashlib.sha256(self.histograms.tobytes()).digest()[:8])
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """A photograph beside the reference.
+
+    Attributes:
+      ranks: share of the reference that is as bad or worse, by the keys of REASONS.
+      values: of what is ranked, by the same keys.
+    """
+
+    ranks: dict[str, float]
+    values: dict[str, float]
+
+    @property
+    def rank(self) -> float:
+        """The least."""
+        return min(self.ranks.values())
+
+    @property
+    def retake(self) -> str:
+        """What is wrong, worst first; '' if nothing is."""
+        wrong = sorted((rank, REASONS[name]) for name, rank in self.ranks.items() if rank < RETAKE)
+        return " | ".join(reason for _, reason in wrong)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """What usable photographs look like.
+
+    Attributes:
+      gaussian: of the colours of the reference.
+      reference: values of the reference by the keys of REASONS, each sorted; higher is better. Densities are
+        cross-fitted, so that they compare with those of new photographs.
+      seen: digests of all photographs that the run trained on or validated with.
+    """
+
+    gaussian: Gaussian
+    reference: dict[str, Float[np.ndarray, "n"]]
+    seen: UInt64[np.ndarray, "m"]
+
+    @classmethod
+    def fit(cls, table: Table, selection: Selection) -> "Gate":
+        """By the initial photographs on the training side of a selection."""
+        split = np.array(selection.split)
+        rows = np.flatnonzero(table.of(INITIAL) & (split == "train")).tolist()
+        folds = stratified_folds([table.names[i] for i in rows], table.labels[rows], 5, table.groups[rows])
+        every = [Scores(table.histograms[i], float(table.sharpness[i])) for i in range(len(table.names))]
+        looks = [_looks(every[i]) for i in rows]
+        reference = {name: np.sort([look[name] for look in looks]) for name in looks[0]}
+        reference["log_density"] = np.sort(cross_fitted_log_density(table.histograms[rows], folds))
+        seen = [every[i].digest for i in np.flatnonzero(np.isin(split, ["train", "validation"]))]
+        return cls(Gaussian.fit(table.histograms[rows]), reference, np.array(seen, np.uint64))
+
+    def judge(self, photograph: Scores) -> Quality:
+        """Ranks a photograph."""
+        density = float(self.gaussian.log_density(photograph.histograms[None])[0])
+        values = _looks(photograph) | {"log_density": density}
+        ranks = {name: _rank(value, self.reference[name]) for name, value in values.items()}
+        return Quality(ranks, values)
+
+    def has_seen(self, photograph: Scores) -> bool:
+        """Whether the run trained on this picture or validated with it; near-duplicates are others."""
+        return bool(np.isin(np.uint64(photograph.digest), self.seen))
+
+    def save(self, path: Path) -> None:
+        """Writes it, at once."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            arrays: dict[str, Any] = dataclasses.asdict(self.gaussian) | self.reference
+            np.savez(file, allow_pickle=False, seen=self.seen, **arrays)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Gate | None":
+        """Reads it; None if there is none."""
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            gaussian = Gaussian(**{field.name: arrays[field.name] for field in dataclasses.fields(Gaussian)})
+            return cls(gaussian, {name: arrays[name] for name in REASONS}, arrays["seen"])
+
+
+def _looks(photograph: Scores) -> dict[str, float]:
+    """All respects but the density; higher is better.
+
+    Darkness and brightness are the mean level, 0 to 255, by the 17 bins of the whole picture; framing is the share of
+    it that is not black, by the lowest of 15 bins of the cells.
+    """
+    whole = photograph.histograms[: 3 * scores.WHOLE_BINS].reshape(3, scores.WHOLE_BINS)
+    cells = photograph.histograms[3 * scores.WHOLE_BINS :].reshape(-1, 3, scores.CELL_BINS)
+    centres = (np.arange(scores.WHOLE_BINS) + 0.5) * 256 / scores.WHOLE_BINS
+    level = float((whole @ centres).mean())
+    black = float(cells[:, :, _BLACK].min(axis=1).mean())
+    return {"sharpness": photograph.sharpness, "darkness": level, "brightness": -level, "framing": 1 - black}
+
+
+def _rank(value: float, reference: Float[np.ndarray, "n"]) -> float:
+    """Share of the reference, and the value, that is at most the value."""
+    return (1 + float(np.searchsorted(reference, value, side="right"))) / (1 + len(reference))

@@ -1,0 +1,88 @@
+"""Photographs of known type, to measure a predictor on: a split of its data, or a labelled folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from cervix_jax.data.photographs import CLASS_NAMES, find_photographs
+from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.reading import NoPhotographsError, read_all
+
+
+class Examples(Protocol):
+    """`data.pipeline.Examples`, which prediction does not import."""
+
+    labels: Int[np.ndarray, "n"]
+    ids: list[str]
+    groups: Int[np.ndarray, "n"]
+
+    def __len__(self) -> int: ...
+
+    def jpeg(self, index: int) -> bytes: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+    """Photographs and what is known of them.
+
+    Attributes:
+      photographs: as the predictor reads them.
+      labels: places in the predictor's class names.
+      ids: names.
+      groups: near-duplicates have the same number.
+      validation: whether they are those that the epoch was chosen by and that a calibration is made from.
+      skipped: names and reasons of files that cannot be read.
+      seen: names of photographs that are left out, since a run was trained on or validated with them.
+    """
+
+    photographs: list[Photograph]
+    labels: Int[np.ndarray, "n"]
+    ids: list[str]
+    groups: Int[np.ndarray, "n"]
+    validation: bool = False
+    skipped: tuple[dict[str, str], ...] = ()
+    seen: tuple[str, ...] = ()
+
+
+def split_cases(predictor: Predictor, examples: Examples, split: str) -> Cases:
+    """The examples of a split of the predictor's own data, `pipeline.prepared(predictor.data_config)`."""
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    return Cases(photographs, examples.labels, examples.ids, examples.groups, validation=split == "validation")
+
+
+def folder_cases(predictor: Predictor, folder: Path) -> Cases:
+    """The photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen: external validation.
+
+    Args:
+      predictor: whose runs know which photographs they have seen.
+      folder: of the three folders, of which one or two may be missing.
+
+    Raises:
+      NoPhotographsError: there is none.
+    """
+    parts = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
+    paths = [path for part in parts for path in find_photographs(part, inside=folder)]
+    if not paths:
+        raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
+    photographs, labels, ids, skipped, seen = [], [], [], [], []
+    for name, found in read_all(predictor, folder, paths):
+        if isinstance(found, str):
+            skipped.append({"image_name": name, "reason": found})
+        elif predictor.has_seen(found):
+            seen.append(name)
+        else:
+            photographs.append(found)
+            labels.append(_label(name.split("/")[0], predictor.class_names))
+            ids.append(name)
+    if not photographs:
+        raise NoPhotographsError(f"{folder}: every picture cannot be read or was trained on")
+    return Cases(photographs, np.array(labels), ids, np.arange(len(ids)), skipped=tuple(skipped), seen=tuple(seen))
+
+
+def _label(type_name: str, class_names: Sequence[str]) -> int:
+    """The place of a type; of one-vs-rest runs, 0 where it belongs to the rest."""
+    return class_names.index(type_name) if type_name in class_names else 0

@@ -1,0 +1,89 @@
+"""The same photograph twice: whether a prediction survives what changes between two shots of the same cervix.
+
+Each photograph is coded again, cropped a little and lit differently; the prediction is set against that of the
+photograph as it is. What matters clinically is agreement of the type; the distance of the probabilities sees more.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageEnhance
+from tqdm import tqdm
+
+from cervix_jax.data.photographs import read_photograph
+from cervix_jax.inference.predictor import Photograph, Predictor
+
+Change = Callable[[Image.Image], Image.Image]
+QUALITY = 95  # of the JPEG of each changed photograph, as data sets store them
+
+
+def _crop(left: float, top: float, right: float, bottom: float) -> Change:
+    def change(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
+
+    return change
+
+
+def _tint(red: float, blue: float) -> Change:
+    def change(image: Image.Image) -> Image.Image:
+        scaled = np.asarray(image) * np.array([red, 1.0, blue])
+        return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+
+    return change
+
+
+CHANGES: Mapping[str, tuple[Change, int]] = {  # and the quality of the JPEG
+    "coded again, quality 95": (lambda image: image, QUALITY),
+    "coded again, quality 50": (lambda image: image, 50),
+    "cropped to 95 %, lower right": (_crop(0.05, 0.05, 1, 1), QUALITY),
+    "cropped to 95 %, upper left": (_crop(0, 0, 0.95, 0.95), QUALITY),
+    "20 % darker": (lambda image: ImageEnhance.Brightness(image).enhance(0.8), QUALITY),
+    "20 % brighter": (lambda image: ImageEnhance.Brightness(image).enhance(1.2), QUALITY),
+    "warmer light": (_tint(1.1, 0.9), QUALITY),
+    "colder light": (_tint(0.9, 1.1), QUALITY),
+}
+
+
+def robustness(
+    predictor: Predictor,
+    photographs: Sequence[Photograph],
+    probabilities: Float[np.ndarray, "n k"],
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """Agreement under every change of CHANGES.
+
+    Args:
+      predictor: one run or many.
+      photographs: from `Predictor.read`.
+      probabilities: of them as they are.
+      batch_size: photographs held in memory at a time.
+
+    Returns:
+      `agreement`: mean share of photographs that keep their type; `all_agree`: share that keep it under every change;
+      `changes`: of each, `agreement` and `distance`, the mean total variation between the distributions, 0 to 1.
+    """
+    types, changes, kept = probabilities.argmax(axis=1), {}, np.ones(len(photographs), bool)
+    for name, (change, quality) in tqdm(CHANGES.items(), unit="change", disable=None):
+        parts = [photographs[start : start + batch_size] for start in range(0, len(photographs), batch_size)]
+        found = np.concatenate(
+            [
+                predictor.probabilities([predictor.read(_changed(p.jpeg, change, quality)) for p in part], batch_size)
+                for part in parts
+            ]
+        )
+        same = found.argmax(axis=1) == types
+        distance = 0.5 * np.abs(found - probabilities).sum(axis=1)
+        changes[name] = {"agreement": float(same.mean()), "distance": float(distance.mean())}
+        kept &= same
+    agreement = float(np.mean([row["agreement"] for row in changes.values()]))
+    return {"agreement": agreement, "all_agree": float(kept.mean()), "changes": changes}
+
+
+def _changed(jpeg: bytes, change: Change, quality: int) -> bytes:
+    out = io.BytesIO()
+    change(read_photograph(jpeg)).save(out, "JPEG", quality=quality)
+    return out.getvalue()
