@@ -42,7 +42,7 @@ def outside(path: Path) -> set[str]:
 
 
 def test_the_programs_are_those_of_the_contract() -> None:
-    assert {"train", "prepare", "evaluate", "predict", "audit", "benchmark"} == PROGRAMS
+    assert {"train", "prepare", "calibrate", "evaluate", "predict", "export", "audit", "benchmark"} == PROGRAMS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

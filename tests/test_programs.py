@@ -1,5 +1,6 @@
 """The programs as a user calls them: messages, statuses, the last line, and what a killed run leaves."""
 
+import csv
 import json
 import os
 import signal
@@ -71,12 +72,43 @@ def test_the_job_from_training_to_prediction(flags, tmp_path, manual_dir, data_d
         "confusion_matrix.png",
         "learning_curves.png",
         "predictions.png",
+        "reliability.png",
+        "risk_coverage.png",
     }
     output = tmp_path / "predictions.csv"
     predicted = result(
         "predict", f"--workdir={tmp_path / 'run'}", f"--images={manual_dir / 'test'}", f"--output={output}"
     )
     assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
+
+
+def test_from_a_run_to_calibrated_decisions_and_a_card(flags, tmp_path, manual_dir):
+    runs_of = [f"--workdir={tmp_path / name}" for name in ("a", "b")]
+    for seed, workdir in enumerate(runs_of):
+        result("train", *flags, f"--config.seed={seed}", workdir)
+    refused = call(
+        "predict", *runs_of, f"--images={manual_dir / 'test'}", f"--output={tmp_path / 'p.csv'}", "--coverage=0.9"
+    )
+    assert refused[0] == 2
+    assert "cervix_jax.calibrate" in refused[2]
+    calibrated = result("calibrate", *runs_of, "--combine=mean", "--tta=flips")
+    assert calibrated["fitted_on"] + calibrated["reference"] == 12
+    options = ["--combine=mean", "--tta=flips", f"--images={manual_dir / 'test'}", f"--output={tmp_path / 'p.csv'}"]
+    predicted = result("predict", *runs_of, *options, "--coverage=0.8", "--unsafe_rate=0.3")
+    assert predicted["temperature"] == calibrated["temperature"]
+    with (tmp_path / "p.decisions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    for row in rows:
+        assert row["decision"] == (row["type"] if row["set"] == row["type"] else "refer")
+        assert 0 < float(row["quality"]) <= 1
+    assert predicted["referred"] == sum(row["decision"] == "refer" for row in rows)
+    scores = result("evaluate", *runs_of, "--combine=mean", "--tta=flips", "--unsafe_rate=0.3")
+    assert scores["calibrated"]["temperature"] == calibrated["temperature"]
+    assert scores["operating_point"]["num_examples"] == calibrated["fitted_on"]
+    exported = result("export", runs_of[0], f"--output={tmp_path / 'export'}")
+    assert exported["temperature"] is None  # what is calibrated is the ensemble
+    assert all(Path(path).stat().st_size for path in exported["files"].values())
 
 
 def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, manual_dir):

@@ -58,7 +58,7 @@ def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str],
     _save(figure, title, path)
 
 
-def reliability(bins: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
+def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Path) -> None:
     """Accuracy against confidence, bin by bin, and below it how many photographs each bin has.
 
     Args:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from cervix_jax.data.selection import stratified_folds
 from cervix_jax.errors import UserError
@@ -97,7 +98,7 @@ def soften(probabilities: Float[np.ndarray, "n k"], temperature: float) -> Float
     """softmax(log p / temperature): what dividing the logits of p does; above 1 less sure, below 1 surer."""
     if temperature == 1:
         return probabilities
-    logits = np.log(np.maximum(probabilities, np.finfo(float).tiny)) / temperature
+    logits = _logits(probabilities) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
@@ -108,11 +109,18 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndar
     The cross-entropy is convex in the inverse temperature, so there is one minimum.
     """
 
-    def loss(inverse: float) -> float:
-        return cross_entropy(soften(probabilities, 1 / inverse), labels)
+    logits = _logits(probabilities)
+    of_true = logits[np.arange(len(labels)), labels]
+
+    def loss(inverse: float) -> float:  # not clipped, as the metric is, or it would have flat parts
+        return float((logsumexp(inverse * logits, axis=1) - inverse * of_true).mean())
 
     found = minimize_scalar(loss, bounds=(1 / LIMITS[1], 1 / LIMITS[0]), method="bounded", options={"xatol": 1e-7})
     return float(1 / found.x)
+
+
+def _logits(probabilities: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    return np.log(np.maximum(probabilities, np.finfo(float).tiny))
 
 
 def halves(

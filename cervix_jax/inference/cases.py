@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -13,6 +13,7 @@ from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.reading import NoPhotographsError, read_all
 
 
+@runtime_checkable
 class Examples(Protocol):
     """`data.pipeline.Examples`, which prediction does not import."""
 

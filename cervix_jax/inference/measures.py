@@ -2,7 +2,8 @@
 
 Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous error is to call a type 2 or 3 'type 1'.
 Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they say how far another sample of
-photographs of the same kind would be, not another hospital.
+photographs of the same kind would be, not another hospital. A share of none or of all has no spread in such samples:
+its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does not look like 'never'.
 """
 
 import warnings
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float, Int
+from scipy.stats import binomtest, rankdata
 
 from cervix_jax.data.photographs import CLASS_NAMES
 from cervix_jax.training import metrics
@@ -46,11 +47,15 @@ def detailed_metrics(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
         low, high = np.nanpercentile(np.array(samples, float), LEVELS, axis=0)
+    intervals = {name: [defined(low[i]), defined(high[i])] for i, name in enumerate(point)}
+    for name, (part, whole) in shares(labels, decisions, class_names).items():
+        if whole and part in (0, whole):
+            intervals[name] = list(map(float, binomtest(part, whole).proportion_ci(0.95, "exact")))
     found = metrics.classification_metrics(probabilities, labels, class_names)
     return {
         **found,
         **{name: defined(value) for name, value in point.items() if name not in found},
-        "intervals": {name: [defined(low[i]), defined(high[i])] for i, name in enumerate(point)},
+        "intervals": intervals,
         "reliability": metrics.reliability(probabilities, labels),
         "risk_coverage": risk_coverage(probabilities, labels),
     }
@@ -78,7 +83,7 @@ def scalars(
     confusion = np.bincount(labels * k + decisions, minlength=k * k).reshape(k, k)
     true, called, n = confusion.sum(axis=1), confusion.sum(axis=0), len(labels)
     chance = float(true @ called) / n**2
-    found = {
+    return {
         "loss": metrics.cross_entropy(probabilities, labels),
         "accuracy": float(np.trace(confusion)) / n,
         "brier": metrics.brier_score(probabilities, labels),
@@ -86,15 +91,23 @@ def scalars(
         "kappa": _ratio(np.trace(confusion) / n - chance, 1 - chance),
         "auroc": float(np.mean([auroc(probabilities[:, i], labels == i) for i in range(k)])),
         "aurc": float(np.mean(_risks(probabilities, labels))),
-        **{f"sensitivity/{name}": _ratio(confusion[i, i], true[i]) for i, name in enumerate(class_names)},
+        **{name: _ratio(*counts) for name, counts in shares(labels, decisions, class_names).items()},
     }
+
+
+def shares(
+    labels: Int[np.ndarray, "n"], decisions: Int[np.ndarray, "n"], class_names: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Those of `scalars` that count photographs among photographs: how many, of how many."""
+
+    def count(true: Bool[np.ndarray, "n"], called: Bool[np.ndarray, "n"]) -> tuple[int, int]:
+        return int((true & called).sum()), int(true.sum())
+
+    found = {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
     if tuple(class_names) == CLASS_NAMES:
-        others = [i for i in range(k) if i != metrics.ABLATABLE]
-        found |= {
-            "unsafe_rate": _ratio(confusion[others, metrics.ABLATABLE].sum(), true[others].sum()),
-            "1_called_3": _ratio(confusion[0, 2], true[0]),
-            "3_called_1": _ratio(confusion[2, 0], true[2]),
-        }
+        found["unsafe_rate"] = count(labels != metrics.ABLATABLE, decisions == metrics.ABLATABLE)
+        found["1_called_3"] = count(labels == 0, decisions == 2)
+        found["3_called_1"] = count(labels == 2, decisions == 0)
     return found
 
 

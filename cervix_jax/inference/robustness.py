@@ -39,8 +39,8 @@ def _tint(red: float, blue: float) -> Change:
 CHANGES: Mapping[str, tuple[Change, int]] = {  # and the quality of the JPEG
     "coded again, quality 95": (lambda image: image, QUALITY),
     "coded again, quality 50": (lambda image: image, 50),
-    "cropped to 95 %, lower right": (_crop(0.05, 0.05, 1, 1), QUALITY),
-    "cropped to 95 %, upper left": (_crop(0, 0, 0.95, 0.95), QUALITY),
+    "cropped to 95 %, lower right": (_crop(0.05, 0.05, 1.0, 1.0), QUALITY),
+    "cropped to 95 %, upper left": (_crop(0.0, 0.0, 0.95, 0.95), QUALITY),
     "20 % darker": (lambda image: ImageEnhance.Brightness(image).enhance(0.8), QUALITY),
     "20 % brighter": (lambda image: ImageEnhance.Brightness(image).enhance(1.2), QUALITY),
     "warmer light": (_tint(1.1, 0.9), QUALITY),

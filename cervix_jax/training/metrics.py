@@ -87,7 +87,7 @@ def expected_calibration_error(
 
 def reliability(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], num_bins: int = NUM_BINS
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | int]]:
     """`count`, mean `confidence` and `accuracy` of the examples of each bin of confidence that has any."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     # Bins are (i/m, (i+1)/m], as in the paper.

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from cervix_jax.data import pipeline
-from cervix_jax.inference.folders import NoPhotographsError, predict_folder
+from cervix_jax.inference.folders import predict_folder
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.reading import NoPhotographsError
 
 
 @pytest.fixture
 def predictor(run):
-    return Predictor.restore(run[0])
+    return Predictor.restore([run[0]])
 
 
 def rows_of(path):
@@ -30,12 +31,18 @@ def test_a_row_a_photograph_as_kaggle_wants_it(predictor, manual_dir, tmp_path):
     table = np.array([[float(row[name]) for name in predictor.class_names] for row in rows])
     assert (table >= 0).all()
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-7)
-    assert result == {"predicted": 7, "skipped": [], "output": str(tmp_path / "out" / "p.csv")}
+    assert {key: result[key] for key in ("predicted", "skipped", "output", "temperature")} == {
+        "predicted": 7,
+        "skipped": [],
+        "output": str(tmp_path / "out" / "p.csv"),
+        "temperature": 1.0,
+    }
 
 
 def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor, manual_dir, tmp_path):
     examples = pipeline.prepared(predictor.config).examples("test")
-    expected = dict(zip(examples.ids, predictor.probabilities(examples.all_images()), strict=True))
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    expected = dict(zip(examples.ids, predictor.probabilities(photographs), strict=True))
     predict_folder(predictor, manual_dir, tmp_path / "p.csv")
     rows = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
     assert len(rows) == 67
@@ -74,8 +81,9 @@ def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
 
 
 def test_probabilities_do_not_depend_on_the_batch(predictor):
-    images = pipeline.prepared(predictor.config).examples("validation").all_images()
-    whole = predictor.probabilities(images, 32)
-    np.testing.assert_allclose(predictor.probabilities(images, 5), whole, atol=1e-6)
-    np.testing.assert_allclose(predictor.probabilities(images[::-1], 7)[::-1], whole, atol=1e-6)
+    examples = pipeline.prepared(predictor.config).examples("validation")
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    whole = predictor.probabilities(photographs, 32)
+    np.testing.assert_allclose(predictor.probabilities(photographs, 5), whole, atol=1e-6)
+    np.testing.assert_allclose(predictor.probabilities(photographs[::-1], 7)[::-1], whole, atol=1e-6)
     np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-12)

@@ -58,6 +58,26 @@ def test_the_latest_and_the_one_of_least_loss_are_kept(tmp_path, losses, best, s
         assert checkpoints.record(best) == {"step": best, "iterator": {"position": 3 * best}}
 
 
+def test_the_best_average_is_kept_beside_the_best_and_the_latest(tmp_path) -> None:
+    losses = [(0.9, 0.9), (0.5, 0.8), (0.7, 0.4), (0.8, 0.6)]
+    with Checkpoints.open(tmp_path, averaged=True) as checkpoints:
+        for step, (raw, averaged) in enumerate(losses, start=1):
+            state = state_at(step)
+            average = jax.tree.map(lambda x: x + 100, {"params": state.params, "batch_stats": state.batch_stats})
+            checkpoints.save(state.replace(average=average), {}, {"loss": raw, "ema_loss": averaged})
+    assert kept(tmp_path) == {2, 3, 4}
+    sharding = replicated(make_mesh())
+    with Checkpoints.open(tmp_path) as checkpoints:
+        assert checkpoints.has_average
+        assert (checkpoints.best(), checkpoints.best("averaged")) == (2, 3)
+        found = checkpoints.restore_variables(3, state_at(3).variables(), sharding, "averaged")
+        np.testing.assert_array_equal(found["params"]["head"]["logits"]["kernel"], np.full((3, 3), 103.0))
+        np.testing.assert_array_equal(found["params"]["backbone"]["other"]["kernel"], np.full(3, 3.0))  # frozen
+    fill(tmp_path / "plain", [0.5])
+    with Checkpoints.open(tmp_path / "plain") as checkpoints, pytest.raises(CheckpointError, match="no moving average"):
+        checkpoints.best("averaged")
+
+
 def test_without_a_finished_epoch_there_is_no_best(tmp_path) -> None:
     with Checkpoints.open(tmp_path) as checkpoints:
         assert checkpoints.latest is None

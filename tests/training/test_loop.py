@@ -11,6 +11,7 @@ from cervix_jax.data import pipeline
 from cervix_jax.errors import Interrupted
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
+from cervix_jax.training.checkpoints import CheckpointError
 from cervix_jax.training.metrics import classification_metrics
 
 
@@ -42,12 +43,13 @@ def test_a_run_leaves_its_record_metrics_and_best_checkpoint(run, tiny_config):
 @pytest.mark.parametrize("batch_size", [12, 5, 1])
 def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run, tiny_config, batch_size):
     workdir, result = run
-    predictor = Predictor.restore(workdir)
+    predictor = Predictor.restore([workdir])
     examples = pipeline.prepared(predictor.config).examples("validation")
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
     scores = classification_metrics(
-        predictor.probabilities(examples.all_images(), batch_size), examples.labels, predictor.class_names
+        predictor.probabilities(photographs, batch_size), examples.labels, predictor.class_names
     )
-    assert predictor.epoch == result["best"]["epoch"]
+    assert predictor.members[0].record["epoch"] == result["best"]["epoch"]
     assert scores["loss"] == pytest.approx(result["best"]["loss"], abs=1e-6)
     assert scores["num_examples"] == 12
 
@@ -64,9 +66,8 @@ def test_more_epochs_continue_a_finished_run(run, tiny_config, tmp_path, capsys)
     assert measured(workdir) == measured(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("at", [1, 3, 4])
-def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, monkeypatch, at):
-    workdir, _ = run
+def interrupt_at(monkeypatch, at):
+    """Sends SIGINT before a step, counted from 1; returns the list that steps are counted in."""
     steps = []
     shard = loop.shard_batch
 
@@ -77,11 +78,42 @@ def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_conf
         return shard(batch, mesh)
 
     monkeypatch.setattr(loop, "shard_batch", counting)
+    return steps
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, monkeypatch, at):
+    workdir, _ = run
+    steps = interrupt_at(monkeypatch, at)
     with pytest.raises(Interrupted, match="the same command continues"):
         loop.train(tiny_config, tmp_path / "cut")
     assert len(steps) == at
     loop.train(tiny_config, tmp_path / "cut")
     assert measured(tmp_path / "cut") == measured(workdir)
+
+
+def test_the_moving_average_is_validated_kept_and_continued(run, tiny_config, tmp_path, monkeypatch):
+    tiny_config.optimizer.ema_decay = 0.5
+    whole = loop.train(tiny_config, tmp_path / "whole")
+    rows = runs.read_metrics(tmp_path / "whole")
+    plain = runs.read_metrics(run[0])
+    assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in plain]
+    assert [row["ema_validation_loss"] for row in rows] != [row["validation_loss"] for row in rows]
+    assert whole["best_ema"]["loss"] == min(row["ema_validation_loss"] for row in rows)
+    examples = pipeline.prepared(tiny_config).examples("validation")
+    for weights, expected in (("ema", whole["best_ema"]), ("raw", whole["best"]), (None, whole["best_ema"])):
+        predictor = Predictor.restore([tmp_path / "whole"], weights=weights)
+        photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+        scores = classification_metrics(predictor.probabilities(photographs), examples.labels, predictor.class_names)
+        assert scores["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        assert predictor.members[0].validation_loss == expected["loss"]
+    with pytest.raises(CheckpointError, match="kept no moving average"):
+        Predictor.restore([run[0]], weights="ema")
+    interrupt_at(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        loop.train(tiny_config, tmp_path / "cut")
+    loop.train(tiny_config, tmp_path / "cut")
+    assert measured(tmp_path / "cut") == measured(tmp_path / "whole")
 
 
 def test_metrics_of_epochs_after_the_checkpoint_are_not_kept_twice(run, tiny_config):

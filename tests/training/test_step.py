@@ -188,3 +188,24 @@ def test_keys_differ_by_seed_step_example_and_purpose() -> None:
     ]
     rows = np.concatenate(drawn)
     assert len(np.unique(rows, axis=0)) == len(rows) == 2 * 2 * 2 * 5
+
+
+def test_the_moving_average_is_that_of_parameters_and_statistics():
+    config = make_config(optimizer__ema_decay=0.4)
+    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config.optimizer, 4)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    state = create_state(variables, tx, model.trained_layers, averaged=True)
+    average = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})
+    step = make_train_step(model, tx, config, make_mesh())
+    plain = jax.tree.map(jnp.copy, create_state(variables, tx, model.trained_layers))
+    plain_step = make_train_step(model, tx, make_config(), make_mesh())
+    state = jax.tree.map(jnp.copy, state)
+    for number in range(1, 7):
+        state, plain = step(state, batch_of()), plain_step(plain, batch_of())
+        decay = min(0.4, (1 + number) / (10 + number))  # warms up until the fifth step
+        now = jax.device_get({"params": plain.params, "batch_stats": plain.batch_stats})
+        average = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, average, now)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.average, average)
+    jax.tree.map(np.testing.assert_array_equal, state.params, plain.params)  # training itself does not change
+    averaged = state.averaged_variables()
+    assert jax.tree.structure(averaged) == jax.tree.structure(state.variables())

@@ -1,0 +1,198 @@
+"""The model card: what a run is, what it is for, how good it is and where it fails (Mitchell et al. 2019)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cervix_jax.data.photographs import STORED_SIZE
+from cervix_jax.inference.calibration import COVERAGES, Calibration
+from cervix_jax.inference.conformal import upper_quantile
+from cervix_jax.inference.predictor import Predictor
+
+TASK = "Type of the transformation zone of the cervix, from a photograph of it."
+INTENDED_USE = "Research on telling the types of transformation zone by photographs, and teaching."
+NOT_FOR = (
+    "Not for clinical decisions: not a medical device, not validated prospectively or at any other hospital. In "
+    "particular no ablation may rest on it, which only a fully visible zone of type 1 permits (WHO 2021)."
+)
+LIMITATIONS = (
+    "Validation photographs are of the same source as those it was trained on, and the epoch was chosen by them.",
+    "Labels are one judgement of each photograph; the types are hard to tell for experts, too.",
+    "It gives probabilities for any picture, whatever that shows. Photographs that are blurred, dark or unlike those "
+    "it was trained on are flagged by `predict`, not by the exported function.",
+    "Prediction sets and thresholds hold on average over photographs like those of the reference, not for a type, a "
+    "hospital or a woman.",
+)
+_NAMES = {
+    "loss": "cross-entropy (nats)",
+    "accuracy": "accuracy",
+    "kappa": "Cohen's kappa",
+    "auroc": "AUROC, one against the rest",
+    "unsafe_rate": "types 2 and 3 called type 1",
+    "1_called_3": "type 1 called type 3",
+    "3_called_1": "type 3 called type 1",
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "aurc": "area under risk-coverage",
+}
+
+
+def describe(
+    predictor: Predictor,
+    record: Mapping[str, Any],
+    calibration: Calibration | None,
+    metrics: Mapping[str, Any],
+    num_parameters: int,
+) -> dict[str, Any]:
+    """The card, ready for JSON.
+
+    Args:
+      predictor: one run, uncalibrated.
+      record: of the run.
+      calibration: of it, if there is one.
+      metrics: of the validation split.
+      num_parameters: numbers in the weights.
+    """
+    member, view = predictor.members[0], predictor.members[0].view
+    scalars = [name for name in metrics["intervals"] if metrics.get(name) is not None]
+    return {
+        "name": member.workdir.resolve().name,
+        "task": TASK,
+        "classes": list(predictor.class_names),
+        "intended_use": INTENDED_USE,
+        "not_for": NOT_FOR,
+        "limitations": list(LIMITATIONS),
+        "input": {
+            "image_size": list(view.size),
+            "crop": view.crop,
+            "resize": view.resize,
+            "stored_size": list(STORED_SIZE),
+            "pixels": "uint8 RGB (sRGB), upright; the function normalises them itself",
+            "how": "larger photographs first shrink until both sides are at least, and one is, stored_size (height, "
+            "width), as JPEG of quality 95; a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is "
+            "at least image_size (Pillow's draft); the central `crop` of each side is kept; resize is bilinear with "
+            "antialiasing",
+        },
+        "output": "float32 probabilities, a column a class" + (", calibrated" if calibration else ", not calibrated"),
+        "preprocessing": member.record["preprocessing"],
+        "test_time_augmentation": list(predictor.augmentations),
+        "temperature": calibration.temperature if calibration else None,
+        "set_thresholds": _set_thresholds(calibration),
+        "model": member.config.model.to_dict(),
+        "parameters": num_parameters,
+        "weights": member.weights,
+        "epoch": member.record["epoch"],
+        "data": {
+            "name": member.config.dataset.name,
+            "fingerprint": member.record["data_fingerprint"],
+            "selection": member.config.selection.to_dict(),
+            "class_shares": member.record["class_shares"],
+        },
+        "metrics": {
+            "split": "validation",
+            "num_examples": metrics["num_examples"],
+            "confusion_matrix": metrics["confusion_matrix"],
+            **{name: {"value": metrics[name], "interval": metrics["intervals"][name]} for name in scalars},
+            "calibrated": metrics.get("calibrated"),
+        },
+        "versions": record["versions"],
+        "exported": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _set_thresholds(calibration: Calibration | None) -> dict[str, float] | None:
+    """By coverage, the least probability of a type that is in the set; the likeliest is in it anyhow."""
+    if calibration is None:
+        return None
+    of_true = calibration.probabilities[range(len(calibration.labels)), calibration.labels]
+    return {str(coverage): max(0.0, 1 - upper_quantile(1 - of_true, coverage)) for coverage in COVERAGES}
+
+
+def render(card: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    metrics, data = card["metrics"], card["data"]
+    height, width = card["input"]["image_size"]
+    rows = [
+        f"| {_NAMES.get(name, name)} | {row['value']:.3f} | {_interval(row['interval'])} |"
+        for name, row in metrics.items()
+        if isinstance(row, Mapping) and "interval" in row
+    ]
+    calibrated = metrics["calibrated"]
+    lines = [
+        f"# {card['name']}",
+        "",
+        card["task"] + f" Classes: {', '.join(card['classes'])}.",
+        "",
+        f"**{card['not_for']}**",
+        "",
+        f"Intended use: {card['intended_use']}",
+        "",
+        "## Numbers",
+        "",
+        f"On {metrics['num_examples']} validation photographs of `{data['name']}` (fold {data['selection']['fold']} of "
+        f"{data['selection']['folds']}), uncalibrated; 95 % intervals by bootstrap over photographs:",
+        "",
+        "| | value | 95 % interval |",
+        "|---|---|---|",
+        *rows,
+        "",
+        f"Confusion matrix, rows true: `{metrics['confusion_matrix']}`.",
+        "",
+    ]
+    if calibrated:
+        before, after = calibrated["before"], calibrated["after"]
+        lines += [
+            f"Temperature {calibrated['temperature']:.3f}. On {calibrated['num_examples']} photographs that it was not "
+            f"fitted on, cross-entropy is {before['loss']:.3f} before and {after['loss']:.3f} after, expected "
+            f"calibration error {before['ece']:.3f} and {after['ece']:.3f}.",
+            "",
+            "| asked for coverage | got | mean size | sets of one type | of which err |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {coverage} | {row['coverage']:.3f} | {row['mean_size']:.2f} | {row['singletons']:.0%} | "
+                f"{row['singleton_error']:.3f} |"
+                for coverage, row in calibrated["sets"].items()
+                if row["singleton_error"] is not None
+            ),
+            "",
+        ]
+    lines += [
+        "## Limitations",
+        "",
+        *(f"- {limitation}" for limitation in card["limitations"]),
+        "",
+        "## Use",
+        "",
+        "For upright sRGB photographs that are not larger than "
+        f"{' x '.join(map(str, card['input']['stored_size']))}, these are the numbers that `predict` gives:",
+        "",
+        "```python",
+        "import jax.export, numpy, safetensors.numpy",
+        "from PIL import Image",
+        "",
+        "def read(path):",
+        "    image = Image.open(path)",
+        f'    image.draft("RGB", ({width}, {height}))',
+        f'    return numpy.asarray(image.convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR))',
+        "",
+        'predict = jax.export.deserialize(bytearray(open("predict.jax_export", "rb").read())).call',
+        'weights = safetensors.numpy.load_file("model.safetensors")',
+        "probabilities = predict(weights, numpy.stack([read(path) for path in paths]))",
+        "```",
+        "",
+        f"In general: {card['input']['how']} ({_seen(card)}).",
+        "",
+        f"{card['parameters']:,} numbers, epoch {card['epoch']}, weights {card['weights']}; trained with "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        + f"; exported on {card['exported']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(card: Mapping[str, Any]) -> str:
+    return f"here crop {card['input']['crop']:g}, resize {card['input']['resize']}"
+
+
+def _interval(interval: list[float | None]) -> str:
+    low, high = interval
+    return f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "-"

@@ -1,0 +1,62 @@
+"""Converts an exported run to ONNX and checks it with onnxruntime against JAX; launch/onnx.sh runs it.
+
+Reads `card.json` and `model.safetensors` and writes `model.onnx` beside them: uint8 images [b, h, w, 3] to calibrated
+float32 probabilities [b, k], for any b.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import safetensors.numpy
+from flax import traverse_util
+from jax2onnx import to_onnx
+
+from cervix_jax.models.classifier import make_classifier
+
+TOLERANCE = 1e-4  # of probabilities
+
+
+def main(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    if card["test_time_augmentation"]:
+        raise SystemExit("an export with test-time augmentation is not converted")
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    collections = traverse_util.unflatten_dict({tuple(name.split("/")): x for name, x in weights.items()})
+    variables = {name: collections.get(name, {}) for name in ("params", "batch_stats", "constants")}
+    model = make_classifier(card["model"], len(card["classes"]))
+    temperature = card["temperature"] or 1.0
+
+    def serve(images: jax.Array) -> jax.Array:
+        return jax.nn.softmax(model.apply(variables, images.astype(jnp.float32))[0] / temperature)
+
+    logging.disable(logging.WARNING)  # a line for every shape that ONNX leaves open
+    size = card["input"]["image_size"]
+    path = folder / "model.onnx"
+    to_onnx(
+        serve,
+        inputs=[jax.ShapeDtypeStruct(("B", *size, 3), jnp.uint8)],
+        return_mode="file",
+        output_path=str(path),
+        input_names=["images"],
+        output_names=["probabilities"],
+    )
+    session = onnxruntime.InferenceSession(str(path))
+    rng = np.random.default_rng(0)
+    errors = {}
+    for count in (1, 3, 8):
+        images = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
+        (found,) = session.run(None, {session.get_inputs()[0].name: images})
+        errors[count] = float(np.abs(found - np.asarray(jax.jit(serve)(images))).max())
+    if max(errors.values()) > TOLERANCE:
+        raise SystemExit(f"{path} differs from JAX: {errors}")
+    print(json.dumps({"onnx": str(path), "bytes": path.stat().st_size, "largest_difference": errors}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

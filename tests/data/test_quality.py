@@ -1,0 +1,100 @@
+"""The quality gate: ranks against a reference, and what it says of pictures that are spoilt in a known way."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from cervix_jax.data import pipeline, synthetic
+from cervix_jax.data.photographs import read_photograph
+from cervix_jax.data.quality import REASONS, Gate, Scores
+
+
+@pytest.fixture(scope="module")
+def gate(manual_dir, data_dir) -> Gate:
+    from tests.conftest import make_tiny_config
+
+    data = pipeline.prepared(make_tiny_config(manual_dir, data_dir))
+    return Gate.fit(data.table, data.selection)
+
+
+@pytest.fixture
+def photograph(manual_dir):
+    return (
+        read_photograph(manual_dir / "train/Type_2" / "0.jpg")
+        if (manual_dir / "train/Type_2/0.jpg").exists()
+        else read_photograph(min((manual_dir / "train/Type_2").iterdir()))
+    )
+
+
+SPOILT = {
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(8)),
+    "too dark": lambda image: ImageEnhance.Brightness(image).enhance(0.15),
+    "too bright": lambda image: Image.blend(image, Image.new("RGB", image.size, "white"), 0.85),
+    "badly framed": lambda image: _in_the_dark(image),
+    "not like the training pictures": lambda image: ImageOps.invert(image),
+}
+
+
+def _in_the_dark(image):
+    canvas = Image.new("RGB", image.size)
+    canvas.paste(image.resize((image.width // 2, image.height // 2)), (0, 0))
+    return canvas
+
+
+@pytest.mark.parametrize("reason", SPOILT)
+def test_each_way_to_spoil_a_picture_is_named(gate, photograph, reason) -> None:
+    wide = gate  # the reference has 48 pictures, so the least rank is 1/49: compare ranks, not with the threshold
+    name = {text: key for key, text in REASONS.items()}[reason]
+    as_it_is, spoilt = wide.judge(Scores.of(photograph)), wide.judge(Scores.of(SPOILT[reason](photograph)))
+    assert as_it_is.ranks[name] > 0.05
+    assert spoilt.ranks[name] == pytest.approx(1 / 49)
+    assert spoilt.values[name] < as_it_is.values[name]
+
+
+def test_ranks_below_a_hundredth_are_reasons_to_take_it_again(gate, photograph) -> None:
+    copies = {name: np.repeat(values, 4) for name, values in gate.reference.items()}
+    larger = Gate(gate.gaussian, copies, gate.seen)
+    assert larger.judge(Scores.of(photograph)).retake == ""
+    judged = larger.judge(Scores.of(SPOILT["blurred"](SPOILT["too dark"](photograph))))
+    assert set(judged.retake.split(" | ")) >= {"blurred", "too dark"}
+    assert judged.rank == pytest.approx(1 / 193)
+
+
+def test_reference_photographs_have_even_ranks(gate, manual_dir) -> None:
+    """Those of the training side rank as uniformly as their own order statistics, but for densities."""
+    paths = sorted((manual_dir / "train").rglob("*.jpg"))
+    ranks = np.array([gate.judge(Scores.of(read_photograph(path))).ranks["sharpness"] for path in paths])
+    assert 0.4 < ranks.mean() < 0.6
+    assert ranks.min() < 0.1
+    assert ranks.max() > 0.95
+
+
+def test_it_knows_what_was_trained_on(gate, manual_dir, photograph) -> None:
+    assert gate.has_seen(Scores.of(photograph))
+    assert not gate.has_seen(Scores.of(read_photograph(manual_dir / "test/0.jpg")))
+    assert len(gate.seen) == 60
+
+
+def test_it_comes_back_from_its_file(gate, tmp_path, photograph) -> None:
+    gate.save(tmp_path / "quality.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["quality.npz"]
+    back = Gate.load(tmp_path / "quality.npz")
+    assert back.judge(Scores.of(photograph)) == gate.judge(Scores.of(photograph))
+    np.testing.assert_array_equal(back.seen, gate.seen)
+    assert Gate.load(tmp_path / "none.npz") is None
+
+
+def test_junk_ranks_below_photographs_of_a_cervix(gate) -> None:
+    def density(kind: str, seed: int) -> list[float]:
+        drawn = [synthetic.draw(seed, "additional", i, kind=kind) for i in range(12)]
+        return [gate.judge(Scores.of(_coded(each.image))).values["log_density"] for each in drawn]
+
+    assert np.median(density("junk", 5)) < np.median(density("clean", 5))
+
+
+def _coded(image: np.ndarray) -> Image.Image:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=95)
+    return read_photograph(out.getvalue())

@@ -1,0 +1,104 @@
+"""Temperature: scikit-learn's as the oracle, a known one found again, and halves that do not leak."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from cervix_jax.inference import calibration
+from cervix_jax.training.metrics import cross_entropy, softmax
+
+
+class Logits(ClassifierMixin, BaseEstimator):
+    """A classifier whose features are its logits."""
+
+    def fit(self, x, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def decision_function(self, x):
+        return x
+
+    def predict(self, x):
+        return x.argmax(axis=1)
+
+
+def drawn(temperature: float, count: int, seed: int = 0):
+    """Logits, and labels drawn from their probabilities at a temperature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (count, 3))
+    uniform = rng.uniform(size=(count, 1))
+    return logits, (softmax(logits / temperature).cumsum(axis=1) < uniform).sum(axis=1)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_temperature_is_scikit_learn_s(true) -> None:
+    logits, labels = drawn(true, 500)
+    oracle = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, labels)), method="temperature")
+    oracle.fit(logits, labels)
+    found = calibration.fit_temperature(softmax(logits), labels)
+    np.testing.assert_allclose(calibration.soften(softmax(logits), found), oracle.predict_proba(logits), atol=2e-4)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found_again(true) -> None:
+    logits, labels = drawn(true, 20_000)
+    assert calibration.fit_temperature(softmax(logits), labels) == pytest.approx(true, rel=0.03)
+
+
+def test_no_other_temperature_has_less_cross_entropy() -> None:
+    logits, labels = drawn(2.0, 300)
+    p = softmax(logits)
+    found = calibration.fit_temperature(p, labels)
+    least = cross_entropy(calibration.soften(p, found), labels)
+    for factor in (0.9, 0.99, 1.01, 1.1):
+        assert cross_entropy(calibration.soften(p, factor * found), labels) > least
+
+
+def test_softening_divides_logits_and_keeps_the_order() -> None:
+    logits, _ = drawn(1.0, 50)
+    p = softmax(logits)
+    np.testing.assert_allclose(calibration.soften(p, 2.5), softmax(logits / 2.5), atol=1e-12)
+    np.testing.assert_array_equal(calibration.soften(p, 2.5).argsort(1), p.argsort(1))
+    assert calibration.soften(p, 1.0) is p
+    certain = np.array([[1.0, 0.0, 0.0]])
+    assert np.isfinite(calibration.soften(certain, 0.1)).all()
+
+
+def test_certainty_and_error_do_not_run_away() -> None:
+    sure = np.full((12, 3), 0.01) + 0.97 * np.eye(3)[np.arange(12) % 3]
+    low, high = calibration.LIMITS
+    assert low <= calibration.fit_temperature(sure, np.arange(12) % 3) < 0.2
+    assert 0.9 * high < calibration.fit_temperature(sure, (np.arange(12) + 1) % 3) <= high
+
+
+def test_halves_share_no_photograph_and_no_scene() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 3, 60), np.repeat(np.arange(30), 2)
+    ids = [f"{i}.jpg" for i in range(60)]
+    fitting, reference = calibration.halves(ids, labels, groups)
+    assert not (fitting & reference).any()
+    assert (fitting | reference).all()
+    assert not set(groups[fitting]) & set(groups[reference])
+    order = rng.permutation(60)
+    again, _ = calibration.halves([ids[i] for i in order], labels[order], groups[order])
+    np.testing.assert_array_equal(again, fitting[order])
+    with pytest.raises(calibration.CalibrationError, match="needs 12 labelled validation images; there are 11"):
+        calibration.halves(ids[:11], labels[:11], groups[:11])
+
+
+def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_file(tmp_path) -> None:
+    logits, labels = drawn(2.0, 400)
+    p, ids, groups = softmax(logits), [str(i) for i in range(400)], np.arange(400)
+    made = calibration.calibrate(p, labels, ids, groups)
+    fitting, reference = calibration.halves(ids, labels, groups)
+    assert made.temperature == calibration.fit_temperature(p[fitting], labels[fitting])
+    assert made.measured["before"]["loss"] == cross_entropy(p[reference], labels[reference])
+    assert made.measured["after"]["loss"] < made.measured["before"]["loss"]
+    made.save(tmp_path / "c.json")
+    back = calibration.Calibration.load(tmp_path / "c.json")
+    np.testing.assert_array_equal(back.probabilities, made.probabilities)
+    np.testing.assert_array_equal(back.labels, made.labels)
+    assert (back.temperature, back.measured) == (made.temperature, made.measured)
+    assert calibration.Calibration.load(tmp_path / "none.json") is None
