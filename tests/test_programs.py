@@ -59,55 +59,36 @@ def flags(manual_dir, data_dir):
     return run_flags(manual_dir, data_dir)
 
 
-def test_the_job_from_training_to_prediction(flags, tmp_path, manual_dir, data_dir):
-    trained = result("train", *flags, f"--workdir={tmp_path / 'run'}")
+def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_dir, data_dir):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    trained = result("train", *flags, workdir)
     assert set(trained) == {"best", "images_per_second", "epochs", "parameters"}
+    calibrated = result("calibrate", workdir)
+    assert calibrated["fitted_on"] + calibrated["reference"] == 12
     # Evaluation finds the data where it has moved to, and gives the loss that training logged.
-    scores = result(
-        "evaluate", f"--workdir={tmp_path / 'run'}", f"--data_dir={data_dir}", f"--figures={tmp_path / 'figures'}"
-    )
+    figures = tmp_path / "figures"
+    scores = result("evaluate", workdir, f"--data_dir={data_dir}", f"--figures={figures}", "--unsafe_rate=0.3")
     assert scores["loss"] == pytest.approx(trained["best"]["loss"], abs=1e-6)
     assert {"accuracy", "num_examples", "confusion_matrix", "per_class", "ece", "brier"} <= set(scores)
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-        "confusion_matrix.png",
-        "learning_curves.png",
-        "predictions.png",
-        "reliability.png",
-        "risk_coverage.png",
-    }
+    assert scores["calibrated"]["temperature"] == calibrated["temperature"]
+    assert scores["operating_point"]["num_examples"] == calibrated["fitted_on"]
+    names = {"confusion_matrix", "learning_curves", "predictions", "reliability", "risk_coverage"}
+    assert {path.stem for path in figures.iterdir()} == names
+
     output = tmp_path / "predictions.csv"
-    predicted = result(
-        "predict", f"--workdir={tmp_path / 'run'}", f"--images={manual_dir / 'test'}", f"--output={output}"
-    )
+    files = [f"--images={manual_dir / 'test'}", f"--output={output}"]
+    predicted = result("predict", workdir, *files, "--coverage=0.8", "--unsafe_rate=0.3")
     assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
-
-
-def test_from_a_run_to_calibrated_decisions_and_a_card(flags, tmp_path, manual_dir):
-    runs_of = [f"--workdir={tmp_path / name}" for name in ("a", "b")]
-    for seed, workdir in enumerate(runs_of):
-        result("train", *flags, f"--config.seed={seed}", workdir)
-    refused = call(
-        "predict", *runs_of, f"--images={manual_dir / 'test'}", f"--output={tmp_path / 'p.csv'}", "--coverage=0.9"
-    )
-    assert refused[0] == 2
-    assert "cervix_jax.calibrate" in refused[2]
-    calibrated = result("calibrate", *runs_of, "--combine=mean", "--tta=flips")
-    assert calibrated["fitted_on"] + calibrated["reference"] == 12
-    options = ["--combine=mean", "--tta=flips", f"--images={manual_dir / 'test'}", f"--output={tmp_path / 'p.csv'}"]
-    predicted = result("predict", *runs_of, *options, "--coverage=0.8", "--unsafe_rate=0.3")
     assert predicted["temperature"] == calibrated["temperature"]
-    with (tmp_path / "p.decisions.csv").open(newline="") as file:
+    with (tmp_path / "predictions.decisions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7
     for row in rows:
         assert row["decision"] == (row["type"] if row["set"] == row["type"] else "refer")
         assert 0 < float(row["quality"]) <= 1
     assert predicted["referred"] == sum(row["decision"] == "refer" for row in rows)
-    scores = result("evaluate", *runs_of, "--combine=mean", "--tta=flips", "--unsafe_rate=0.3")
-    assert scores["calibrated"]["temperature"] == calibrated["temperature"]
-    assert scores["operating_point"]["num_examples"] == calibrated["fitted_on"]
-    exported = result("export", runs_of[0], f"--output={tmp_path / 'export'}")
-    assert exported["temperature"] is None  # what is calibrated is the ensemble
+    exported = result("export", workdir, f"--output={tmp_path / 'export'}", "--nocalibrated")
+    assert exported["temperature"] is None
     assert all(Path(path).stat().st_size for path in exported["files"].values())
 
 
@@ -117,8 +98,14 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
     scores = result("evaluate", f"--workdir={tmp_path / 'run'}")
     assert list(scores["per_class"]) == ["rest", "Type_3"]
     table = tmp_path / "predictions.csv"
-    result("predict", f"--workdir={tmp_path / 'run'}", f"--images={manual_dir / 'test'}", f"--output={table}")
+    files = [f"--images={manual_dir / 'test'}", f"--output={table}"]
+    result("predict", f"--workdir={tmp_path / 'run'}", *files)
     assert table.read_text().splitlines()[0] == "image_name,rest,Type_3"
+    # As half of an ensemble, and with rules that there is nothing to choose by.
+    both = [f"--workdir={tmp_path / 'run'}", f"--workdir={tmp_path / 'run'}", "--tta=flips", "--combine=mean"]
+    status, _, message = call("predict", *both, *files, "--coverage=0.9")
+    assert status == 2
+    assert "python -m cervix_jax.calibrate with the same" in message
 
 
 def test_prepare_counts_examples_and_what_was_dropped(flags):

@@ -108,7 +108,6 @@ def fit_temperature(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndar
 
     The cross-entropy is convex in the inverse temperature, so there is one minimum.
     """
-
     logits = _logits(probabilities)
     of_true = logits[np.arange(len(labels)), labels]
 

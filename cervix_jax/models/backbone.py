@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cervix_jax.errors import UserError
-from cervix_jax.models.cpu_forms import pointwise_conv
+from cervix_jax.models.cpu_forms import pointwise_conv, spatial_conv
 from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, Training, half_stays
 
 
@@ -194,7 +194,7 @@ class Backbone(nn.Module):
                     use_bias=self.architecture.conv_bias,
                     kernel_init=KERNEL_INIT,
                     promote_dtype=half_stays,
-                    conv_general_dilated=pointwise_conv if layer.size == (1, 1) else None,
+                    conv_general_dilated=pointwise_conv if layer.size == (1, 1) else spatial_conv,
                     name=layer.name,
                 )(x)
             case "bn":

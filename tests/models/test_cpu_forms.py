@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax import export
 
-from cervix_jax.models.cpu_forms import channel_product, dot_general, pointwise_conv
+from cervix_jax.models import cpu_forms
+from cervix_jax.models.cpu_forms import channel_product, dot_general, pointwise_conv, spatial_conv
 
 sizes = st.integers(1, 9)
 
@@ -44,6 +45,43 @@ def test_a_pointwise_convolution_is_that_of_flax(size, stride, bias) -> None:
     ours = plain.copy(conv_general_dilated=pointwise_conv)
     variables = plain.init(jax.random.key(0), x)
     close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (9, 10)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [
+        ((3, 3), 1, ((1, 1), (1, 1))),
+        ((7, 7), 2, ((3, 3), (3, 3))),
+        ((3, 3), 2, ((1, 1), (1, 1))),
+        ((3, 3), 2, ((0, 0), (0, 0))),
+        ((1, 5), 1, ((0, 0), (2, 2))),
+        ((5, 1), 3, ((2, 2), (0, 0))),
+        ((2, 2), 3, ((0, 1), (1, 0))),
+    ],
+)
+def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, stride, padding) -> None:
+    monkeypatch.setattr(cpu_forms, "LARGE_MAP", 0)  # every map is
+    monkeypatch.setattr(cpu_forms, "MANY_FEATURES", 0)
+    x = random(0, 2, *size, 5)
+    plain = nn.Conv(4, window, (stride, stride), padding=padding)
+    ours = plain.copy(conv_general_dilated=spatial_conv)
+    variables = plain.init(jax.random.key(0), x)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+@pytest.mark.parametrize(
+    ("platform", "features", "loops"), [("cpu", 32, 1), ("cpu", 31, 0), ("tpu", 32, 0), ("cuda", 32, 0)]
+)
+def test_only_large_maps_of_many_features_are_differentiated_by_image_and_only_on_cpu(
+    platform, features, loops
+) -> None:
+    def loss(kernel, x):
+        return jnp.sum(spatial_conv(x, kernel, (1, 1), ((1, 1), (1, 1))) ** 2)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 3, 4, features), (2, 60, 40, 4))]
+    lowered = export.export(jax.jit(jax.grad(loss)), platforms=[platform])(*shapes)
+    assert lowered.mlir_module().count("stablehlo.while") == loops
 
 
 def test_a_dense_layer_is_that_of_flax() -> None:
