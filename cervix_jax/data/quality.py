@@ -93,11 +93,14 @@ class Gate:
         """By the initial photographs on the training side of a selection."""
         split = np.array(selection.split)
         rows = np.flatnonzero(table.of(INITIAL) & (split == "train")).tolist()
-        folds = stratified_folds([table.names[i] for i in rows], table.labels[rows], 5, table.groups[rows])
         every = [Scores(table.histograms[i], float(table.sharpness[i])) for i in range(len(table.names))]
         looks = [_looks(every[i]) for i in rows]
         reference = {name: np.sort([look[name] for look in looks]) for name in looks[0]}
-        reference["log_density"] = np.sort(cross_fitted_log_density(table.histograms[rows], folds))
+        density = selection.log_density[rows]
+        if np.isnan(density).any():  # cleaning had nothing to compare with
+            folds = stratified_folds([table.names[i] for i in rows], table.labels[rows], 5, table.groups[rows])
+            density = cross_fitted_log_density(table.histograms[rows], folds)
+        reference["log_density"] = np.sort(density)
         seen = [every[i].digest for i in np.flatnonzero(np.isin(split, ["train", "validation"]))]
         return cls(Gaussian.fit(table.histograms[rows]), reference, np.array(seen, np.uint64))
 

@@ -20,7 +20,10 @@ def random(seed: int, *shape: int) -> jax.Array:
 
 
 def close(ours, theirs) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, theirs)
+    def compare(a, b) -> None:  # numbers that cancel are as exact as those that they are the difference of
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
+    jax.tree.map(compare, ours, theirs)
 
 
 def cube(module: nn.Module, variables, x: jax.Array):
@@ -73,9 +76,7 @@ def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, 
 @pytest.mark.parametrize(
     ("platform", "features", "loops"), [("cpu", 32, 1), ("cpu", 31, 0), ("tpu", 32, 0), ("cuda", 32, 0)]
 )
-def test_only_large_maps_of_many_features_are_differentiated_by_image_and_only_on_cpu(
-    platform, features, loops
-) -> None:
+def test_only_large_maps_of_many_features_and_only_on_cpu_go_by_image(platform, features, loops) -> None:
     def loss(kernel, x):
         return jnp.sum(spatial_conv(x, kernel, (1, 1), ((1, 1), (1, 1))) ** 2)
 
