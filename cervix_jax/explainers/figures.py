@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import binomtest
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -69,9 +70,11 @@ def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Pat
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy, count = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "count"))
-    deviation = np.sqrt(np.maximum(accuracy * (1 - accuracy), 1e-9) / count)
+    right = np.round(accuracy * count).astype(int)
+    limits = [binomtest(k, n).proportion_ci(0.95, "wilson") for k, n in zip(right, count, strict=True)]
+    reach = np.abs(np.array(limits).T - accuracy)
     above.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
-    above.errorbar(confidence, accuracy, deviation, fmt="o-", color="black", capsize=2, label="one standard error")
+    above.errorbar(confidence, accuracy, reach, fmt="o", color="black", capsize=2, label="95 % interval (Wilson)")
     above.set(ylabel="accuracy (fraction)", ylim=(0, 1.02), xlim=(0, 1))
     above.legend(loc="upper left")
     below.bar(confidence, count, width=0.04, color="0.4")

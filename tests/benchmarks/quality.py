@@ -1,0 +1,62 @@
+"""How well the quality gate tells spoilt pictures from photographs that it was not fitted on.
+
+python -m tests.benchmarks.quality RUN [--data_dir DIR] [--manual_dir DIR]
+
+RUN is a work directory; of its data set, the held-out photographs (validation) are set against the additional ones
+whose names say what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
+each kind, the share that is flagged, the area under the ROC curve of the least rank, and of the respect that tells best.
+"""
+
+import argparse
+import collections
+from pathlib import Path
+
+import numpy as np
+
+from cervix_jax import config as options
+from cervix_jax.data import pipeline
+from cervix_jax.data.quality import REASONS, Gate, Quality, Scores
+from cervix_jax.inference.measures import auroc
+from cervix_jax.runs import GATE, read_record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data_dir")
+    parser.add_argument("--manual_dir")
+    arguments = parser.parse_args()
+    config = options.unflatten(options.flatten(read_record(arguments.run)["config"]))
+    data = pipeline.prepared(config, arguments.manual_dir, arguments.data_dir)
+    gate, table, split = Gate.load(arguments.run / GATE), data.table, np.array(data.selection.split)
+    if gate is None:
+        raise SystemExit(f"{arguments.run} has no {GATE}")
+    kinds: dict[str, list[Quality]] = collections.defaultdict(list)
+    for i, name in enumerate(table.names):
+        judged = gate.judge(Scores(table.histograms[i], float(table.sharpness[i])))
+        if split[i] == "validation":
+            kinds["held out"].append(judged)
+        elif name.startswith("additional/"):
+            stem = Path(name).stem
+            kinds[stem.split("_")[0] if "_" in stem else "unspoilt"].append(judged)
+    good = kinds.pop("held out")
+    print("| kind | pictures | flagged | AUROC of the rank | best respect | its AUROC |\n|---|---|---|---|---|---|")
+    print(f"| held out | {len(good)} | {share(good)} | | | |")
+    for kind, bad in sorted(kinds.items()):
+        areas = {name: area([q.ranks[name] for q in good], [q.ranks[name] for q in bad]) for name in REASONS}
+        best = max(areas, key=lambda name: areas[name])
+        rank = area([q.rank for q in good], [q.rank for q in bad])
+        print(f"| {kind} | {len(bad)} | {share(bad)} | {rank:.3f} | {best} | {areas[best]:.3f} |")
+
+
+def share(judged: list[Quality]) -> str:
+    return f"{np.mean([bool(quality.retake) for quality in judged]):.0%}"
+
+
+def area(good: list[float], bad: list[float]) -> float:
+    """Probability that a good one ranks above a bad one."""
+    return auroc(np.array(good + bad), np.array([True] * len(good) + [False] * len(bad)))
+
+
+if __name__ == "__main__":
+    main()
