@@ -197,7 +197,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
-    programs = ("train", "prepare", "audit", "evaluate", "predict", "benchmark")
+    programs = ("train", "prepare", "audit", "calibrate", "evaluate", "predict", "export", "benchmark")
     rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
     code = (
         "import importlib, sys\n"
@@ -211,7 +211,8 @@ def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline()
     everything = loaded(*rooms)
     assert {"jax", "flax", "grain", "tensorflow_datasets"} <= everything
     assert not {"tensorflow", "torch", "clu", "keras"} & everything
-    assert not {"grain", "tensorflow_datasets"} & loaded("cervix_jax.inference.folders")
+    inference = [f"cervix_jax.inference.{path.stem}" for path in (ROOT / "cervix_jax/inference").glob("[a-z]*.py")]
+    assert not {"grain", "tensorflow_datasets"} & loaded(*inference)
     for name in programs:  # so that --help is fast
         assert not {"jax", "tensorflow_datasets", "matplotlib"} & loaded(f"cervix_jax.{name}")
     backends = "import cervix_jax.data.pipeline, jax._src.xla_bridge as bridge; print(len(bridge._backends))"

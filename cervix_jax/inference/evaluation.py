@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cervix_jax.data.quality import Gate
+from cervix_jax.errors import UserError
 from cervix_jax.inference.calibration import COVERAGES, Calibration, halves, soften
 from cervix_jax.inference.cases import Cases
 from cervix_jax.inference.conformal import describe_sets, prediction_sets
@@ -15,6 +16,10 @@ from cervix_jax.inference.measures import auroc, defined, detailed_metrics, scal
 from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.robustness import robustness
 from cervix_jax.training import metrics
+
+
+class UnlabelledError(UserError):
+    """The types of photographs are not known."""
 
 
 def evaluate(
@@ -42,9 +47,11 @@ def evaluate(
       and `seen` ones.
 
     Raises:
-      ValueError: photographs without labels.
+      UnlabelledError: there are photographs without labels.
       CalibrationError, RulesError: see `Rules.choose`.
     """
+    if cases.labels.min() < 0:
+        raise UnlabelledError("photographs without labels cannot be measured; this split has some")
     calibration = Calibration.load(predictor.calibration_path)
     rules = Rules.choose(calibration, None, unsafe_rate)
     probabilities = predictor.probabilities(cases.photographs, batch_size)

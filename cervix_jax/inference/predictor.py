@@ -218,8 +218,8 @@ class Predictor:
     @property
     def class_shares(self) -> tuple[float, ...]:
         """Of the first run's training images; a prediction that knows nothing of the photograph."""
-        if self.class_names != tuple(self.members[0].record["class_names"]):  # one-vs-rest: each knows its own type's
-            own = [self._of_type(name)[0].record["class_shares"][1] for name in self.class_names]
+        if self._is_one_vs_rest:
+            own = [self.members[self._of_type(name)[0]].record["class_shares"][1] for name in self.class_names]
             return tuple(np.asarray(own) / sum(own))
         return tuple(self.members[0].record["class_shares"])
 
@@ -299,24 +299,27 @@ class Predictor:
 
     def _combine(self, rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:
         """One distribution from those of the members, in order."""
-        by_member = dict(zip(map(id, self.members), rows, strict=True))
-        if self.class_names == tuple(self.members[0].record["class_names"]):
-            return self._mean(self.members, rows)
-        own = []
-        for name in self.class_names:
-            members = self._of_type(name)
-            own.append(self._mean(members, [by_member[id(member)] for member in members])[:, 1])
+        if not self._is_one_vs_rest:
+            return self._mean(range(len(rows)), rows)
+        own = [self._mean(self._of_type(name), rows)[:, 1] for name in self.class_names]
         return ensemble.one_distribution(np.stack(own, axis=1))
 
-    def _mean(self, members: Sequence[Member], rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n _"]:
-        weights = ensemble.report_weights([m.validation_loss for m in members]) if self.rule == "report" else None
+    def _mean(self, members: Sequence[int], rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n _"]:
+        """Of some members, by their places."""
+        losses = [self.members[i].validation_loss for i in members]
+        weights = ensemble.report_weights(losses) if self.rule == "report" else None
         if weights is None:
-            weights = np.full(len(members), 1 / len(members))
-        return ensemble.mean(np.stack(rows), weights, geometric=self.rule == "geometric")
+            weights = np.full(len(losses), 1 / len(losses))
+        return ensemble.mean(np.stack([rows[i] for i in members]), weights, geometric=self.rule == "geometric")
 
-    def _of_type(self, name: str) -> list[Member]:
-        """The one-vs-rest members that tell this type."""
-        return [member for member in self.members if member.record["class_names"][1] == name]
+    @property
+    def _is_one_vs_rest(self) -> bool:
+        """Whether members each tell one type from the rest, and together all three."""
+        return self.class_names != tuple(self.members[0].record["class_names"])
+
+    def _of_type(self, name: str) -> list[int]:
+        """Places of the members that tell this type from the rest."""
+        return [i for i, member in enumerate(self.members) if member.record["class_names"][1] == name]
 
 
 def _common_class_names(members: Sequence[Member]) -> tuple[str, ...]:

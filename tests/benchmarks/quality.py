@@ -4,7 +4,7 @@ python -m tests.benchmarks.quality RUN [--data_dir DIR] [--manual_dir DIR]
 
 RUN is a work directory; of its data set, the held-out photographs (validation) are set against the additional ones
 whose names say what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
-each kind, the share that is flagged, the area under the ROC curve of the least rank, and of the respect that tells best.
+each kind, the share that is flagged, the AUROC of the least rank, and that of the respect that tells best.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import pytest
 from cervix_jax import runs
 from cervix_jax.data import pipeline, synthetic
 from cervix_jax.inference.cases import folder_cases, split_cases
-from cervix_jax.inference.evaluation import evaluate, shift
+from cervix_jax.inference.evaluation import UnlabelledError, evaluate, shift
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.reading import NoPhotographsError
 
@@ -68,3 +68,5 @@ def test_only_the_run_s_own_data_has_its_splits(predictor, run):
     assert cases.validation
     assert not split_cases(predictor, data.examples("train"), "train").validation
     np.testing.assert_array_equal(cases.labels, data.examples("validation").labels)
+    with pytest.raises(UnlabelledError, match="without labels"):
+        evaluate(predictor, split_cases(predictor, data.examples("test"), "test"))
