@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import safetensors.numpy
 from flax import traverse_util
@@ -46,6 +47,9 @@ def main(folder: Path) -> None:
         input_names=["images"],
         output_names=["probabilities"],
     )
+    whole = onnx.load(path)
+    path.with_name(path.name + ".data").unlink(missing_ok=True)
+    onnx.save(whole, path)  # in one file
     session = onnxruntime.InferenceSession(str(path))
     rng = np.random.default_rng(0)
     errors = {}

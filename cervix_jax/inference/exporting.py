@@ -65,7 +65,7 @@ def export(
         predictor, runs.read_record(member.workdir), calibration, metrics, sum(x.size for x in weights.values())
     )
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(weights, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
     (folder / FUNCTION).write_bytes(exported.serialize())
     (folder / CARD).write_text(json.dumps(described, indent=2) + "\n")
     (folder / PAGE).write_text(card.render(described))
