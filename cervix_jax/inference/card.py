@@ -112,6 +112,7 @@ def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     metrics, data = card["metrics"], card["data"]
     height, width = card["input"]["image_size"]
+    high, wide = card["input"]["stored_size"]
     rows = [
         f"| {_NAMES.get(name, name)} | {row['value']:.3f} | {_interval(row['interval'])} |"
         for name, row in metrics.items()
@@ -163,8 +164,7 @@ def render(card: Mapping[str, Any]) -> str:
         "",
         "## Use",
         "",
-        "For upright sRGB photographs that are not larger than "
-        f"{' x '.join(map(str, card['input']['stored_size']))}, these are the numbers that `predict` gives:",
+        f"For upright sRGB JPEGs of at most {high} pixels height or {wide} width these are the numbers that `predict` gives:",
         "",
         "```python",
         "import jax.export, numpy, safetensors.numpy",
