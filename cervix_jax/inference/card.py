@@ -164,7 +164,7 @@ def render(card: Mapping[str, Any]) -> str:
         "",
         "## Use",
         "",
-        f"For upright sRGB JPEGs of at most {high} pixels height or {wide} width these are the numbers that `predict` gives:",
+        f"For upright sRGB JPEGs of at most {high} pixels height or {wide} width these are the numbers of `predict`:",
         "",
         "```python",
         "import jax.export, numpy, safetensors.numpy",
