@@ -14,7 +14,7 @@ SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.
 IMAGES = flags.DEFINE_string(
     "images",
     None,
-    "Measure on a folder of Type_1, Type_2 and Type_3 instead; photographs that a run has seen are left out.",
+    "Measure on a folder of Type_1, Type_2 and Type_3 instead; near-duplicates of what a run has seen are left out.",
 )
 UNSAFE_RATE = flags.DEFINE_float(
     "unsafe_rate",
@@ -24,30 +24,24 @@ UNSAFE_RATE = flags.DEFINE_float(
 ROBUSTNESS = flags.DEFINE_boolean(
     "robustness", False, "Also report agreement after coding again, small crops, other light."
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
-MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Raw photographs, if they have moved since training.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of prepared data sets, if it has moved since training.")
 FIGURES = flags.DEFINE_string(
     "figures", None, "Folder for confusion matrix, reliability, risk-coverage, learning curves and sample predictions."
 )
+run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
     from cervix_jax.explainers import reports
-    from cervix_jax.inference.cases import folder_cases, split_cases
+    from cervix_jax.inference.cases import folder_cases
     from cervix_jax.inference.evaluation import evaluate
 
     predictor = run_flags.restore()
     if IMAGES.value:
         cases, where = folder_cases(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
     else:
-        from cervix_jax.data import pipeline
-
-        data = pipeline.prepared(predictor.data_config, MANUAL_DIR.value, DATA_DIR.value)
-        predictor.check_data(data.fingerprint)
-        cases, where = split_cases(predictor, data.examples(SPLIT.value), SPLIT.value), {"split": SPLIT.value}
+        cases, where = run_flags.cases_of(predictor, SPLIT.value), {"split": SPLIT.value}
     found, probabilities = evaluate(
-        predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=BATCH_SIZE.value
+        predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     if FIGURES.value:
         reports.evaluation_figures(Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities)

@@ -21,14 +21,14 @@ COVERAGE = flags.DEFINE_float("coverage", None, "Probability with which the set 
 UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Share of types 2 and 3 that may be called type 1.")
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
 FILL = flags.DEFINE_enum("fill", None, ["prior"], "Row of a file that cannot be read: the class shares; else none.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs a step.", lower_bound=1)
 
 
 def main() -> dict[str, Any]:
     from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.decisions import Rules
-    from cervix_jax.inference.folders import predict_folder
+    from cervix_jax.inference.folders import check_output, predict_folder
 
+    check_output(Path(OUTPUT.value))
     predictor = run_flags.restore()
     calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
     rules = Rules.choose(calibration, COVERAGE.value, UNSAFE_RATE.value)
@@ -38,7 +38,7 @@ def main() -> dict[str, Any]:
         Path(OUTPUT.value),
         rules=rules,
         fill_prior=FILL.value == "prior",
-        batch_size=BATCH_SIZE.value,
+        batch_size=run_flags.BATCH_SIZE.value,
     )
 
 

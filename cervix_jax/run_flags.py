@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 if TYPE_CHECKING:
+    from cervix_jax.inference.cases import Cases
     from cervix_jax.inference.predictor import Predictor
 
 WORKDIR = flags.DEFINE_multi_string("workdir", None, "Folder of a run; several are an ensemble.", required=True)
@@ -21,6 +22,7 @@ TTA = flags.DEFINE_list("tta", [], "Test-time augmentation to average over: flip
 WEIGHTS = flags.DEFINE_enum(
     "weights", None, ["raw", "ema"], "Parameters as trained, or their moving average; that, if not given, where kept."
 )
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs a step.", lower_bound=1)
 
 
 def restore() -> Predictor:
@@ -29,3 +31,19 @@ def restore() -> Predictor:
 
     workdirs = [Path(workdir) for workdir in WORKDIR.value]
     return Predictor.restore(workdirs, rule=COMBINE.value, augmentations=TTA.value, weights=WEIGHTS.value)
+
+
+def define_data_flags() -> None:
+    """Flags that say where the runs' data is, for `cases_of`."""
+    flags.DEFINE_string("manual_dir", None, "Raw photographs, if they have moved since training.")
+    flags.DEFINE_string("data_dir", None, "Root of prepared data sets, if it has moved since training.")
+
+
+def cases_of(predictor: Predictor, split: str) -> Cases:
+    """The photographs of a split of the runs' own data."""
+    from cervix_jax.data import pipeline
+    from cervix_jax.inference.cases import split_cases
+
+    data = pipeline.prepared(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+    predictor.check_data(data.fingerprint)
+    return split_cases(predictor, data.examples(split), split)

@@ -7,15 +7,14 @@ respect should be taken again, and the respect says how. All respects are functi
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt64
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from PIL import Image
 
-from cervix_jax.data import scores
+from cervix_jax.data import near_duplicates, scores
 from cervix_jax.data.cleaning import Gaussian, cross_fitted_log_density
 from cervix_jax.data.photographs import crop_and_resize
 from cervix_jax.data.selection import INITIAL, Selection, Table, stratified_folds
@@ -42,11 +41,6 @@ class Scores(NamedTuple):
         """Of a photograph as a data set stores it."""
         pixels = crop_and_resize(image, scores.SCORED_SIZE)
         return cls(scores.colour_histograms(pixels), scores.sharpness(pixels))
-
-    @property
-    def digest(self) -> int:
-        """Of the histograms: the same for the same picture."""
-        return int.from_bytes(hashlib.sha256(self.histograms.tobytes()).digest()[:8])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,28 +75,26 @@ class Gate:
       gaussian: of the colours of the reference.
       reference: values of the reference by the keys of REASONS, each sorted; higher is better. Densities are
         cross-fitted, so that they compare with those of new photographs.
-      seen: digests of all photographs that the run trained on or validated with.
+      seen: `near_duplicates.signature` of all photographs that the run trained on or validated with, as it saw them.
     """
 
     gaussian: Gaussian
     reference: dict[str, Float[np.ndarray, "n"]]
-    seen: UInt64[np.ndarray, "m"]
+    seen: Shaped[np.ndarray, "m"]
 
     @classmethod
-    def fit(cls, table: Table, selection: Selection) -> "Gate":
+    def fit(cls, table: Table, selection: Selection, seen: Shaped[np.ndarray, "m"]) -> "Gate":
         """By the initial photographs on the training side of a selection."""
         split = np.array(selection.split)
         rows = np.flatnonzero(table.of(INITIAL) & (split == "train")).tolist()
-        every = [Scores(table.histograms[i], float(table.sharpness[i])) for i in range(len(table.names))]
-        looks = [_looks(every[i]) for i in rows]
+        looks = [_looks(Scores(table.histograms[i], float(table.sharpness[i]))) for i in rows]
         reference = {name: np.sort([look[name] for look in looks]) for name in looks[0]}
         density = selection.log_density[rows]
         if np.isnan(density).any():  # cleaning had nothing to compare with
             folds = stratified_folds([table.names[i] for i in rows], table.labels[rows], 5, table.groups[rows])
             density = cross_fitted_log_density(table.histograms[rows], folds)
         reference["log_density"] = np.sort(density)
-        seen = [every[i].digest for i in np.flatnonzero(np.isin(split, ["train", "validation"]))]
-        return cls(Gaussian.fit(table.histograms[rows]), reference, np.array(seen, np.uint64))
+        return cls(Gaussian.fit(table.histograms[rows]), reference, seen)
 
     def judge(self, photograph: Scores) -> Quality:
         """Ranks a photograph."""
@@ -111,9 +103,15 @@ class Gate:
         ranks = {name: _rank(value, self.reference[name]) for name, value in values.items()}
         return Quality(ranks, values)
 
-    def has_seen(self, photograph: Scores) -> bool:
-        """Whether the run trained on this picture or validated with it; near-duplicates are others."""
-        return bool(np.isin(np.uint64(photograph.digest), self.seen))
+    def has_seen(self, signatures: Shaped[np.ndarray, "n"]) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """Whether the run trained on, or validated with, near-duplicates of photographs; and the groups these form.
+
+        Args:
+          signatures: `near_duplicates.signature` of the photographs as the run sees them.
+        """
+        groups = near_duplicates.groups(np.concatenate([self.seen, signatures]))
+        known, own = np.split(groups, [len(self.seen)])
+        return np.isin(own, known), own
 
     def save(self, path: Path) -> None:
         """Writes it, at once."""

@@ -20,6 +20,7 @@ from cervix_jax.data.selection import stratified_folds
 from cervix_jax.errors import UserError
 from cervix_jax.inference.conformal import repeated_splits
 from cervix_jax.training.metrics import cross_entropy, expected_calibration_error
+from cervix_jax.training.progress import say
 
 COVERAGES = (0.8, 0.9, 0.95)  # of sets, that are measured
 LEAST = 6  # photographs in each half; with fewer a temperature says nothing
@@ -82,6 +83,8 @@ def calibrate(
     """
     fitting, reference = halves(ids, labels, groups)
     temperature = fit_temperature(probabilities[fitting], labels[fitting])
+    if not 1.01 * LIMITS[0] < temperature < 0.99 * LIMITS[1]:
+        say(f"the temperature is at its limit, {temperature:.3g}: too few photographs, or nothing was learnt")
     before, after = probabilities[reference], soften(probabilities[reference], temperature)
     true = labels[reference]
     measured = {
@@ -128,9 +131,13 @@ def halves(
     """Which photographs fit the temperature, and which are the reference; by a hash of the name.
 
     Raises:
-      CalibrationError: there are too few.
+      CalibrationError: there are too few, or too many are near-duplicates of each other.
     """
-    if len(labels) < 2 * LEAST or labels.min() < 0:
-        raise CalibrationError(f"calibration needs {2 * LEAST} labelled validation images; there are {len(labels)}")
-    fold = stratified_folds(ids, labels, 2, groups)
-    return fold == 0, fold == 1
+    fold = stratified_folds(ids, labels, 2, groups) if len(labels) and labels.min() >= 0 else np.zeros(0, int)
+    fitting, reference = fold == 0, fold == 1
+    if min(fitting.sum(), reference.sum()) < LEAST:
+        raise CalibrationError(
+            f"calibration needs {LEAST} labelled validation photographs in each half, near-duplicates together; "
+            f"there are {fitting.sum()} and {reference.sum()}"
+        )
+    return fitting, reference

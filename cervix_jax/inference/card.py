@@ -93,7 +93,7 @@ def describe(
             "num_examples": metrics["num_examples"],
             "confusion_matrix": metrics["confusion_matrix"],
             **{name: {"value": metrics[name], "interval": metrics["intervals"][name]} for name in scalars},
-            "calibrated": metrics.get("calibrated"),
+            "calibrated": metrics.get("calibrated") if calibration else None,
         },
         "versions": record["versions"],
         "exported": datetime.now(UTC).date().isoformat(),
@@ -111,8 +111,6 @@ def _set_thresholds(calibration: Calibration | None) -> dict[str, float] | None:
 def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     metrics, data = card["metrics"], card["data"]
-    height, width = card["input"]["image_size"]
-    high, wide = card["input"]["stored_size"]
     rows = [
         f"| {_NAMES.get(name, name)} | {row['value']:.3f} | {_interval(row['interval'])} |"
         for name, row in metrics.items()
@@ -151,9 +149,8 @@ def render(card: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|",
             *(
                 f"| {coverage} | {row['coverage']:.3f} | {row['mean_size']:.2f} | {row['singletons']:.0%} | "
-                f"{row['singleton_error']:.3f} |"
+                + ("- |" if row["singleton_error"] is None else f"{row['singleton_error']:.3f} |")
                 for coverage, row in calibrated["sets"].items()
-                if row["singleton_error"] is not None
             ),
             "",
         ]
@@ -164,6 +161,29 @@ def render(card: Mapping[str, Any]) -> str:
         "",
         "## Use",
         "",
+        *_code(card),
+        f"Photographs, in general: {card['input']['how']} (here crop {card['input']['crop']:g}, resize "
+        f"{card['input']['resize']}).",
+        "",
+        f"{card['parameters']:,} numbers, epoch {card['epoch']}, weights {card['weights']}; trained with "
+        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        + f"; exported on {card['exported']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _code(card: Mapping[str, Any]) -> list[str]:
+    """How to call the function; how to read photographs, too, where that takes a few lines."""
+    height, width = card["input"]["image_size"]
+    high, wide = card["input"]["stored_size"]
+    load = [
+        'predict = jax.export.deserialize(bytearray(open("predict.jax_export", "rb").read())).call',
+        'weights = safetensors.numpy.load_file("model.safetensors")',
+    ]
+    if card["input"]["crop"] != 1 or card["input"]["resize"] != "stretch":
+        call = f"probabilities = predict(weights, images)  # uint8 [b, {height}, {width}, 3]"
+        return ["```python", "import jax.export, safetensors.numpy", "", *load, call, "```", ""]
+    return [
         f"For upright sRGB JPEGs of at most {high} pixels height or {wide} width these are the numbers of `predict`:",
         "",
         "```python",
@@ -175,22 +195,11 @@ def render(card: Mapping[str, Any]) -> str:
         f'    image.draft("RGB", ({width}, {height}))',
         f'    return numpy.asarray(image.convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR))',
         "",
-        'predict = jax.export.deserialize(bytearray(open("predict.jax_export", "rb").read())).call',
-        'weights = safetensors.numpy.load_file("model.safetensors")',
+        *load,
         "probabilities = predict(weights, numpy.stack([read(path) for path in paths]))",
         "```",
         "",
-        f"In general: {card['input']['how']} ({_seen(card)}).",
-        "",
-        f"{card['parameters']:,} numbers, epoch {card['epoch']}, weights {card['weights']}; trained with "
-        + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
-        + f"; exported on {card['exported']}.",
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _seen(card: Mapping[str, Any]) -> str:
-    return f"here crop {card['input']['crop']:g}, resize {card['input']['resize']}"
 
 
 def _interval(interval: list[float | None]) -> str:

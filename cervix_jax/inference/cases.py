@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -35,16 +35,17 @@ class Cases:
       labels: places in the predictor's class names.
       ids: names.
       groups: near-duplicates have the same number.
-      validation: whether they are those that the epoch was chosen by and that a calibration is made from.
+      origin: 'validation', which the epoch was chosen by and a calibration is made from; another 'split' of the
+        predictor's own data; or a 'folder'.
       skipped: names and reasons of files that cannot be read.
-      seen: names of photographs that are left out, since a run was trained on or validated with them.
+      seen: names of photographs that are left out, since a run was trained on or validated with near-duplicates.
     """
 
     photographs: list[Photograph]
     labels: Int[np.ndarray, "n"]
     ids: list[str]
     groups: Int[np.ndarray, "n"]
-    validation: bool = False
+    origin: Literal["validation", "split", "folder"]
     skipped: tuple[dict[str, str], ...] = ()
     seen: tuple[str, ...] = ()
 
@@ -52,11 +53,12 @@ class Cases:
 def split_cases(predictor: Predictor, examples: Examples, split: str) -> Cases:
     """The examples of a split of the predictor's own data, `pipeline.prepared(predictor.data_config)`."""
     photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
-    return Cases(photographs, examples.labels, examples.ids, examples.groups, validation=split == "validation")
+    origin: Literal["validation", "split"] = "validation" if split == "validation" else "split"
+    return Cases(photographs, examples.labels, examples.ids, examples.groups, origin)
 
 
 def folder_cases(predictor: Predictor, folder: Path) -> Cases:
-    """The photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen: external validation.
+    """The photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen the like of: external validation.
 
     Args:
       predictor: whose runs know which photographs they have seen.
@@ -64,24 +66,33 @@ def folder_cases(predictor: Predictor, folder: Path) -> Cases:
 
     Raises:
       NoPhotographsError: there is none.
+      RunError: a run has not recorded what it has seen.
     """
     parts = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
     paths = [path for part in parts for path in find_photographs(part, inside=folder)]
     if not paths:
         raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
-    photographs, labels, ids, skipped, seen = [], [], [], [], []
+    photographs, labels, ids, skipped = [], [], [], []
     for name, found in read_all(predictor, folder, paths):
         if isinstance(found, str):
             skipped.append({"image_name": name, "reason": found})
-        elif predictor.has_seen(found):
-            seen.append(name)
         else:
             photographs.append(found)
             labels.append(_label(name.split("/")[0], predictor.class_names))
             ids.append(name)
-    if not photographs:
+    seen, groups = predictor.has_seen(photographs) if photographs else (np.zeros(0, bool), np.zeros(0, int))
+    if seen.all():
         raise NoPhotographsError(f"{folder}: every picture cannot be read or was trained on")
-    return Cases(photographs, np.array(labels), ids, np.arange(len(ids)), skipped=tuple(skipped), seen=tuple(seen))
+    new = np.flatnonzero(~seen).tolist()
+    return Cases(
+        photographs=[photographs[i] for i in new],
+        labels=np.array(labels)[new],
+        ids=[ids[i] for i in new],
+        groups=groups[new],
+        origin="folder",
+        skipped=tuple(skipped),
+        seen=tuple(ids[i] for i in np.flatnonzero(seen)),
+    )
 
 
 def _label(type_name: str, class_names: Sequence[str]) -> int:

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float
 
 REPORT_BASE = 0.95  # report section 12
-RULES = ("report", "mean", "geometric")
 
 
 def report_weights(losses: Sequence[float]) -> Float[np.ndarray, "m"] | None:

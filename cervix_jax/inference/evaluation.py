@@ -55,16 +55,16 @@ def evaluate(
     calibration = Calibration.load(predictor.calibration_path)
     rules = Rules.choose(calibration, None, unsafe_rate)
     probabilities = predictor.probabilities(cases.photographs, batch_size)
-    found = detailed_metrics(probabilities, cases.labels, predictor.class_names)
+    found = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
     if calibration is not None:
-        fitting = halves(cases.ids, cases.labels, cases.groups)[0] if cases.validation else None
+        fitting = halves(cases.ids, cases.labels, cases.groups)[0] if cases.origin == "validation" else None
         found["calibrated"] = calibrated_metrics(probabilities, cases.labels, calibration, fitting)
         if unsafe_rate is not None:
             after = soften(probabilities, calibration.temperature)
             found["operating_point"] = operating_point(after, cases.labels, predictor.class_names, rules, fitting)
     if robust:
         found["robustness"] = robustness(predictor, cases.photographs, probabilities, batch_size)
-    if not cases.validation:
+    if cases.origin == "folder":
         found |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
         found["shift"] = shift(predictor.gate, cases.photographs) if predictor.gate else None
     return found, probabilities

@@ -51,8 +51,7 @@ def export(
     Raises:
       ExportError: several runs.
     """
-    if len(predictor.members) > 1:
-        raise ExportError("one run is exported at a time; give one --workdir")
+    check_exportable(predictor)
     member = predictor.members[0]
     temperature = calibration.temperature if calibration else 1.0
     weights = flat_weights(member.variables)
@@ -64,12 +63,24 @@ def export(
     described = card.describe(
         predictor, runs.read_record(member.workdir), calibration, metrics, sum(x.size for x in weights.values())
     )
+    files = {
+        WEIGHTS: safetensors.numpy.save(weights),
+        FUNCTION: bytes(exported.serialize()),
+        CARD: (json.dumps(described, indent=2) + "\n").encode(),
+        PAGE: card.render(described).encode(),
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))
-    (folder / FUNCTION).write_bytes(exported.serialize())
-    (folder / CARD).write_text(json.dumps(described, indent=2) + "\n")
-    (folder / PAGE).write_text(card.render(described))
-    return {name: str(folder / name) for name in (WEIGHTS, FUNCTION, CARD, PAGE)}
+    for name, content in files.items():
+        partial = folder / (name + ".partial")
+        partial.write_bytes(content)
+        partial.replace(folder / name)
+    return {name: str(folder / name) for name in files}
+
+
+def check_exportable(predictor: Predictor) -> None:
+    """Raises ExportError if there are several runs."""
+    if len(predictor.members) > 1:
+        raise ExportError("one run is exported at a time; give one --workdir")
 
 
 def flat_weights(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

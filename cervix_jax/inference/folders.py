@@ -11,9 +11,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cervix_jax.errors import UserError
 from cervix_jax.inference.decisions import Rules
 from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.reading import photographs_in, read_all
+
+
+class OutputError(UserError):
+    """A CSV file cannot be written where it is wanted."""
+
+
+def check_output(path: Path) -> None:
+    """Raises OutputError unless the path is that of a CSV file, which may be written anew."""
+    if path.suffix != ".csv" or path.is_dir():
+        raise OutputError(f"--output is {path}; it must be a file whose name ends in .csv")
 
 
 def predict_folder(

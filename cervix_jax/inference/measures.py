@@ -2,8 +2,10 @@
 
 Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous error is to call a type 2 or 3 'type 1'.
 Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they say how far another sample of
-photographs of the same kind would be, not another hospital. A share of none or of all has no spread in such samples:
-its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does not look like 'never'.
+photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A share of none or of
+all has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does
+not look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
+reflected at the number (the 'basic' bootstrap).
 """
 
 import warnings
@@ -25,6 +27,7 @@ def detailed_metrics(
     probabilities: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     class_names: Sequence[str],
+    groups: Int[np.ndarray, "n"] | None = None,
 ) -> dict[str, Any]:
     """`classification_metrics`, those of `scalars`, and their 95 % intervals, ready for JSON.
 
@@ -32,6 +35,7 @@ def detailed_metrics(
       probabilities: rows sum to one.
       labels: 0 to k - 1.
       class_names: k names.
+      groups: photographs of one group are drawn together; each alone if not given.
 
     Returns:
       Also `reliability`: bins of the calibration error; `risk_coverage`: error among the share of photographs that the
@@ -41,13 +45,17 @@ def detailed_metrics(
     decisions = probabilities.argmax(axis=1)
     point = scalars(probabilities, labels, class_names, decisions)
     samples = []
+    _, of_group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    members = np.split(np.argsort(of_group, kind="stable"), np.cumsum(np.bincount(of_group))[:-1])
     for _ in range(RESAMPLES):
-        rows = rng.integers(0, len(labels), len(labels))
+        rows = np.concatenate([members[group] for group in rng.integers(0, len(members), len(members))])
         samples.append(list(scalars(probabilities[rows], labels[rows], class_names, decisions[rows]).values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
         low, high = np.nanpercentile(np.array(samples, float), LEVELS, axis=0)
-    intervals = {name: [defined(low[i]), defined(high[i])] for i, name in enumerate(point)}
+    limits = {name: (low[i], high[i]) for i, name in enumerate(point)}
+    limits["ece"] = tuple(max(0.0, 2 * point["ece"] - limit) for limit in limits["ece"][::-1])
+    intervals = {name: [defined(a), defined(b)] for name, (a, b) in limits.items()}
     for name, (part, whole) in shares(labels, decisions, class_names).items():
         if whole and part in (0, whole):
             intervals[name] = list(map(float, binomtest(part, whole).proportion_ci(0.95, "exact")))
@@ -85,7 +93,6 @@ def scalars(
     chance = float(true @ called) / n**2
     return {
         "loss": metrics.cross_entropy(probabilities, labels),
-        "accuracy": float(np.trace(confusion)) / n,
         "brier": metrics.brier_score(probabilities, labels),
         "ece": metrics.expected_calibration_error(probabilities, labels),
         "kappa": _ratio(np.trace(confusion) / n - chance, 1 - chance),
@@ -103,7 +110,8 @@ def shares(
     def count(true: Bool[np.ndarray, "n"], called: Bool[np.ndarray, "n"]) -> tuple[int, int]:
         return int((true & called).sum()), int(true.sum())
 
-    found = {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
+    found = {"accuracy": (int((labels == decisions).sum()), len(labels))}
+    found |= {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
     if tuple(class_names) == CLASS_NAMES:
         found["unsafe_rate"] = count(labels != metrics.ABLATABLE, decisions == metrics.ABLATABLE)
         found["1_called_3"] = count(labels == 0, decisions == 2)

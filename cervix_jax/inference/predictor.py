@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from cervix_jax import config as options
+from cervix_jax.data.near_duplicates import signature
 from cervix_jax.data.photographs import (
     CLASS_NAMES,
     STORED_SIZE,
@@ -36,7 +37,7 @@ from cervix_jax.inference.calibration import soften
 from cervix_jax.inference.test_time import transforms
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.runs import GATE, RunError, read_record
-from cervix_jax.training.checkpoints import LOSSES, Checkpoints
+from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
 from cervix_jax.training.evaluation import Forward, all_logits
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicated
@@ -68,13 +69,16 @@ class Photograph:
 
     Attributes:
       images: uint8 RGB [h w 3], one for each of the predictor's views.
-      scores: its colours and sharpness.
       jpeg: as a data set would store it.
     """
 
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
-    scores: Scores
     jpeg: bytes
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Its colours and sharpness."""
+        return Scores.of(read_photograph(self.jpeg))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +113,10 @@ class Member:
             if weights is None:
                 weights = "ema" if checkpoints.has_average else "raw"
             item = ITEMS[weights]
-            step = checkpoints.best(item)
+            try:
+                step = checkpoints.best(item)
+            except CheckpointError as error:
+                raise CheckpointError(f"{workdir}: {error}") from error
             record = checkpoints.record(step)
             config = options.unflatten(options.flatten(record["config"]))
             model = make_classifier(config.model.to_dict(), len(record["class_names"]))
@@ -125,13 +132,13 @@ class Member:
         dataset = self.config.dataset
         return View(tuple(dataset.image_size), dataset.crop, dataset.resize)
 
-    def describe(self) -> dict[str, Any]:
-        """What tells this checkpoint from any other, but for where it lies."""
-        what = {name: self.record[name] for name in ("data_fingerprint", "epoch")}
-        places = ("dataset.manual_dir", "dataset.data_dir", "model.backbone.weights", "epochs")
-        flat = {name: value for name, value in options.flatten(self.config).items() if name not in places}
-        digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
-        return what | {"weights": self.weights, "validation_loss": self.validation_loss, "config": digest[:16]}
+    @property
+    def digest(self) -> str:
+        """Tells this checkpoint from any other; the same wherever it lies."""
+        what = {name: value for name, value in options.flatten(self.config).items() if name not in options.MAY_CHANGE}
+        what |= {name: self.record[name] for name in ("data_fingerprint", "epoch")}
+        what |= {"weights": self.weights, "validation_loss": self.validation_loss}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +187,12 @@ class Predictor:
         mesh = make_mesh()
         members = tuple(Member.restore(workdir, mesh, weights) for workdir in workdirs)
         class_names = _common_class_names(members)
-        losses = [member.validation_loss for member in members]
-        if rule == "report" and len(members) > 1 and ensemble.report_weights(losses) is None:
-            say("no run's validation loss is below 0.95: the runs are averaged with equal weights")
-        return cls(members, class_names, rule, tuple(augmentations), 1.0, mesh)
+        predictor = cls(members, class_names, rule, tuple(augmentations), 1.0, mesh)
+        for part in predictor._averaged():
+            if rule == "report" and len(part) > 1 and predictor._report_weights(part) is None:
+                names = ", ".join(str(members[i].workdir) for i in part)
+                say(f"no validation loss is below {ensemble.REPORT_BASE}: {names} are averaged with equal weights")
+        return predictor
 
     @property
     def config(self) -> ml_collections.ConfigDict:
@@ -211,9 +220,23 @@ class Predictor:
         """Of the first run: what a usable photograph looks like."""
         return self.members[0].gate
 
-    def has_seen(self, photograph: Photograph) -> bool:
-        """Whether a run was trained on this very picture, or validated with it."""
-        return any(member.gate is not None and member.gate.has_seen(photograph.scores) for member in self.members)
+    def has_seen(self, photographs: Sequence[Photograph]) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """Whether any run was trained on, or validated with, near-duplicates of photographs; and groups of these.
+
+        Raises:
+          RunError: a run has not recorded its photographs.
+        """
+        seen = np.zeros(len(photographs), bool)
+        for member in self.members:
+            if member.gate is None:
+                raise RunError(
+                    f"{member.workdir} does not know what it was trained on: {GATE} is missing; "
+                    "the command that trained it, given again, writes it"
+                )
+            view = self.views.index(member.view)
+            known, groups = member.gate.has_seen(np.stack([signature(p.images[view]) for p in photographs]))
+            seen |= known
+        return seen, groups
 
     @property
     def class_shares(self) -> tuple[float, ...]:
@@ -236,13 +259,14 @@ class Predictor:
     @property
     def identity(self) -> str:
         """Tells predictors apart whose uncalibrated probabilities may differ; the same wherever the runs lie."""
-        what = [[m.describe() for m in self.members], len(self.members) > 1 and self.rule, sorted(self.augmentations)]
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        members = sorted(member.digest for member in self.members)
+        what = [members, len(self.members) > 1 and self.rule, sorted(self.augmentations)]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
 
     @property
     def calibration_path(self) -> Path:
-        """Where the calibration of this very predictor is kept: with its first run."""
-        return self.members[0].workdir / f"calibration-{self.identity}.json"
+        """Where the calibration of this very predictor is kept: with one of its runs, whatever their order."""
+        return min(self.members, key=lambda member: member.digest).workdir / f"calibration-{self.identity}.json"
 
     def with_temperature(self, temperature: float) -> "Predictor":
         """The same predictor, calibrated."""
@@ -262,7 +286,7 @@ class Predictor:
             crop_and_resize(read_photograph(stored, min_size=v.size), v.size, crop=v.crop, resize=v.resize)
             for v in self.views
         )
-        return Photograph(images, Scores.of(read_photograph(stored)), stored)
+        return Photograph(images, stored)
 
     def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
         """Probabilities of the classes in float64, rows summing to one.
@@ -299,17 +323,23 @@ class Predictor:
 
     def _combine(self, rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:
         """One distribution from those of the members, in order."""
-        if not self._is_one_vs_rest:
-            return self._mean(range(len(rows)), rows)
-        own = [self._mean(self._of_type(name), rows)[:, 1] for name in self.class_names]
-        return ensemble.one_distribution(np.stack(own, axis=1))
+        means = [self._mean(part, rows) for part in self._averaged()]
+        return ensemble.one_distribution(np.stack(means)[:, :, 1].T) if self._is_one_vs_rest else means[0]
+
+    def _averaged(self) -> list[list[int]]:
+        """Places of the members that are averaged: all, or those of each type."""
+        if self._is_one_vs_rest:
+            return [self._of_type(name) for name in self.class_names]
+        return [list(range(len(self.members)))]
+
+    def _report_weights(self, members: Sequence[int]) -> Float[np.ndarray, "_"] | None:
+        return ensemble.report_weights([self.members[i].validation_loss for i in members])
 
     def _mean(self, members: Sequence[int], rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n _"]:
         """Of some members, by their places."""
-        losses = [self.members[i].validation_loss for i in members]
-        weights = ensemble.report_weights(losses) if self.rule == "report" else None
+        weights = self._report_weights(members) if self.rule == "report" else None
         if weights is None:
-            weights = np.full(len(losses), 1 / len(losses))
+            weights = np.full(len(members), 1 / len(members))
         return ensemble.mean(np.stack([rows[i] for i in members]), weights, geometric=self.rule == "geometric")
 
     @property

@@ -113,13 +113,19 @@ def _kernel_gradient_by_image(
     x = lax.pad(x, jnp.zeros((), x.dtype), fill).reshape(batch, high, rows, wide, columns, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, high, wide, rows * columns * channels)
 
+    wide_sum = jnp.promote_types(x.dtype, jnp.float32)
+
     def add_image(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         image, of_image = pair
         taps = jnp.concatenate([image[:, j : j + out_width] for j in range(across)], axis=-1)
-        product = [_matrix(taps[i : i + out_height]).T @ _matrix(of_image) for i in range(down)]
+        flat = _matrix(of_image)
+        product = [
+            jnp.matmul(_matrix(taps[i : i + out_height]).T, flat, preferred_element_type=wide_sum) for i in range(down)
+        ]
         return total + jnp.stack(product), None
 
-    zero = jnp.zeros((down, across * x.shape[-1], features), x.dtype)
+    zero = jnp.zeros((down, across * x.shape[-1], features), wide_sum)
     total, _ = lax.scan(add_image, zero, (x, gradient))
+    total = total.astype(x.dtype)
     total = total.reshape(down, across, rows, columns, channels, features).transpose(0, 2, 1, 3, 4, 5)
     return total.reshape(down * rows, across * columns, channels, features)[: shape[0], : shape[1]]

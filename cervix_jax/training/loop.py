@@ -15,11 +15,13 @@ from typing import Any
 import grain
 import jax
 import ml_collections
+import numpy as np
 from jax.sharding import Mesh
 
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.data import pipeline
+from cervix_jax.data.near_duplicates import signature
 from cervix_jax.data.quality import Gate
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.models.classifier import Classifier, make_classifier
@@ -48,6 +50,7 @@ class Session:
 
     config: ml_collections.ConfigDict
     mesh: Mesh
+    data: pipeline.Prepared
     examples: pipeline.Examples
     validation: pipeline.Examples
     batches: grain.DatasetIterator
@@ -82,9 +85,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     }
     runs.check_data(workdir, data.fingerprint)
     runs.write_record(workdir, **record)
-    if not (workdir / runs.GATE).exists():
-        Gate.fit(data.table, data.selection).save(workdir / runs.GATE)
-    session, state = _start(config, model, examples, data.examples("validation"))
+    session, state = _start(config, model, examples, data)
     record = {**record, "config": config.to_dict()}
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
     say(f"{len(examples)} training and {len(session.validation)} validation images")
@@ -115,7 +116,7 @@ def _start(
     config: ml_collections.ConfigDict,
     model: Classifier,
     examples: pipeline.Examples,
-    validation: pipeline.Examples,
+    data: pipeline.Prepared,
 ) -> tuple[Session, TrainState]:
     """Compiles nothing yet; the state is that of step 0."""
     mesh = make_mesh()
@@ -127,8 +128,9 @@ def _start(
     session = Session(
         config=config,
         mesh=mesh,
+        data=data,
         examples=examples,
-        validation=validation,
+        validation=data.examples("validation"),
         batches=batches,
         steps_per_epoch=steps_per_epoch,
         train_step=make_train_step(model, tx, config, mesh),
@@ -151,6 +153,7 @@ def _run_epochs(
     rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # later ones were lost in a crash
     if done >= epochs * steps_per_epoch:
         say(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
+        _write_gate(session, workdir)
     board = TensorBoard(workdir)
     for epoch in range(done // steps_per_epoch + 1, epochs + 1):
         state, images_per_second = _train_epoch(session, state, epoch, stopping)
@@ -159,6 +162,7 @@ def _run_epochs(
             checkpoints.save(state, record | {"iterator": session.batches.get_state()}, None)
             raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
         row = _epoch_metrics(session, state, epoch, images_per_second)
+        _write_gate(session, workdir)
         state = state.replace(metrics=jax.device_put(MetricSums.zero(), replicated(session.mesh)))
         rows.append(row)
         runs.write_metrics(workdir, rows)
@@ -198,6 +202,15 @@ def _train_epoch(
     progress.close()
     images = (int(state.step) - start - 1) * session.config.batch_size
     return state, images / (time.monotonic() - began) if images else None
+
+
+def _write_gate(session: Session, workdir: Path) -> None:
+    """What the run's photographs look like, for `inference`; once, when all are decoded anyhow."""
+    path = workdir / runs.GATE
+    if not path.exists():
+        parts = (session.examples, session.validation)
+        seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
+        Gate.fit(session.data.table, session.data.selection, seen).save(path)
 
 
 def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_second: float | None) -> dict[str, Any]:
