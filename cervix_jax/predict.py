@@ -27,10 +27,13 @@ def main() -> dict[str, Any]:
     from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.decisions import Rules
     from cervix_jax.inference.folders import check_output, predict_folder
+    from cervix_jax.training.progress import say
 
     check_output(Path(OUTPUT.value))
     predictor = run_flags.restore()
     calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
+    if calibration is None and CALIBRATED.value:
+        say("not calibrated: there is no calibration of these runs with these flags")
     rules = Rules.choose(calibration, COVERAGE.value, UNSAFE_RATE.value)
     return predict_folder(
         predictor.with_temperature(calibration.temperature) if calibration else predictor,

@@ -134,6 +134,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("train", ["--config=configs/report.py", "--workdir=x", "stray"], "stray"),
         ("prepare", ["--config=configs/report.py", "--config.dataset.data_dir=none"], "kaggle competitions download"),
         ("evaluate", ["--workdir=nowhere"], "holds no run"),
+        ("predict", ["--workdir=nowhere", "--images=.", "--output=tests"], "a file whose name ends in .csv"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
     ],
 )

@@ -2,8 +2,8 @@
 
 The reference are the initial photographs that a run trains on. A new one is set against them in each respect: its rank
 among theirs is the share of them that are as bad or worse. One that is worse than all but a hundredth of them in some
-respect should be taken again, and the respect says how. All respects are functions of the scores that cleaning uses
-(`scores.py`), so no photograph is looked at twice.
+respect should be taken again, and the respect says how (beside a reference of fewer than 100, none is). All respects
+are functions of the scores that cleaning uses (`scores.py`), so no photograph is looked at twice.
 """
 
 import dataclasses

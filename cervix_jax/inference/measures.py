@@ -5,7 +5,7 @@ Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1
 photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A share of none or of
 all has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does
 not look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
-reflected at the number (the 'basic' bootstrap).
+reflected at the number (the 'basic' bootstrap), and holds the number.
 """
 
 import warnings
@@ -54,7 +54,8 @@ def detailed_metrics(
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
         low, high = np.nanpercentile(np.array(samples, float), LEVELS, axis=0)
     limits = {name: (low[i], high[i]) for i, name in enumerate(point)}
-    limits["ece"] = tuple(max(0.0, 2 * point["ece"] - limit) for limit in limits["ece"][::-1])
+    lower, upper = (2 * point["ece"] - limit for limit in limits["ece"][::-1])
+    limits["ece"] = (max(0.0, lower), max(point["ece"], upper))
     intervals = {name: [defined(a), defined(b)] for name, (a, b) in limits.items()}
     for name, (part, whole) in shares(labels, decisions, class_names).items():
         if whole and part in (0, whole):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 
 from cervix_jax.data.photographs import CLASS_NAMES, crop_and_resize, read_photograph
-from cervix_jax.data.quality import Scores
 from cervix_jax.inference.predictor import Photograph, Predictor
 
 
@@ -18,7 +17,7 @@ class Stub(Predictor):
 
     def read(self, source: bytes) -> Photograph:
         image = read_photograph(source)
-        return Photograph((crop_and_resize(image, self.size),), Scores.of(image), source)
+        return Photograph((crop_and_resize(image, self.size),), source)
 
     def probabilities(self, photographs, batch_size=32):
         return np.stack([self.says(photograph.images[0]) for photograph in photographs])

@@ -84,8 +84,9 @@ def test_halves_share_no_photograph_and_no_scene() -> None:
     order = rng.permutation(60)
     again, _ = calibration.halves([ids[i] for i in order], labels[order], groups[order])
     np.testing.assert_array_equal(again, fitting[order])
-    with pytest.raises(calibration.CalibrationError, match="needs 12 labelled validation images; there are 11"):
-        calibration.halves(ids[:11], labels[:11], groups[:11])
+    for few in (groups[:11], np.zeros(20, int), np.zeros(0, int)):
+        with pytest.raises(calibration.CalibrationError, match="needs 6 labelled validation photographs in each half"):
+            calibration.halves(ids[: len(few)], labels[: len(few)], few)
 
 
 def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_file(tmp_path) -> None:
@@ -96,6 +97,8 @@ def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_
     assert made.temperature == calibration.fit_temperature(p[fitting], labels[fitting])
     assert made.measured["before"]["loss"] == cross_entropy(p[reference], labels[reference])
     assert made.measured["after"]["loss"] < made.measured["before"]["loss"]
+    np.testing.assert_array_equal(made.probabilities, calibration.soften(p[reference], made.temperature))
+    np.testing.assert_array_equal(made.labels, labels[reference])
     made.save(tmp_path / "c.json")
     back = calibration.Calibration.load(tmp_path / "c.json")
     np.testing.assert_array_equal(back.probabilities, made.probabilities)

@@ -1,5 +1,6 @@
 """Averages of distributions in closed form, and ensembles of real runs against their members."""
 
+import dataclasses
 import shutil
 
 import hypothesis.extra.numpy as hnp
@@ -95,6 +96,17 @@ def test_equal_weights_where_the_report_s_rule_gives_none_and_that_is_said(run, 
     np.testing.assert_allclose(probabilities(bad, photographs), alone, atol=1e-12)
 
 
+def test_the_report_s_weights_reach_the_probabilities(run, tiny_config, tmp_path, photographs) -> None:
+    tiny_config.seed = 1
+    loop.train(tiny_config, tmp_path / "other")
+    both = Predictor.restore([run[0], tmp_path / "other"])
+    single = np.stack([probabilities(dataclasses.replace(both, members=(m,)), photographs) for m in both.members])
+    losses = [0.65, 0.85]
+    members = tuple(dataclasses.replace(m, validation_loss=x) for m, x in zip(both.members, losses, strict=True))
+    found = probabilities(dataclasses.replace(both, members=members), photographs)
+    np.testing.assert_allclose(found, 0.75 * single[0] + 0.25 * single[1], atol=1e-12)
+
+
 @pytest.fixture(scope="module")
 def one_vs_rest(manual_dir, data_dir, tmp_path_factory):
     from tests.conftest import make_tiny_config
@@ -138,6 +150,8 @@ def test_identity_follows_what_changes_probabilities_and_nothing_else(run, tmp_p
     moved = shutil.copytree(run[0], tmp_path / "moved")
     assert Predictor.restore([moved]).identity == one.identity
     assert Predictor.restore([run[0]], rule="mean").identity == one.identity  # of one run there is nothing to average
+    swapped = [Predictor.restore(pair) for pair in ([run[0], moved], [moved, run[0]])]
+    assert swapped[0].identity == swapped[1].identity
     others = [
         Predictor.restore([run[0]], augmentations=["flips"]),
         Predictor.restore([run[0], moved]),

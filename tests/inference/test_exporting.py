@@ -64,8 +64,24 @@ def test_the_card_s_own_code_gives_the_numbers_of_predict(predictor, manual_dir,
     assert card["temperature"] == calibration.temperature
     assert card["test_time_augmentation"] == list(predictor.augmentations)
     assert card["classes"] == ["Type_1", "Type_2", "Type_3"]
+    assert not list((tmp_path / "export").glob("*.partial"))
     for words in ("Not for clinical decisions", "Limitations", f"{metrics['accuracy']:.3f}", "Temperature"):
         assert words in page
+
+
+def test_a_card_says_only_what_is_so(run, tmp_path) -> None:
+    predictor = Predictor.restore([run[0]])
+    cases = split_cases(predictor, pipeline.prepared(predictor.data_config).examples("validation"), "validation")
+    calibrate(predictor.probabilities(cases.photographs), cases.labels, cases.ids, cases.groups).save(
+        predictor.calibration_path
+    )
+    metrics, _ = evaluate(predictor, cases)
+    predictor.members[0].config.dataset.crop = 0.9
+    export(predictor, None, metrics, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "Temperature" not in page  # there is a calibration, and it was not asked for
+    assert json.loads((tmp_path / "card.json").read_text())["metrics"]["calibrated"] is None
+    assert "def read" not in page  # which would not crop
 
 
 def test_an_ensemble_is_not_exported_as_one(run, tmp_path) -> None:

@@ -50,8 +50,7 @@ def test_intervals_hold_the_number_and_are_as_wide_as_theory_says() -> None:
     p, labels = drawn(400)
     found = measures.detailed_metrics(p, labels, CLASS_NAMES)
     for name, (low, high) in found["intervals"].items():
-        if name != "ece":  # biased upwards in resamples
-            assert low <= found[name] <= high, name
+        assert low <= found[name] <= high, name
     low, high = found["intervals"]["accuracy"]
     expected = 2 * 1.96 * np.sqrt(found["accuracy"] * (1 - found["accuracy"]) / 400)
     assert high - low == pytest.approx(expected, rel=0.1)
@@ -69,6 +68,26 @@ def test_never_in_some_is_not_never() -> None:
     assert low == 0
     assert high == pytest.approx(1 - 0.025 ** (1 / 30))  # Clopper and Pearson
     assert found["intervals"]["sensitivity/Type_1"] == pytest.approx([0.025 ** (1 / 10), 1])
+    assert found["intervals"]["accuracy"] == pytest.approx([0.025 ** (1 / 40), 1])
+
+
+def test_the_interval_of_the_calibration_error_of_a_calibrated_network_holds_none() -> None:
+    held = 0
+    for seed in range(6):
+        p, labels = drawn(296, seed)
+        low, _ = measures.detailed_metrics(p, labels, CLASS_NAMES)["intervals"]["ece"]
+        held += low < 0.02
+    assert held >= 5
+
+
+def test_near_duplicates_are_drawn_together() -> None:
+    p, labels = drawn(100)
+    alone = measures.detailed_metrics(p, labels, CLASS_NAMES)["intervals"]["loss"]
+    four = [np.repeat(x, 4, axis=0) for x in (p, labels)]
+    together = measures.detailed_metrics(*four, CLASS_NAMES, np.repeat(np.arange(100), 4))["intervals"]["loss"]
+    as_if_apart = measures.detailed_metrics(*four, CLASS_NAMES)["intervals"]["loss"]
+    assert together == pytest.approx(alone, rel=1e-9)
+    assert np.ptp(as_if_apart) == pytest.approx(np.ptp(alone) / 2, rel=0.15)
 
 
 def test_what_photographs_do_not_define_is_none() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.test_time import UnknownAugmentationError, transforms
 
 IMAGES = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (2, 20, 10, 3)), jnp.float32)
@@ -59,7 +59,7 @@ def test_predictions_do_not_change_when_a_photograph_is_mirrored(run, manual_dir
         exact = [seen[0].images[0][rows, columns] for rows, columns in
                  ((slice(None), slice(None)), (slice(None), slice(None, None, -1)),
                   (slice(None, None, -1), slice(None)), (slice(None, None, -1), slice(None, None, -1)))]  # fmt: skip
-        photographs = [type(seen[0])((pixels,), seen[0].scores, b"") for pixels in exact]
+        photographs = [Photograph((pixels,), b"") for pixels in exact]
         return np.ptp(predictor.probabilities(photographs), axis=0).max()
 
     assert spread(()) > 1e-4

@@ -73,6 +73,21 @@ def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, 
     close(cube(ours, variables, x), cube(plain, variables, x))
 
 
+def test_sums_over_images_are_not_of_half_precision(monkeypatch) -> None:
+    monkeypatch.setattr(cpu_forms, "LARGE_MAP", 0)
+    monkeypatch.setattr(cpu_forms, "MANY_FEATURES", 0)
+    x, kernel = random(0, 64, 6, 6, 3), random(1, 3, 3, 3, 4)
+
+    def gradient(dtype):
+        def loss(kernel):
+            return jnp.sum(spatial_conv(x.astype(dtype), kernel, (1, 1), ((1, 1), (1, 1))).astype(jnp.float32))
+
+        return np.asarray(jax.grad(loss)(kernel.astype(dtype)), np.float32)
+
+    exact = gradient(jnp.float32)
+    assert np.abs(gradient(jnp.bfloat16) - exact).max() < 0.006 * np.abs(exact).max()
+
+
 @pytest.mark.parametrize(
     ("platform", "features", "loops"), [("cpu", 32, 1), ("cpu", 31, 0), ("tpu", 32, 0), ("cuda", 32, 0)]
 )
