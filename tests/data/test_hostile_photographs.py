@@ -32,7 +32,7 @@ from cervix_jax.data.photographs import (
     to_stored_jpeg,
 )
 from cervix_jax.inference.folders import predict_folder
-from cervix_jax.inference.predictor import Predictor
+from tests.inference.runs_of_nothing import Stub
 
 MEMORY = 512 << 20  # bytes that a reading process may take beyond what its imports took
 UPRIGHT_OF = photographs._UPRIGHT
@@ -658,20 +658,10 @@ def test_class_folders_elsewhere_are_an_error(tmp_path):
         builder.scan(tmp_path / "raw", additional=False)
 
 
-class Guess(Predictor):
-    """Reads as a run does and gives every photograph the same probabilities."""
-
-    def __init__(self, config):
-        for name, value in {"config": config, "class_names": CLASS_NAMES, "class_shares": (0.2, 0.3, 0.5)}.items():
-            object.__setattr__(self, name, value)
-
-    def probabilities(self, images, batch_size=32):
-        return np.tile([0.5, 0.25, 0.25], (len(images), 1))
-
-
-def test_odd_folders_are_predicted_with_what_is_skipped_named(odd_folder, tiny_config, tmp_path):
+def test_odd_folders_are_predicted_with_what_is_skipped_named(odd_folder, tmp_path):
     (odd_folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(encoded(drawn(), "JPEG"))
-    result = predict_folder(Guess(tiny_config), odd_folder, tmp_path / "p.csv")
+    guess = Stub(lambda image: np.array([0.5, 0.25, 0.25]))
+    result = predict_folder(guess, odd_folder, tmp_path / "p.csv")
     assert {row["image_name"]: row["reason"] for row in result["skipped"]} == REFUSED
     assert json.loads(json.dumps(result)) == result
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -11,6 +11,8 @@ from cervix_jax.inference.predictor import Photograph, Predictor
 class Stub(Predictor):
     """Reads photographs as the real one does, and applies `says` to each image."""
 
+    gate = None
+
     def __init__(self, says: Callable[[np.ndarray], np.ndarray], size=(32, 24)):
         for name, value in {"class_names": CLASS_NAMES, "temperature": 1.0, "says": says, "size": size}.items():
             object.__setattr__(self, name, value)
