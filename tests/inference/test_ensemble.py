@@ -59,10 +59,19 @@ def probabilities(predictor, paths):
     return predictor.probabilities([predictor.read(path) for path in paths])
 
 
-def test_an_ensemble_is_the_mean_of_its_members(run, tiny_config, tmp_path, photographs) -> None:
-    tiny_config.seed = 1
-    loop.train(tiny_config, tmp_path / "other")
-    both = [run[0], tmp_path / "other"]
+@pytest.fixture(scope="module")
+def other(manual_dir, data_dir, tmp_path_factory):
+    """A run of another seed."""
+    from tests.conftest import make_tiny_config
+
+    config = make_tiny_config(manual_dir, data_dir)
+    config.seed = 1
+    loop.train(config, workdir := tmp_path_factory.mktemp("other") / "run")
+    return workdir
+
+
+def test_an_ensemble_is_the_mean_of_its_members(run, other, photographs) -> None:
+    both = [run[0], other]
     single = np.stack([probabilities(Predictor.restore([workdir]), photographs) for workdir in both])
     assert np.abs(single[0] - single[1]).max() > 1e-3
     losses = [min(row["validation_loss"] for row in runs.read_metrics(workdir)) for workdir in both]
@@ -96,10 +105,8 @@ def test_equal_weights_where_the_report_s_rule_gives_none_and_that_is_said(run, 
     np.testing.assert_allclose(probabilities(bad, photographs), alone, atol=1e-12)
 
 
-def test_the_report_s_weights_reach_the_probabilities(run, tiny_config, tmp_path, photographs) -> None:
-    tiny_config.seed = 1
-    loop.train(tiny_config, tmp_path / "other")
-    both = Predictor.restore([run[0], tmp_path / "other"])
+def test_the_report_s_weights_reach_the_probabilities(run, other, photographs) -> None:
+    both = Predictor.restore([run[0], other])
     single = np.stack([probabilities(dataclasses.replace(both, members=(m,)), photographs) for m in both.members])
     losses = [0.65, 0.85]
     members = tuple(dataclasses.replace(m, validation_loss=x) for m, x in zip(both.members, losses, strict=True))
