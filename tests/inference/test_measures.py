@@ -71,7 +71,8 @@ def test_never_in_some_is_not_never() -> None:
     assert found["intervals"]["accuracy"] == pytest.approx([0.025 ** (1 / 40), 1])
 
 
-def test_the_interval_of_the_calibration_error_of_a_calibrated_network_holds_none() -> None:
+def test_the_interval_of_the_calibration_error_of_a_calibrated_network_holds_none(monkeypatch) -> None:
+    monkeypatch.setattr(measures, "RESAMPLES", 200)
     held = 0
     for seed in range(3):
         p, labels = drawn(296, seed)
@@ -80,7 +81,8 @@ def test_the_interval_of_the_calibration_error_of_a_calibrated_network_holds_non
     assert held >= 2
 
 
-def test_near_duplicates_are_drawn_together() -> None:
+def test_near_duplicates_are_drawn_together(monkeypatch) -> None:
+    monkeypatch.setattr(measures, "RESAMPLES", 400)
     p, labels = drawn(100)
     alone = measures.detailed_metrics(p, labels, CLASS_NAMES)["intervals"]["loss"]
     four = [np.repeat(x, 4, axis=0) for x in (p, labels)]

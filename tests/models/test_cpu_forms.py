@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
@@ -31,6 +31,7 @@ def cube(module: nn.Module, variables, x: jax.Array):
     return jax.value_and_grad(lambda variables, x: jnp.sum(module.apply(variables, x) ** 3), (0, 1))(variables, x)
 
 
+@settings(max_examples=40)  # each compiles
 @given(st.lists(sizes, min_size=1, max_size=3), sizes, sizes)
 def test_a_channel_product_is_a_matrix_product(rows, channels, features) -> None:
     x, kernel, cotangent = random(0, *rows, channels), random(1, channels, features), random(2, *rows, features)
