@@ -63,6 +63,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "model.name": ("inception_residual", "inception_residual (section 7), naive_transfer or vanilla_cnn (section 6)."),
     "model.dtype": ("float32", "float32, or bfloat16: computed in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
+    "model.batch_norm": (True, "Batch norm in what is added to the backbone (report section 5.2); else biases."),
     "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
     "model.backbone.name": (

@@ -1,12 +1,14 @@
 """What a work directory holds besides weights: the record of the run and its metrics, epoch by epoch.
 
-`run.json` says what was computed: every option, versions, class names, preprocessing and the fingerprint of the data.
+`run.json` says what was computed: every option, versions, git revision, class names, preprocessing and the
+fingerprint of the data.
 `metrics.jsonl` has one line an epoch. Both are plain text, so that a run can be read without this software.
 `quality.npz` says what photographs it was trained on look like (`data/quality.py`).
 """
 
 import json
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
                 + "\nChoose another --workdir, or the configuration that it was started with."
             )
     workdir.mkdir(parents=True, exist_ok=True)
-    write_record(workdir, config=config.to_dict(), versions=_versions())
+    write_record(workdir, config=config.to_dict(), versions=_versions(), revision=_revision())
 
 
 def check_data(workdir: Path, fingerprint: str) -> None:
@@ -103,3 +105,18 @@ def _versions() -> dict[str, str]:
         "numpy",
     )
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def _revision() -> str | None:
+    """Git's commit of this software, '-dirty' added if it was changed; None where it does not run from a clone."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # not another project's, in whose environment this is installed
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -33,7 +33,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-    _save(figure, title, path)
+    save(figure, title, path)
 
 
 def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str], title: str, path: Path) -> None:
@@ -56,7 +56,7 @@ def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str],
     axes.set_xticklabels(class_names)
     axes.set_yticklabels(class_names)
     figure.colorbar(shown, label="share of the true type")
-    _save(figure, title, path)
+    save(figure, title, path)
 
 
 def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Path) -> None:
@@ -79,7 +79,7 @@ def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Pat
     above.legend(loc="upper left")
     below.bar(confidence, count, width=0.04, color="0.4")
     below.set(xlabel="confidence (probability of the likeliest type)", ylabel="photographs")
-    _save(figure, title, path)
+    save(figure, title, path)
 
 
 def risk_coverage(curve: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
@@ -95,7 +95,7 @@ def risk_coverage(curve: Sequence[Mapping[str, float]], title: str, path: Path) 
     axes.plot([row["coverage"] for row in curve], [row["risk"] for row in curve], "o-", color="black")
     axes.set(xlabel="coverage (share decided, surest first)", ylabel="risk (share of errors)", xlim=(0, 1.02))
     axes.set_ylim(bottom=0)
-    _save(figure, title, path)
+    save(figure, title, path)
 
 
 def predictions(
@@ -131,10 +131,11 @@ def predictions(
             verdict = "right" if predicted == label else "wrong"
             text = f"true {name}\n{verdict}: {class_names[predicted]} {probabilities[i, predicted]:.0%}"
             axes.set_title(text, fontsize=9)
-    _save(figure, title, path)
+    save(figure, title, path)
 
 
-def _save(figure: Figure, title: str, path: Path) -> None:
+def save(figure: Figure, title: str, path: Path) -> None:
+    """Writes a figure under its title; the folder is made if missing."""
     figure.suptitle(title, fontsize=10)
     FigureCanvasAgg(figure)  # no display and no global state, whatever matplotlib's configuration says
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 from cervix_jax.models.backbone import Architecture, Backbone
 from cervix_jax.models.inception_residual import InceptionResidualHead
 from cervix_jax.models.inception_v3 import INCEPTION_V3
-from cervix_jax.models.layers import Training
+from cervix_jax.models.layers import BatchNorm, Bias, Training
 from cervix_jax.models.naive_transfer import NaiveTransferHead
 from cervix_jax.models.preprocessing import PREPROCESSING
 from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
@@ -88,18 +88,19 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
     Raises:
       EndPointError: the backbone has no such layer to be cut at, or no such stage to be trained; names the nearest.
     """
-    name, dropout_rate, dtype = options["name"], options["dropout_rate"], jnp.dtype(options["dtype"])
+    name, dtype = options["name"], jnp.dtype(options["dtype"])
+    regular = {"dropout_rate": options["dropout_rate"], "norm": BatchNorm if options["batch_norm"] else Bias}
     if name == "vanilla_cnn":
-        return Classifier(VanillaCNN(num_classes, dropout_rate=dropout_rate), None, dtype)
+        return Classifier(VanillaCNN(num_classes, **regular), None, dtype)
     backbone = make_backbone(options["backbone"])
     if name == "naive_transfer":
-        return Classifier(NaiveTransferHead(num_classes, dropout_rate=dropout_rate), backbone, dtype)
+        return Classifier(NaiveTransferHead(num_classes, **regular), backbone, dtype)
     head = InceptionResidualHead(
         stem=backbone is None,
         num_classes=num_classes,
         widths=tuple(options["widths"]),
         blocks=tuple(options["blocks"]),
-        dropout_rate=dropout_rate,
+        **regular,
     )
     return Classifier(head, backbone, dtype)
 

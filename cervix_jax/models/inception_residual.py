@@ -19,6 +19,7 @@ from cervix_jax.models.layers import (
     BiasedPointwiseConv,
     Conv3x3,
     ConvNormAct,
+    Norm,
     PatchConv,
     PointwiseConv,
     Training,
@@ -34,17 +35,23 @@ class InceptionResidualBlock(nn.Module):
 
     The four branches begin with one 1x1 convolution, computed as a single product and split: four small products of the
     same input cost more than one.
+
+    Attributes:
+      norm: of the branches.
     """
+
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         width = channels // 4
-        mixed = ConvNormAct(partial(PointwiseConv, 4 * width), name="branches")(x, training=training)
+        conv_norm_act = partial(ConvNormAct, norm=self.norm)
+        mixed = conv_norm_act(partial(PointwiseConv, 4 * width), name="branches")(x, training=training)
         one, three, five, pool = jnp.split(mixed, 4, axis=-1)
-        three = ConvNormAct(partial(Conv3x3, width), name="three")(three, training=training)
-        five = ConvNormAct(partial(Conv3x3, width), name="five_a")(five, training=training)
-        five = ConvNormAct(partial(Conv3x3, width), name="five_b")(five, training=training)
+        three = conv_norm_act(partial(Conv3x3, width), name="three")(three, training=training)
+        five = conv_norm_act(partial(Conv3x3, width), name="five_a")(five, training=training)
+        five = conv_norm_act(partial(Conv3x3, width), name="five_b")(five, training=training)
         mixed = jnp.concatenate([one, three, five, average_pool_3x3(pool)], axis=-1)
         residual = BiasedPointwiseConv(channels, name="project")(mixed)
         return nn.relu(x + residual)
@@ -57,9 +64,11 @@ class Reduction(nn.Module):
 
     Attributes:
       features: channels of the result.
+      norm: of the result.
     """
 
     features: int
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h2 w2 c2"]:
@@ -68,7 +77,7 @@ class Reduction(nn.Module):
             pooled = PointwiseConv(self.features // 2, name="pooled")(pooled)
         patches = PatchConv(self.features - pooled.shape[-1], name="patches")(x)
         x = jnp.concatenate([pooled, patches], axis=-1)
-        return nn.relu(BatchNorm(name="norm")(x, training))
+        return nn.relu(self.norm(name="norm")(x, training))
 
 
 class InceptionResidualHead(nn.Module):
@@ -81,6 +90,7 @@ class InceptionResidualHead(nn.Module):
       widths: channels of each stage; a stage halves height and width first. Multiples of 4.
       blocks: residual blocks of each stage.
       dropout_rate: report section 7: 0.4.
+      norm: BatchNorm, or Bias for none (report section 5.2).
     """
 
     stem: bool = False
@@ -88,6 +98,7 @@ class InceptionResidualHead(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     dropout_rate: float = 0.4
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(
@@ -101,14 +112,13 @@ class InceptionResidualHead(nn.Module):
         """
         end_points: dict[str, Array] = {}
         if self.stem:
-            x = end_points["stem"] = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), name="stem")(
-                x, training=training
-            )
+            stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), self.norm, name="stem")
+            x = end_points["stem"] = stem(x, training=training)
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
-            x = Reduction(width, name=f"stage{stage}_reduce")(x, training=training)
+            x = Reduction(width, self.norm, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points[name] = InceptionResidualBlock(name=name)(x, training=training)
+                x = end_points[name] = InceptionResidualBlock(self.norm, name=name)(x, training=training)
         x = end_points["features"] = single(x).mean(axis=(1, 2))
         x = dropout(x, self.dropout_rate, training)
         logits = end_points["logits"] = nn.Dense(self.num_classes, name="logits")(x)

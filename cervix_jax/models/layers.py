@@ -116,19 +116,33 @@ class BatchNorm(nn.Module):
         return y.astype(x.dtype)
 
 
+class Bias(nn.Module):
+    """A bias for each channel: what is left of batch norm where it is switched off."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], training: Training | None) -> Float[Array, "b h w c"]:
+        """Adds it, in training and in evaluation alike."""
+        return x + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(x.dtype)
+
+
+Norm = Callable[..., nn.Module]  # BatchNorm or Bias
+
+
 class ConvNormAct(nn.Module):
     """A convolution, batch norm and ReLU.
 
     Attributes:
       conv: makes the convolution, such as `partial(Conv3x3, 64)`.
+      norm: makes the batch norm.
     """
 
     conv: Callable[..., nn.Module]
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h2 w2 c2"]:
         x = self.conv(name="conv")(x)
-        return nn.relu(BatchNorm(name="norm")(x, training))
+        return nn.relu(self.norm(name="norm")(x, training))
 
 
 class PatchConv(nn.Module):

@@ -8,7 +8,7 @@ from functools import partial
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, single
+from cervix_jax.models.layers import BatchNorm, Conv3x3, ConvNormAct, Norm, Training, dropout, single
 
 
 class NaiveTransferHead(nn.Module):
@@ -19,12 +19,14 @@ class NaiveTransferHead(nn.Module):
       convolutions: channels of each convolution.
       affine: features of the affine layer before the logits.
       dropout_rate: report section 7: 0.4.
+      norm: BatchNorm, or Bias for none.
     """
 
     num_classes: int = 3
     convolutions: tuple[int, ...] = (256, 256)
     affine: int = 256
     dropout_rate: float = 0.4
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(
@@ -33,7 +35,8 @@ class NaiveTransferHead(nn.Module):
         """Returns logits and named end points: `convN`, `features`, `logits`. See InceptionResidualHead."""
         end_points: dict[str, Array] = {}
         for i, width in enumerate(self.convolutions, start=1):
-            x = end_points[f"conv{i}"] = ConvNormAct(partial(Conv3x3, width), name=f"conv{i}")(x, training=training)
+            layer = ConvNormAct(partial(Conv3x3, width), self.norm, name=f"conv{i}")
+            x = end_points[f"conv{i}"] = layer(x, training=training)
         x = nn.relu(nn.Dense(self.affine, name="affine1")(single(x).mean(axis=(1, 2))))
         end_points["features"] = x
         x = dropout(x, self.dropout_rate, training)

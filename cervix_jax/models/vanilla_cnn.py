@@ -9,7 +9,7 @@ from functools import partial
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import Conv3x3, ConvNormAct, Training, dropout, max_pool_2x2, single
+from cervix_jax.models.layers import BatchNorm, Conv3x3, ConvNormAct, Norm, Training, dropout, max_pool_2x2, single
 
 
 class VanillaCNN(nn.Module):
@@ -21,6 +21,7 @@ class VanillaCNN(nn.Module):
       convolutions: convolutions of each group; 14 together.
       affine: features of the two affine layers before the logits.
       dropout_rate: report section 7: 0.4.
+      norm: BatchNorm, or Bias for none.
     """
 
     num_classes: int = 3
@@ -28,6 +29,7 @@ class VanillaCNN(nn.Module):
     convolutions: tuple[int, ...] = (2, 3, 3, 3, 3)
     affine: tuple[int, int] = (256, 128)
     dropout_rate: float = 0.4
+    norm: Norm = BatchNorm
 
     @nn.compact
     def __call__(
@@ -37,7 +39,7 @@ class VanillaCNN(nn.Module):
         end_points: dict[str, Array] = {}
         for group, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), start=1):
             for i in range(1, count + 1):
-                x = ConvNormAct(partial(Conv3x3, width), name=f"group{group}_conv{i}")(x, training=training)
+                x = ConvNormAct(partial(Conv3x3, width), self.norm, name=f"group{group}_conv{i}")(x, training=training)
             x = end_points[f"group{group}"] = x
             x = max_pool_2x2(x)
         x = single(x).reshape(x.shape[0], -1)

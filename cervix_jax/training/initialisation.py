@@ -39,8 +39,8 @@ def initial_state(
     """
     size = tuple(config.dataset.image_size)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, config.seed)
-    if model.backbone is not None:
-        variables = _with_pretrained_backbone(variables, config.model.backbone)
+    if model.backbone is not None and (loaded := pretrained_backbone(variables, config.model.backbone)):
+        variables = variables | {name: {**variables[name], "backbone": loaded[name]} for name in loaded}
     if variables["constants"]:
         variables = variables | {"constants": {"mean_image": mean_image()}}
     state = create_state(variables, tx, model.trained_layers, averaged=config.optimizer.ema_decay > 0)
@@ -53,10 +53,19 @@ def init_variables(model: Classifier, image_size: tuple[int, int], seed: int) ->
     return {name: variables.get(name, {}) for name in ("params", "batch_stats", "constants")}
 
 
-def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.ConfigDict) -> Variables:
+def pretrained_backbone(variables: Variables, backbone: ml_collections.ConfigDict) -> Variables | None:
+    """`params` and `batch_stats` of the backbone from its weights; None where it is to start from random ones.
+
+    Args:
+      variables: of a classifier, or their shapes.
+      backbone: `config.model.backbone`.
+
+    Raises:
+      ConfigError, WeightsError, WeightsNotFoundError: see `initial_state`.
+    """
     if backbone.weights is None:
         if backbone.allow_random:
-            return variables
+            return None
         raise ConfigError(
             f"config.model.backbone.name is {backbone.name!r} and config.model.backbone.weights names no file. "
             "Give its path, or --config.model.backbone.weights=imagenet for the published one, "
@@ -64,5 +73,4 @@ def _with_pretrained_backbone(variables: Variables, backbone: ml_collections.Con
             "--config.model.backbone.allow_random starts from random weights."
         )
     template = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}
-    loaded = load_pretrained(backbone.weights, backbone.name, template)
-    return variables | {name: {**variables[name], "backbone": loaded[name]} for name in template}
+    return load_pretrained(backbone.weights, backbone.name, template)

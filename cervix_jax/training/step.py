@@ -70,7 +70,7 @@ def _step(
         (logits, _), updates = model.apply(state.variables(params), images, training=training, mutable=["batch_stats"])
         losses = class_weighted(cross_entropy(logits, batch["label"]), batch["label"], config.loss.class_weights)
         loss = parts * jnp.sum(losses, where=batch["mask"]) / config.batch_size
-        return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates["batch_stats"])
+        return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates.get("batch_stats", {}))
 
     (loss, (logits, batch_stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
     loss, gradient = mean((loss, gradient))

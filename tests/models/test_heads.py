@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from cervix_jax.models.inception_residual import InceptionResidualBlock, InceptionResidualHead, Reduction
-from cervix_jax.models.layers import Training
+from cervix_jax.models.layers import Bias, Training
 from cervix_jax.models.naive_transfer import NaiveTransferHead
 from cervix_jax.models.vanilla_cnn import VanillaCNN
 from cervix_jax.training.state import count_parameters
@@ -112,6 +112,16 @@ def test_every_parameter_gets_a_gradient_and_every_statistic_moves(head: nn.Modu
     assert dead == []
     moved = jax.tree.map(lambda old, new: bool(jnp.any(old != new)), variables["batch_stats"], stats)
     assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_without_batch_norm_an_example_does_not_feel_the_others(head: nn.Module) -> None:
+    head = head.copy(norm=Bias)
+    x = jax.random.normal(jax.random.key(1), (4, 32, 24, 3))
+    variables = jax.jit(head.init)(jax.random.key(0), x)
+    assert set(variables) == {"params"}
+    first_logits = jax.jit(lambda x: head.apply(variables, x, training=Training(), mutable=["batch_stats"])[0][0][0])
+    np.testing.assert_allclose(first_logits(x), first_logits(x.at[1:].add(1.0)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)

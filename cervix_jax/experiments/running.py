@@ -1,0 +1,202 @@
+"""Trains what an experiment compares: each system with each seed once, whichever experiments it belongs to.
+
+A run lies in `WORKDIR/runs/SYSTEM-seedN-DIGEST`, an ordinary work directory; the digest is of its options, so that a
+run of other options is another folder and is never taken for it. What is finished is not done again, what was
+interrupted goes on, and what fails leaves its reason and does not stop the others. Beside the run's own files lies
+`validation.csv`, the probabilities of its best epoch, so that tables and ensembles need nothing but the work directory.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float
+
+from cervix_jax import config as options
+from cervix_jax import runs
+from cervix_jax.data import pipeline
+from cervix_jax.errors import Interrupted, UserError
+from cervix_jax.experiments import baselines
+from cervix_jax.experiments.systems import QUICK, SYSTEMS, System
+from cervix_jax.inference.predictor import Member
+from cervix_jax.training import loop
+from cervix_jax.training.evaluation import all_logits
+from cervix_jax.training.mesh import make_mesh
+from cervix_jax.training.metrics import classification_metrics, softmax
+from cervix_jax.training.progress import say
+
+PREDICTIONS = "validation.csv"
+FITTED: dict[str, Callable[..., baselines.Fitted]] = {
+    "uniform": baselines.uniform,
+    "shares": baselines.shares,
+    "logistic_regression": baselines.logistic_regression,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all runs of an experiment share.
+
+    Attributes:
+      config: options under the overrides of the systems: `dataset.manual_dir`, `model.backbone.weights` (of ResNet-50),
+        epochs, size and whatever else is to differ from the defaults.
+      quick: in small, on drawn photographs, with random backbones where no weights are given.
+      inception_weights: as `model.backbone.weights`, of Inception-v3.
+      allow_random_backbone: start from random weights where none are given.
+    """
+
+    config: ml_collections.ConfigDict
+    quick: bool = False
+    inception_weights: str | None = None
+    allow_random_backbone: bool = False
+
+    def resolve(self, system: System, seed: int) -> ml_collections.ConfigDict:
+        """The whole config of one run."""
+        config = self.config.copy_and_resolve_references()
+        config.seed = seed
+        if self.quick:
+            config.update_from_flattened_dict(dict(QUICK))
+        config.update_from_flattened_dict(dict(system.overrides))
+        if self.quick:
+            config.update_from_flattened_dict(dict(system.quick))
+        backbone = config.model.backbone
+        if system.backbone == "inception_v3":
+            backbone.weights = self.inception_weights
+        if system.backbone == "none":
+            backbone.weights = None
+        backbone.allow_random = backbone.weights is None and (self.allow_random_backbone or self.quick)
+        return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One system with one seed.
+
+    Attributes:
+      system: a name in `SYSTEMS`.
+      seed: of weights, shuffling, augmentation and dropout.
+      folder: its work directory, as seen from the work directory of the experiments.
+      random_backbone: started from random weights where the system wants ImageNet's.
+      reason: why it could not be done; None if it was, or not yet.
+    """
+
+    system: str
+    seed: int
+    folder: str
+    random_backbone: bool = False
+    reason: str | None = None
+
+
+def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[tuple[Run, ml_collections.ConfigDict]]:
+    """Every run of some systems, and its config."""
+    planned = []
+    for name in systems:
+        for seed in range(seeds):
+            config = settings.resolve(SYSTEMS[name], seed)
+            folder = f"runs/{name}-seed{seed}-{_digest(SYSTEMS[name], config)}"
+            planned.append((Run(name, seed, folder, config.model.backbone.allow_random), config))
+    return planned
+
+
+def _digest(system: System, config: ml_collections.ConfigDict) -> str:
+    """Of all that a run computes; how many epochs, and where things are, does not belong to it."""
+    what = {name: value for name, value in options.flatten(config).items() if name not in options.MAY_CHANGE}
+    return hashlib.sha256(json.dumps([system.kind, what], sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_all(
+    planned: Sequence[tuple[Run, ml_collections.ConfigDict]], workdir: Path, report: Callable[[list[Run]], None]
+) -> list[Run]:
+    """Does every run that is not done; returns them with the reasons of those that failed.
+
+    Args:
+      planned: see `plan`.
+      workdir: of the experiments.
+      report: called with all runs whenever one has ended.
+
+    Raises:
+      Interrupted: by a signal; the same call goes on.
+    """
+    found = [run for run, _ in planned]
+    for i, (run, config) in enumerate(planned):
+        title = f"[{i + 1}/{len(planned)}] {run.system}, seed {run.seed}"
+        if is_finished(workdir / run.folder, SYSTEMS[run.system], config):
+            say(f"{title}: done before")
+        else:
+            say(f"{title}: {run.folder}")
+            try:
+                _do(SYSTEMS[run.system], config, workdir / run.folder)
+            except (Interrupted, KeyboardInterrupt):
+                raise
+            except Exception as error:
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                if not isinstance(error, UserError):
+                    traceback.print_exc(file=sys.stderr)
+                found[i] = dataclasses.replace(run, reason=reason)
+                say(f"{title}: failed: {reason}")
+        report(found)
+    return found
+
+
+def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict) -> bool:
+    """Whether a run has all its epochs and predictions."""
+    wanted = config.epochs if system.kind == "network" else 1
+    return (folder / PREDICTIONS).exists() and len(runs.read_metrics(folder)) >= wanted
+
+
+def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None:
+    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, if any
+    if system.kind == "network":
+        loop.train(config, folder)
+        data = pipeline.prepared(config)
+        validation = data.examples("validation")
+        probabilities = _best_predictions(folder, config, validation)
+    else:
+        options.validate(config)
+        runs.open_run(folder, config)
+        data = pipeline.prepared(config)
+        runs.check_data(folder, data.fingerprint)
+        train, validation = data.examples("train"), data.examples("validation")
+        runs.write_record(folder, class_names=list(train.class_names), data_fingerprint=data.fingerprint)
+        fitted = FITTED[system.kind](config, train, validation)
+        probabilities = fitted.validation
+        of_train = classification_metrics(fitted.train, train.labels, train.class_names)
+        scores = classification_metrics(fitted.validation, validation.labels, validation.class_names)
+        row = {f"train_{key}": of_train[key] for key in ("loss", "accuracy")}
+        row |= {f"validation_{key}": scores[key] for key in ("loss", "accuracy")}
+        runs.write_metrics(folder, [{"epoch": 1} | row])
+    write_predictions(folder, validation, probabilities)
+
+
+def _best_predictions(
+    folder: Path, config: ml_collections.ConfigDict, validation: pipeline.Examples
+) -> Float[np.ndarray, "n k"]:
+    """Of the epoch of least validation loss; of the moving average where one was kept."""
+    mesh = make_mesh()
+    member = Member.restore(folder, mesh)
+    batches = pipeline.evaluation_batches(validation, config.eval_batch_size)
+    return softmax(all_logits(member.forward, member.variables, batches, mesh))
+
+
+def write_predictions(folder: Path, examples: pipeline.Examples, probabilities: Float[np.ndarray, "n k"]) -> None:
+    """`validation.csv`: image name, place of its type in the class names, probabilities."""
+    partial = folder / (PREDICTIONS + ".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image_name", "label", *examples.class_names])
+        for name, label, row in zip(examples.ids, examples.labels, probabilities, strict=True):
+            writer.writerow([name, int(label), *map(repr, row.tolist())])
+    partial.replace(folder / PREDICTIONS)
+
+
+def read_runs(entries: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """Runs as an experiment's JSON file holds them."""
+    return [Run(**entry) for entry in entries]
