@@ -60,7 +60,7 @@ class Settings:
 
     def resolve(self, system: System, seed: int) -> ml_collections.ConfigDict:
         """The whole config of one run."""
-        config = self.config.copy_and_resolve_references()
+        config = options.unflatten(options.flatten(self.config))
         config.seed = seed
         if self.quick:
             config.update_from_flattened_dict(dict(QUICK))
@@ -154,17 +154,15 @@ def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict)
 
 def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None:
     (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, if any
+    data = pipeline.prepared(options.validate(config))
+    validation = data.examples("validation")
     if system.kind == "network":
-        loop.train(config, folder)
-        data = pipeline.prepared(config)
-        validation = data.examples("validation")
+        loop.train(config, folder, data)
         probabilities = _best_predictions(folder, config, validation)
     else:
-        options.validate(config)
         runs.open_run(folder, config)
-        data = pipeline.prepared(config)
         runs.check_data(folder, data.fingerprint)
-        train, validation = data.examples("train"), data.examples("validation")
+        train = data.examples("train")
         runs.write_record(folder, class_names=list(train.class_names), data_fingerprint=data.fingerprint)
         fitted = FITTED[system.kind](config, train, validation)
         probabilities = fitted.validation

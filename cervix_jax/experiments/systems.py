@@ -90,8 +90,8 @@ SYSTEMS: dict[str, System] = {
     "report": System(),
     "initial": System(INITIAL),
     # Section 6.
-    "uniform": System(INITIAL, "uniform", cost=0),
-    "shares": System(INITIAL, "shares", cost=0),
+    "uniform": System(INITIAL, "uniform", cost=0.0),
+    "shares": System(INITIAL, "shares", cost=0.0),
     "vanilla_cnn": System(
         INITIAL | NO_AUGMENTATION | {"model.name": "vanilla_cnn", "model.backbone.name": "none"}, cost=2.8
     ),

@@ -59,8 +59,13 @@ class Session:
     forward: Forward
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
+def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepared | None = None) -> dict[str, Any]:
     """Trains until `config.epochs` epochs are done.
+
+    Args:
+      config: of the run.
+      workdir: of the run; made if missing.
+      data: `pipeline.prepared(config)`, if that is at hand.
 
     Returns:
       `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise for the moving average, if one
@@ -74,7 +79,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     options.validate(config)
     runs.open_run(workdir, config)
-    data = pipeline.prepared(config)
+    data = pipeline.prepared(config) if data is None else data
     examples = data.examples("train")
     model = make_classifier(config.model.to_dict(), len(examples.class_names))
     record = {
