@@ -43,6 +43,8 @@ def main() -> dict[str, Any]:
 
     config = CONFIG.value
     if SIZE.value:
+        if len(SIZE.value) != 2 or not all(side.isdecimal() for side in SIZE.value):
+            raise UserError(f"--size is {','.join(SIZE.value)}; it must be HEIGHT,WIDTH in pixels")
         config.dataset.image_size = tuple(map(int, SIZE.value))
     if EPOCHS.value:
         config.epochs = EPOCHS.value

@@ -136,6 +136,10 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("evaluate", ["--workdir=nowhere"], "holds no run"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=tests"], "a file whose name ends in .csv"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
+        ("reproduce", ["--experiment=crop", "--workdir=x"], "cropping"),
+        ("reproduce", ["--workdir=x"], "--experiment and --workdir are needed"),
+        ("reproduce", ["--experiment=depth", "--workdir=x", "--table"], "depth.json is missing"),
+        ("reproduce", ["--experiment=depth", "--workdir=x", "--size=64"], "--size is 64; it must be HEIGHT,WIDTH"),
     ],
 )
 def test_what_a_user_gets_wrong_is_said_in_a_line_without_a_traceback(program, arguments, message, tmp_path):
@@ -198,7 +202,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
-    programs = ("train", "prepare", "audit", "calibrate", "evaluate", "predict", "export", "benchmark")
+    programs = ["train", "prepare", "audit", "calibrate", "evaluate", "predict", "export", "reproduce", "benchmark"]
     rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
     code = (
         "import importlib, sys\n"

@@ -17,14 +17,14 @@ Overrides = dict[str, Any]  # dotted names of options to values
 
 COMMON: Overrides = {"dataset.name": "cervix/cleaned", "batch_size": 16}
 
-# One experiment in small: drawn photographs, a small head, two epochs.
+# One experiment in small: drawn photographs, a small head, one epoch.
 QUICK: Overrides = {
     "dataset.name": "cervix/synthetic",
     "dataset.image_size": (32, 24),
-    "model.widths": (8, 16),
-    "model.blocks": (1, 1),
+    "model.widths": (8,),
+    "model.blocks": (1,),
     "batch_size": 64,
-    "epochs": 2,
+    "epochs": 1,
 }
 
 
@@ -72,7 +72,7 @@ _LAST: Overrides = {"model.backbone.cut": "conv5_block3_out"}
 _CONV3: Overrides = {"model.backbone.cut": "conv3_block4_out"}
 _INCEPTION: Overrides = {"model.backbone.name": "inception_v3"}
 _QUICK_CUT: Overrides = {"model.backbone.cut": "conv2_block1_out"}
-_QUICK_INCEPTION: Overrides = {"dataset.image_size": (75, 75), "model.backbone.cut": "activation_5"}
+_QUICK_INCEPTION: Overrides = {"model.backbone.cut": "activation_3"}
 
 # Of the additional photographs, those closest in colours; times the sharpness of the least sharp initial one.
 KEEP_FRACTIONS = (0.25, 0.5, 0.75, 1.0)
@@ -93,7 +93,9 @@ SYSTEMS: dict[str, System] = {
     "uniform": System(INITIAL, "uniform", cost=0.0),
     "shares": System(INITIAL, "shares", cost=0.0),
     "vanilla_cnn": System(
-        INITIAL | NO_AUGMENTATION | {"model.name": "vanilla_cnn", "model.backbone.name": "none"}, cost=2.8
+        INITIAL | NO_AUGMENTATION | {"model.name": "vanilla_cnn", "model.backbone.name": "none"},
+        quick={"dataset.image_size": (16, 12)},
+        cost=2.8,
     ),
     "naive_resnet50": System(_NAIVE | _LAST, quick=_QUICK_CUT, cost=3.4),
     "naive_resnet50_conv3": System(_NAIVE | _CONV3, quick=_QUICK_CUT, cost=2.5),
@@ -119,7 +121,7 @@ SYSTEMS: dict[str, System] = {
     },
     # Section 11.
     "no_backbone": System({"model.backbone.name": "none"}, cost=3.6),
-    "inception_v3": System(_INCEPTION | {"model.backbone.cut": 3}, quick={"dataset.image_size": (75, 75)}),
+    "inception_v3": System(_INCEPTION | {"model.backbone.cut": 3}),
     "trained_3": System(TRAINED, cost=1.5),
     **{f"frozen_{n}": System({"model.backbone.cut": n}, cost=cost) for n, cost in ((6, 0.5), (12, 1.1), (20, 0.9))},
     **{
