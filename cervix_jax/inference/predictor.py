@@ -252,6 +252,22 @@ class Predictor:
         return tuple(dict.fromkeys(member.view for member in self.members))
 
     @property
+    def weights(self) -> Float[np.ndarray, "m"]:
+        """Of each member, in the mean over those that tell the same types; in each such mean they sum to one."""
+        found = np.zeros(len(self.members))
+        for part in self._averaged():
+            weights = self._report_weights(part) if self.rule == "report" else None
+            found[part] = 1 / len(part) if weights is None else weights
+        return found
+
+    @property
+    def own_types(self) -> tuple[int, ...]:
+        """Of one-vs-rest runs as one, the type that each tells from the rest; else none."""
+        if not self._is_one_vs_rest:
+            return ()
+        return tuple(self.class_names.index(member.record["class_names"][1]) for member in self.members)
+
+    @property
     def name(self) -> str:
         """For titles."""
         return " + ".join(member.workdir.name for member in self.members)
@@ -337,10 +353,8 @@ class Predictor:
 
     def _mean(self, members: Sequence[int], rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n _"]:
         """Of some members, by their places."""
-        weights = self._report_weights(members) if self.rule == "report" else None
-        if weights is None:
-            weights = np.full(len(members), 1 / len(members))
-        return ensemble.mean(np.stack([rows[i] for i in members]), weights, geometric=self.rule == "geometric")
+        stacked, weights = np.stack([rows[i] for i in members]), self.weights[list(members)]
+        return ensemble.mean(stacked, weights, geometric=self.rule == "geometric")
 
     @property
     def _is_one_vs_rest(self) -> bool:

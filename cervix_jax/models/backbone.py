@@ -8,7 +8,7 @@ differently from the frameworks that the weights come from.
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from cervix_jax.errors import UserError
 from cervix_jax.models.cpu_forms import pointwise_conv, spatial_conv
-from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, Training, half_stays
+from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, EndPoints, Training, half_stays
 
 
 class EndPointError(UserError, ValueError):
@@ -158,7 +158,11 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w 3"], *, training: Training | None = None
+        self,
+        images: Float[Array, "b h w 3"],
+        *,
+        training: Training | None = None,
+        offsets: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b h2 w2 c"], dict[str, Array]]:
         """Computes the feature map at the cut.
 
@@ -166,6 +170,7 @@ class Backbone(nn.Module):
             images: preprocessed as the weights were trained (`architecture.preprocessing`); in bfloat16 all is computed
                 in bfloat16, but for batch statistics.
             training: None in evaluation.
+            offsets: see `EndPoints`.
 
         Returns:
             The feature map at the cut, and every end point that it is computed from, itself included, by name.
@@ -173,12 +178,11 @@ class Backbone(nn.Module):
         Raises:
             EndPointError: there is no such layer.
         """
-        points: dict[str, Array] = {"": images}
+        points = EndPoints(offsets)
         for layer in self.architecture.needed(self.cut):
-            inputs = [points[source] for source in layer.sources]
-            points[layer.name] = self._apply(layer, inputs, training if layer.stage in self.trained else None)
-        del points[""]
-        return points[layer.name], points
+            inputs = [points[source] if source else images for source in layer.sources]
+            x = points.name(layer.name, self._apply(layer, inputs, training if layer.stage in self.trained else None))
+        return x, dict(points)
 
     def _apply(self, layer: Layer, inputs: list[Array], training: Training | None) -> Array:
         x = inputs[0]

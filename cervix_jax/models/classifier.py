@@ -59,13 +59,18 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"], *, training: Training | None = None
+        self,
+        images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"],
+        *,
+        training: Training | None = None,
+        offsets: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and every named end point of backbone and head.
 
         Args:
           images: RGB, 0 to 255.
           training: None in evaluation; otherwise batch norm is by the batch, except in frozen stages of the backbone.
+          offsets: added to end points by name, see `EndPoints`.
         """
         x = images.astype(jnp.float32)
         if self.backbone is None:
@@ -76,9 +81,9 @@ class Classifier(nn.Module):
         x = x.astype(self.dtype)
         end_points: dict[str, Array] = {}
         if self.backbone is not None:
-            x, end_points = self.backbone(x, training=training)
+            x, end_points = self.backbone(x, training=training, offsets=offsets)
             x = nn.relu(x)  # a cut such as conv1_bn ends before its activation; after one this changes nothing
-        logits, head_points = self.head(x, training=training)
+        logits, head_points = self.head(x, training=training, offsets=offsets)
         return logits, end_points | head_points
 
 

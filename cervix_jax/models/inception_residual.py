@@ -8,6 +8,7 @@ down: the paper needs that above 1000 filters (section 3.3), and here it only sl
 that each stage costs about the same and the large maps stay cheap.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from cervix_jax.models.layers import (
     BiasedPointwiseConv,
     Conv3x3,
     ConvNormAct,
+    EndPoints,
     Norm,
     PatchConv,
     PointwiseConv,
@@ -102,24 +104,29 @@ class InceptionResidualHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], *, training: Training | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        *,
+        training: Training | None = None,
+        offsets: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and named end points: `stem` if there is one, `stageN_blockM`, `features` (pooled), `logits`.
 
         Args:
           x: feature maps.
           training: None in evaluation: batch norm on stored statistics, no dropout.
+          offsets: see `EndPoints`.
         """
-        end_points: dict[str, Array] = {}
+        end_points = EndPoints(offsets)
         if self.stem:
             stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), self.norm, name="stem")
-            x = end_points["stem"] = stem(x, training=training)
+            x = end_points.name("stem", stem(x, training=training))
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
             x = Reduction(width, self.norm, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points[name] = InceptionResidualBlock(self.norm, name=name)(x, training=training)
-        x = end_points["features"] = single(x).mean(axis=(1, 2))
+                x = end_points.name(name, InceptionResidualBlock(self.norm, name=name)(x, training=training))
+        x = end_points.name("features", single(x).mean(axis=(1, 2)))
         x = dropout(x, self.dropout_rate, training)
-        logits = end_points["logits"] = nn.Dense(self.num_classes, name="logits")(x)
-        return logits, end_points
+        logits = end_points.name("logits", nn.Dense(self.num_classes, name="logits")(x))
+        return logits, dict(end_points)

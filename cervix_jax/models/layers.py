@@ -6,7 +6,7 @@ weight gradient of a strided convolution is a dilated one), and the accelerators
 same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,6 +33,23 @@ def half_stays(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]
 def single(x: Array) -> Array:
     """In float32 at least: what averages over many numbers, or decides."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class EndPoints(dict[str, Array]):
+    """Intermediate results of a network by name, in order.
+
+    What `offsets` has for a name is added to the result as it is named, and so reaches all that follows: the gradient
+    by an offset of zeros is the gradient by the intermediate result.
+    """
+
+    def __init__(self, offsets: Mapping[str, Array] | None = None):
+        super().__init__()
+        self.offsets = offsets or {}
+
+    def name(self, name: str, x: Array) -> Array:
+        """Keeps a result under a name, and returns it to go on with."""
+        self[name] = x + self.offsets[name] if name in self.offsets else x
+        return self[name]
 
 
 # A 1x1 convolution. No bias where batch norm follows it.

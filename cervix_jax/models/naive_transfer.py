@@ -3,12 +3,13 @@
 The report says no more of it; here two 3x3 convolutions with batch norm, the global average, and two affine layers.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import BatchNorm, Conv3x3, ConvNormAct, Norm, Training, dropout, single
+from cervix_jax.models.layers import BatchNorm, Conv3x3, ConvNormAct, EndPoints, Norm, Training, dropout, single
 
 
 class NaiveTransferHead(nn.Module):
@@ -30,15 +31,19 @@ class NaiveTransferHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], *, training: Training | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        *,
+        training: Training | None = None,
+        offsets: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and named end points: `convN`, `features`, `logits`. See InceptionResidualHead."""
-        end_points: dict[str, Array] = {}
+        end_points = EndPoints(offsets)
         for i, width in enumerate(self.convolutions, start=1):
             layer = ConvNormAct(partial(Conv3x3, width), self.norm, name=f"conv{i}")
-            x = end_points[f"conv{i}"] = layer(x, training=training)
+            x = end_points.name(f"conv{i}", layer(x, training=training))
         x = nn.relu(nn.Dense(self.affine, name="affine1")(single(x).mean(axis=(1, 2))))
-        end_points["features"] = x
+        x = end_points.name("features", x)
         x = dropout(x, self.dropout_rate, training)
-        logits = end_points["logits"] = nn.Dense(self.num_classes, name="affine2")(x)
-        return logits, end_points
+        logits = end_points.name("logits", nn.Dense(self.num_classes, name="affine2")(x))
+        return logits, dict(end_points)

@@ -4,12 +4,23 @@ The report gives no widths: 3x3 convolutions with batch norm and ReLU in five gr
 plan, Simonyan & Zisserman 2015), widths doubling from 16.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.layers import BatchNorm, Conv3x3, ConvNormAct, Norm, Training, dropout, max_pool_2x2, single
+from cervix_jax.models.layers import (
+    BatchNorm,
+    Conv3x3,
+    ConvNormAct,
+    EndPoints,
+    Norm,
+    Training,
+    dropout,
+    max_pool_2x2,
+    single,
+)
 
 
 class VanillaCNN(nn.Module):
@@ -33,19 +44,22 @@ class VanillaCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], *, training: Training | None = None
+        self,
+        x: Float[Array, "b h w c"],
+        *,
+        training: Training | None = None,
+        offsets: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and named end points: `groupN`, `features`, `logits`. See InceptionResidualHead."""
-        end_points: dict[str, Array] = {}
+        end_points = EndPoints(offsets)
         for group, (width, count) in enumerate(zip(self.widths, self.convolutions, strict=True), start=1):
             for i in range(1, count + 1):
                 x = ConvNormAct(partial(Conv3x3, width), self.norm, name=f"group{group}_conv{i}")(x, training=training)
-            x = end_points[f"group{group}"] = x
-            x = max_pool_2x2(x)
+            x = max_pool_2x2(end_points.name(f"group{group}", x))
         x = single(x).reshape(x.shape[0], -1)
         for i, features in enumerate(self.affine, start=1):
             x = nn.relu(nn.Dense(features, name=f"affine{i}")(x))
-        end_points["features"] = x
+        x = end_points.name("features", x)
         x = dropout(x, self.dropout_rate, training)
-        logits = end_points["logits"] = nn.Dense(self.num_classes, name="affine3")(x)
-        return logits, end_points
+        logits = end_points.name("logits", nn.Dense(self.num_classes, name="affine3")(x))
+        return logits, dict(end_points)

@@ -1,0 +1,38 @@
+"""Grad-CAM: where the feature maps are that the score grows with (report section 13.2; Selvaraju et al. 2017)."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+FeatureMap = Float[Array, "b _ _ _"]
+
+
+def grad_cam(
+    score: Callable[[list[FeatureMap]], tuple[Float[Array, "b"], list[FeatureMap]]],
+    shapes: Sequence[tuple[int, ...]],
+) -> list[Float[Array, "b _ _"]]:
+    """The positive part of the feature maps' sum, each weighted by the mean of the score's gradient over it.
+
+    Args:
+      score: from offsets, which it adds to feature maps, to scores and those maps; one map, or one of each member of an
+        ensemble.
+      shapes: [b h w c] of the feature maps.
+
+    Returns:
+      Maps at the size of the feature maps.
+    """
+
+    def total(offsets: list[FeatureMap]) -> tuple[Float[Array, ""], list[FeatureMap]]:
+        scores, maps = score(offsets)
+        return scores.sum(), maps
+
+    gradients, maps = jax.grad(total, has_aux=True)([jnp.zeros(shape) for shape in shapes])
+    weights = [gradient.mean(axis=(1, 2), keepdims=True) for gradient in gradients]
+    return [jnp.maximum((w * m).sum(axis=-1), 0) for w, m in zip(weights, maps, strict=True)]
+
+
+def enlarged(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b H W"]:
+    """At another (height, width), interpolated linearly."""
+    return jax.image.resize(maps, (maps.shape[0], *size), "linear")
