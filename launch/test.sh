@@ -5,4 +5,4 @@ source "$(dirname "$0")/environment.sh"
 ruff check .
 ruff format --check .
 mypy
-pytest "$@"
+pytest --numprocesses=auto --dist=loadfile "$@"

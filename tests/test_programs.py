@@ -87,6 +87,9 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
         assert row["decision"] == (row["type"] if row["set"] == row["type"] else "refer")
         assert 0 < float(row["quality"]) <= 1
     assert predicted["referred"] == sum(row["decision"] == "refer" for row in rows)
+    page = result("explain", workdir, files[0], f"--output={tmp_path / 'explained'}", "--format=html")
+    assert page["explained"] == 7
+    assert [Path(path).name for path in page["figures"]] == ["explanations.html"]
     exported = result("export", workdir, f"--output={tmp_path / 'export'}", "--nocalibrated")
     assert exported["temperature"] is None
     assert all(Path(path).stat().st_size for path in exported["files"].values())
@@ -136,6 +139,9 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("evaluate", ["--workdir=nowhere"], "holds no run"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=tests"], "a file whose name ends in .csv"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
+        ("explain", ["--workdir=nowhere", "--images=.", "--output=x"], "holds no run"),
+        ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--tta=flips"], "--tta does not go with"),
+        ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--target=class"], "margin"),
         ("reproduce", ["--experiment=crop", "--workdir=x"], "cropping"),
         ("reproduce", ["--workdir=x"], "--experiment and --workdir are needed"),
         ("reproduce", ["--experiment=depth", "--workdir=x", "--table"], "depth.json is missing"),
@@ -202,7 +208,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
-    programs = ["train", "prepare", "audit", "calibrate", "evaluate", "predict", "export", "reproduce", "benchmark"]
+    programs = {path.stem for path in (ROOT / "cervix_jax").glob("*.py") if "__main__" in path.read_text()}
     rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
     code = (
         "import importlib, sys\n"

@@ -27,6 +27,7 @@ from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.experiments import baselines
 from cervix_jax.experiments.systems import QUICK, SYSTEMS, System
 from cervix_jax.inference.predictor import Member
+from cervix_jax.models.published import PUBLISHED
 from cervix_jax.training import loop
 from cervix_jax.training.evaluation import all_logits
 from cervix_jax.training.mesh import make_mesh
@@ -153,6 +154,7 @@ def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict)
 
 
 def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None:
+    _check_weights(system, config)
     (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, if any
     data = pipeline.prepared(options.validate(config))
     validation = data.examples("validation")
@@ -172,6 +174,18 @@ def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None
         row |= {f"validation_{key}": scores[key] for key in ("loss", "accuracy")}
         runs.write_metrics(folder, [{"epoch": 1} | row])
     write_predictions(folder, validation, probabilities)
+
+
+def _check_weights(system: System, config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError, by the flags of `reproduce`, if a backbone has neither weights nor leave to be random."""
+    backbone = config.model.backbone
+    needed = "none" not in (system.backbone, backbone.name)
+    if needed and backbone.weights is None and not backbone.allow_random:
+        flag = "--inception_weights" if backbone.name == "inception_v3" else "--config.model.backbone.weights"
+        raise options.ConfigError(
+            f"no weights: {flag}=imagenet fetches {PUBLISHED[backbone.name].file_name} once, or give its path; "
+            "--allow_random_backbone starts from random ones"
+        )
 
 
 def _best_predictions(

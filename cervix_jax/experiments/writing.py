@@ -50,7 +50,8 @@ def _cells(line: Line) -> list[str]:
     if published["note"]:
         cells[1] += f" ({published['note']})"
     if measured is None:
-        return [*cells, "not run" if line["reason"] is None else f"not run: {line['reason']}", "", "", "", ""]
+        why = "" if line["reason"] is None else f": {_short(line['reason'])}"
+        return [*cells, f"not run{why}", "", "", "", ""]
     low, high = measured["interval"]
     several = measured["seeds"] > 1
     loss = f"{measured['loss']:.3f}" + (f" ± {measured['loss_sd']:.3f}" if several else "")
@@ -58,9 +59,15 @@ def _cells(line: Line) -> list[str]:
     epochs = ", ".join(str(epoch) for epoch in measured["epoch"] if epoch is not None)
     recall = " / ".join(f"{share:.0%}" for share in _recall(measured)) if measured["num_classes"] == 3 else ""
     if line["reason"] is not None:
-        epochs += f" (a seed failed: {line['reason']})"
+        epochs += f" (a seed failed: {_short(line['reason'])})"
     trained = _number(measured["train_accuracy"], ".1%")
     return [*cells, loss, f"{accuracy} ({100 * low:.1f} to {100 * high:.1f})", trained, recall, epochs]
+
+
+def _short(reason: str) -> str:
+    """The beginning of a reason, which the JSON file has whole, in one line of a table."""
+    text = " ".join(reason.split()).replace("|", "/")
+    return text if len(text) <= 240 else f"{text[:240]} ..."
 
 
 def _number(value: float | None, form: str) -> str:

@@ -20,6 +20,7 @@ from cervix_jax.explainers.scores import PredictorScore, Views
 from cervix_jax.inference.predictor import Photograph, Predictor
 
 Heat = Float[np.ndarray, "h w"]
+Maps = tuple[Float[Array, "b _ _"], ...]  # of each view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Method:
     """
 
     title: str
-    maps: Callable[..., tuple[Float[Array, "b _ _"], ...]]
+    maps: Callable[..., Maps]
 
 
-def _saliency(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Views:
+def _saliency(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
     return gradients.saliency(score, images)
 
 
-def _smooth_grad(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Views:
+def _smooth_grad(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
     return gradients.smooth_grad(score, images, key)
 
 
-def _integrated_gradients(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Views:
+def _integrated_gradients(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
     return gradients.positive_sum(gradients.integrated_gradients(score, images))
 
 
-def _grad_cam(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Views:
+def _grad_cam(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
     shapes = [score.feature_maps(i, images)[layer].shape for i, layer in enumerate(layers)]
 
     def with_offsets(offsets: list[Array]) -> tuple[Float[Array, "b"], list[Array]]:
@@ -64,7 +65,7 @@ def _grad_cam(score: PredictorScore, images: Views, layers: tuple[str, ...], key
     )
 
 
-def _occlusion(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Views:
+def _occlusion(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
     return jax.tree.map(partial(jnp.maximum, 0), occlusion(score, images))
 
 
@@ -142,7 +143,7 @@ def explain(
 _JITTED = {name: jax.jit(method.maps, static_argnums=2) for name, method in METHODS.items()}
 
 
-def _in_frame(maps: Sequence[Float[np.ndarray, "h w"]], photograph: Photograph, predictor: Predictor) -> Heat:
+def _in_frame(maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor) -> Heat:
     """The views' maps together, in the frame of the stored photograph."""
     stored = read_photograph(photograph.jpeg)
     size = (stored.height, stored.width)

@@ -64,13 +64,14 @@ def test_finished_runs_are_not_done_again(settings, tmp_path, monkeypatch) -> No
 
 def test_a_failure_leaves_its_reason_and_the_others_go_on(settings, tmp_path, tiny_config, capsys) -> None:
     tiny_config.model.backbone.name = "resnet50"  # and no weights
-    found = do(["logistic_conv1", "uniform"], settings, tmp_path)
-    assert "config.model.backbone.weights names no file" in found[0].reason
+    found = do(["logistic_conv1", "uniform", "inception_v3"], settings, tmp_path)
+    assert "--config.model.backbone.weights=imagenet fetches resnet50_weights" in found[0].reason
     assert found[1].reason is None
-    assert "[1/2] logistic_conv1, seed 0: failed: config.model.backbone.name" in capsys.readouterr().err
+    assert "--inception_weights=imagenet fetches inception_v3_weights" in found[2].reason
+    assert "[1/3] logistic_conv1, seed 0: failed: no weights" in capsys.readouterr().err
     reproducing.tabulate("baselines", tmp_path, found)
     page = (tmp_path / "baselines.md").read_text()
-    assert "not run: config.model.backbone.name is 'resnet50'" in page
+    assert "not run: no weights: --config.model.backbone.weights=imagenet" in page
     assert "| always equal | 1.099 |  | 1.099 |" in page
     # Once there are weights (here: none are needed), the same command does it.
     allowed = dataclasses.replace(settings, allow_random_backbone=True)

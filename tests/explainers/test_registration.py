@@ -1,0 +1,70 @@
+"""A map lies on the photograph where the network saw what it shows, whatever was cropped, resized, padded or turned."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cervix_jax.data.photographs import crop_and_resize, read_photograph, to_stored_jpeg
+from cervix_jax.explainers.registration import on_photograph
+from cervix_jax.inference.predictor import View
+
+SHAPES = {"portrait": (400, 300), "landscape": (300, 400), "small": (40, 30), "odd": (333, 217)}
+VIEWS = {
+    "stretch": View((64, 48), 1.0, "stretch"),
+    "cropped": View((64, 48), 0.7, "stretch"),
+    "fit": View((64, 48), 1.0, "fit"),
+    "fit, cropped": View((64, 48), 0.55, "fit"),
+}
+
+
+def spot(size, place, radius=0.06):
+    """A white disc on black, at a place given as fractions of the sides."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    distance = np.hypot(rows / size[0] - place[0], columns / size[1] - place[1])
+    return np.repeat((255 * (distance < radius)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def centre(heat):
+    rows, columns = np.indices(heat.shape)
+    return np.array([(rows * heat).sum(), (columns * heat).sum()]) / heat.sum() + 0.5
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("size", SHAPES.values(), ids=SHAPES)
+def test_what_is_seen_comes_back_to_its_pixel(size, view) -> None:
+    place = (0.4, 0.6)
+    picture = spot(size, place)
+    seen = crop_and_resize(Image.fromarray(picture), view.size, crop=view.crop, resize=view.resize)
+    heat = on_photograph(seen[..., 0].astype(np.float32), view, size, size)
+    assert heat.shape == size
+    pixel = max(size[0] / view.size[0], size[1] / view.size[1], 1)  # of the network, in pixels of the photograph
+    assert np.abs(centre(heat) - centre(picture[..., 0] / 255)).max() < 0.5 * pixel
+    covered = (heat > 128) & (picture[..., 0] > 0)
+    assert covered.sum() > 0.7 * (picture[..., 0] > 0).sum()
+
+
+def test_there_is_no_evidence_where_the_run_does_not_look() -> None:
+    heat = on_photograph(np.ones((64, 48), np.float32), View((64, 48), 0.5, "stretch"), (400, 300), (400, 300))
+    assert heat[100:300, 75:225].min() == 1
+    assert heat.sum() == 200 * 150
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_explained_upright(orientation: int) -> None:
+    """EXIF says how to turn it; the stored photograph, which the map lies on, is turned."""
+    upright = Image.fromarray(spot((200, 150), (0.3, 0.7)))
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions that undo the orientation
+    raw = upright if orientation == 1 else upright.transpose(Image.Transpose(turns[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    raw.save(out, "JPEG", quality=95, exif=exif)
+    stored = read_photograph(to_stored_jpeg(out.getvalue(), (640, 480))[0])
+    view = VIEWS["stretch"]
+    seen = crop_and_resize(stored, view.size)
+    size = (stored.height, stored.width)
+    heat = on_photograph(seen[..., 0].astype(np.float32), view, size, size)
+    assert size == (200, 150)
+    assert np.abs(centre(heat) - [60, 105]).max() < 2.5
