@@ -58,9 +58,16 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
         except KeyboardInterrupt:
             _end("interrupted", 130)
         else:
-            print(json.dumps(result), flush=True)
+            if _speaks():
+                print(json.dumps(result), flush=True)
 
     app.run(main, flags_parser=_parse)
+
+
+def _speaks() -> bool:
+    """Whether this process gives the result: the only one, or the first of several."""
+    progress = sys.modules.get("cervix_jax.training.progress")
+    return progress is None or not progress.is_muted()
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, run_flags
+from cervix_jax import commands, process_flags, run_flags
 
 SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.")
 IMAGES = flags.DEFINE_string(
@@ -31,9 +31,15 @@ run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
+    with process_flags.processes():
+        return _evaluate()
+
+
+def _evaluate() -> dict[str, Any]:
     from cervix_jax.explainers import reports
     from cervix_jax.inference.cases import folder_cases
     from cervix_jax.inference.evaluation import evaluate
+    from cervix_jax.training.distributed import is_main
 
     predictor = run_flags.restore()
     if IMAGES.value:
@@ -43,7 +49,7 @@ def main() -> dict[str, Any]:
     found, probabilities = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
-    if FIGURES.value:
+    if FIGURES.value and is_main():
         reports.evaluation_figures(Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities)
     return found | where | {"epoch": predictor.members[0].record["epoch"]}
 

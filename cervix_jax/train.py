@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax import commands, process_flags
 
 CONFIG = commands.config_flag()
 WORKDIR = flags.DEFINE_string(
@@ -19,7 +19,8 @@ WORKDIR = flags.DEFINE_string(
 def main() -> dict[str, Any]:
     from cervix_jax.training import loop
 
-    return loop.train(CONFIG.value, Path(WORKDIR.value))
+    with process_flags.processes():
+        return loop.train(CONFIG.value, Path(WORKDIR.value))
 
 
 if __name__ == "__main__":

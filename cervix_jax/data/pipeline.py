@@ -206,9 +206,12 @@ class Examples:
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names))
         return (counts / counts.sum()).tolist()
 
-    def mean_image(self) -> np.ndarray:
-        """Mean over all photographs, float32 [h w 3] (report section 5.1)."""
-        return np.mean([self.image(i).astype(np.float64) for i in range(len(self))], axis=0).astype(np.float32)
+    def pixel_sums(self, process_index: int = 0, process_count: int = 1) -> Int[np.ndarray, "h w 3"]:
+        """Sum over this process's share of the photographs; over all processes, that of all (report section 5.1)."""
+        total = np.zeros((*self._size, 3), np.int64)
+        for i in range(process_index, len(self), process_count):
+            total += self.image(i)
+        return total
 
 
 def training_batches(
@@ -235,7 +238,7 @@ def evaluation_batches(
     examples: Examples, batch_size: int, *, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
     """Every example once, in order; this process's rows of global batches of `batch_size`, masked where filled up."""
-    rows = batch_size // process_count
+    rows = max(1, batch_size // process_count)
     blank = {key: np.zeros_like(value) for key, value in examples[0].items()}
     for start in range(0, len(examples), rows * process_count):
         first = start + process_index * rows

@@ -330,10 +330,12 @@ class Predictor:
 
         forwards = [augmented(t) for t in transforms(self.augmentations)] if self.augmentations else [member.forward]
         batches = []
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            padding = ((0, batch_size - len(part)), (0, 0), (0, 0), (0, 0))
-            batches.append({"image": np.pad(part, padding), "mask": np.arange(batch_size) < len(part)})
+        rows = max(1, batch_size // jax.process_count())  # of each process, in order
+        for start in range(0, len(images), rows * jax.process_count()):
+            first = start + jax.process_index() * rows
+            part = images[first : first + rows]
+            padding = ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))
+            batches.append({"image": np.pad(part, padding), "mask": np.arange(rows) < len(part)})
         logits = [all_logits(forward, member.variables, batches, self._mesh) for forward in forwards]
         return np.mean([softmax(each) for each in logits], axis=0)
 

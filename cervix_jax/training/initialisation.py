@@ -14,6 +14,7 @@ from cervix_jax.config import ConfigError
 from cervix_jax.models.classifier import Classifier
 from cervix_jax.models.pretrained import load_pretrained
 from cervix_jax.models.published import PUBLISHED
+from cervix_jax.training.mesh import replicate
 from cervix_jax.training.state import TrainState, Variables, create_state
 
 
@@ -44,7 +45,7 @@ def initial_state(
     if variables["constants"]:
         variables = variables | {"constants": {"mean_image": mean_image()}}
     state = create_state(variables, tx, model.trained_layers, averaged=config.optimizer.ema_decay > 0)
-    return jax.device_put(state, sharding)
+    return replicate(state, sharding)
 
 
 def init_variables(model: Classifier, image_size: tuple[int, int], seed: int) -> Variables:

@@ -8,7 +8,6 @@ epoch; the same command goes on from there and ends with the same numbers.
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from cervix_jax import config as options
 from cervix_jax import runs
@@ -27,8 +27,9 @@ from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.training import initialisation
 from cervix_jax.training.checkpoints import Checkpoints
+from cervix_jax.training.distributed import Vote, exact_sum, is_main, main_first, only_main
 from cervix_jax.training.evaluation import Forward, all_logits
-from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
+from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.metrics import classification_metrics, softmax
 from cervix_jax.training.optimizer import learning_rate, make_optimizer
 from cervix_jax.training.progress import Progress, say
@@ -78,8 +79,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepa
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
     options.validate(config)
-    runs.open_run(workdir, config)
-    data = pipeline.prepared(config) if data is None else data
+    only_main(lambda: runs.open_run(workdir, config))
+    data = main_first(lambda: pipeline.prepared(config)) if data is None else data
     examples = data.examples("train")
     model = make_classifier(config.model.to_dict(), len(examples.class_names))
     record = {
@@ -89,19 +90,22 @@ def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepa
         "data_fingerprint": data.fingerprint,
     }
     runs.check_data(workdir, data.fingerprint)
-    runs.write_record(workdir, **record)
+    only_main(lambda: runs.write_record(workdir, **record))
     session, state = _start(config, model, examples, data)
     record = {**record, "config": config.to_dict()}
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
     say(f"{len(examples)} training and {len(session.validation)} validation images")
-    say(f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {session.mesh.size} device(s)")
+    say(
+        f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {session.mesh.size} device(s)"
+        + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
+    )
     averaged = config.optimizer.ema_decay > 0
     with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as stopping:
         if checkpoints.latest is not None:
             state, saved = checkpoints.restore(checkpoints.latest, state, replicated(session.mesh))
             session.batches.set_state(saved["iterator"])
             say(f"continuing {workdir} after step {checkpoints.latest}")
-        rows = _run_epochs(session, state, checkpoints, stopping, workdir, record)
+        rows = _run_epochs(session, state, checkpoints, Vote(stopping), workdir, record)
     speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
     return {
         "best": _best(rows),
@@ -141,14 +145,19 @@ def _start(
         train_step=make_train_step(model, tx, config, mesh),
         forward=make_forward(model),
     )
-    return session, initialisation.initial_state(model, tx, config, examples.mean_image, replicated(mesh))
+
+    def mean_image() -> Float[np.ndarray, "h w 3"]:
+        total = exact_sum(examples.pixel_sums(jax.process_index(), jax.process_count()))
+        return (total / len(examples)).astype(np.float32)
+
+    return session, initialisation.initial_state(model, tx, config, mean_image, replicated(mesh))
 
 
 def _run_epochs(
     session: Session,
     state: TrainState,
     checkpoints: Checkpoints,
-    stopping: Callable[[], bool],
+    stopping: Vote,
     workdir: Path,
     record: dict[str, Any],
 ) -> list[dict[str, Any]]:
@@ -159,7 +168,7 @@ def _run_epochs(
     if done >= epochs * steps_per_epoch:
         say(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
         _write_gate(session, workdir)
-    board = TensorBoard(workdir)
+    board = TensorBoard(workdir) if is_main() else None
     for epoch in range(done // steps_per_epoch + 1, epochs + 1):
         state, images_per_second = _train_epoch(session, state, epoch, stopping)
         step = int(state.step)
@@ -168,10 +177,11 @@ def _run_epochs(
             raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
         row = _epoch_metrics(session, state, epoch, images_per_second)
         _write_gate(session, workdir)
-        state = state.replace(metrics=jax.device_put(MetricSums.zero(), replicated(session.mesh)))
+        state = state.replace(metrics=replicate(MetricSums.zero(), replicated(session.mesh)))
         rows.append(row)
-        runs.write_metrics(workdir, rows)
-        board.write(row)
+        if board is not None:
+            runs.write_metrics(workdir, rows)
+            board.write(row)
         say(_line(row, epochs))
         scores = {
             name.replace("validation_", ""): x
@@ -179,15 +189,14 @@ def _run_epochs(
             if name.endswith(("validation_loss", "validation_accuracy"))
         }
         checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
-        if stopping() and epoch < epochs:
+        if epoch < epochs and stopping(now=True):
             raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
-    board.close()
+    if board is not None:
+        board.close()
     return rows
 
 
-def _train_epoch(
-    session: Session, state: TrainState, epoch: int, stopping: Callable[[], bool]
-) -> tuple[TrainState, float | None]:
+def _train_epoch(session: Session, state: TrainState, epoch: int, stopping: Vote) -> tuple[TrainState, float | None]:
     """Steps until the epoch ends or a signal asks to stop; returns images a second, None for fewer than two steps."""
     start, end = int(state.step), epoch * session.steps_per_epoch
     progress = Progress(epoch, session.config.epochs, session.steps_per_epoch, start % session.steps_per_epoch)
@@ -212,7 +221,7 @@ def _train_epoch(
 def _write_gate(session: Session, workdir: Path) -> None:
     """What the run's photographs look like, for `inference`; once, when all are decoded anyhow."""
     path = workdir / runs.GATE
-    if not path.exists():
+    if is_main() and not path.exists():
         parts = (session.examples, session.validation)
         seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
         Gate.fit(session.data.table, session.data.selection, seen).save(path)

@@ -1,13 +1,15 @@
 """Data parallelism: one axis of devices; batches are split over it, the state is on every device."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array
 
 AXIS = "data"
+T = TypeVar("T")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -19,6 +21,13 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 def replicated(mesh: Mesh) -> NamedSharding:
     """On every device, whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def replicate(tree: T, sharding: Sharding) -> T:
+    """Arrays that every process has alike, on every device of `replicated`."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:

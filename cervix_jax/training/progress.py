@@ -6,6 +6,7 @@ import time
 from tqdm import tqdm
 
 LINE_SECONDS = 30.0  # between plain lines within an epoch
+_muted: list[bool] = []
 
 
 class Progress:
@@ -14,7 +15,7 @@ class Progress:
     def __init__(self, epoch: int, epochs: int, steps: int, done: int):
         self._label = f"epoch {epoch}/{epochs}"
         self._steps, self._done = steps, done
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and not _muted
         self._bar = tqdm(total=steps, initial=done, desc=self._label, unit="step", leave=False) if terminal else None
         self._last = time.monotonic()
 
@@ -34,4 +35,15 @@ class Progress:
 
 def say(message: str) -> None:
     """One line on standard error; standard output is kept for results."""
-    print(message, file=sys.stderr, flush=True)
+    if not _muted:
+        print(message, file=sys.stderr, flush=True)
+
+
+def is_muted() -> bool:
+    """Whether another process speaks for this one."""
+    return bool(_muted)
+
+
+def mute() -> None:
+    """Says nothing from now on: of several processes one speaks."""
+    _muted.append(True)

@@ -1,0 +1,150 @@
+"""Real processes on this machine: one run's numbers whatever their count, and an end in order when one is lost."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cervix_jax import runs
+from cervix_jax.errors import UserError
+from cervix_jax.inference.predictor import Predictor
+from cervix_jax.training.distributed import LOST, environment_tells, processes
+
+ROOT = Path(__file__).parents[2]
+CONFIG = {
+    "epochs": 4,
+    "batch_size": 12,
+    "eval_batch_size": 5,
+    "dataset.name": "cervix/initial",
+    "dataset.image_size": "(32,24)",
+    "model.backbone.name": "none",
+    "model.widths": "(8,16)",
+    "model.blocks": "(1,1)",
+}
+
+
+@pytest.fixture
+def flags(manual_dir, data_dir):
+    places = {"dataset.manual_dir": manual_dir, "dataset.data_dir": data_dir}
+    return ["--config=configs/report.py", *(f"--config.{name}={value}" for name, value in (CONFIG | places).items())]
+
+
+def start(count, program, *arguments):
+    """Processes of one run, as `launch/local.sh` starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"] if count > 1 else []
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", f"cervix_jax.{program}", *map(str, arguments), *together]
+            + ([f"--process_id={i}"] if count > 1 else []),
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(count)
+    ]
+
+
+def finish(started):
+    """Statuses, standard outputs and errors of all."""
+    texts = [process.communicate(timeout=300) for process in started]
+    said = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in texts]
+    return [p.returncode for p in started], said, [err for _, err in texts]
+
+
+def wait_for(process, text):
+    for line in process.stderr:
+        if line.startswith(text):
+            return
+    raise AssertionError(f"{text!r} was never said")
+
+
+def curve(workdir):
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    return [[row[name] for name in names] for row in runs.read_metrics(workdir)]
+
+
+def test_any_number_of_processes_is_one_run(flags, tmp_path) -> None:
+    """One process, against two that are asked to stop in the middle and three that go on from there."""
+    statuses, _, errors = finish(start(1, "train", *flags, f"--workdir={tmp_path / 'one'}"))
+    assert statuses == [0], errors
+    several = tmp_path / "several"
+    started = start(2, "train", *flags, f"--workdir={several}")
+    wait_for(started[0], "epoch 1/")
+    started[1].send_signal(signal.SIGTERM)  # only one is asked, and both save
+    statuses, outs, errors = finish(started)
+    assert statuses == [130, 130], errors
+    assert outs == [[], []]
+    assert "saved; the same command continues" in errors[0]
+    before = len(curve(several))
+    assert 1 <= before < 4
+    statuses, outs, errors = finish(start(3, "train", *flags, f"--workdir={several}"))
+    assert statuses == [0, 0, 0], errors
+    assert outs[1:] == [[], []]  # one speaks
+    assert json.loads(outs[0][-1])["epochs"] == 4
+    assert "continuing" in errors[0]
+    for one, other in zip(curve(tmp_path / "one"), curve(several), strict=True):
+        assert other == pytest.approx(one, rel=2e-3, abs=2e-3)
+
+    # Evaluation counts each of the 12 once, whatever divides: 3 processes of one row a step here.
+    predictor = Predictor.restore([several])
+    statuses, outs, errors = finish(start(3, "evaluate", f"--workdir={several}", "--batch_size=5"))
+    assert statuses == [0, 0, 0], errors
+    scores = json.loads(outs[0][-1])
+    assert scores["num_examples"] == 12
+    assert scores["loss"] == pytest.approx(predictor.members[0].validation_loss, abs=1e-5)
+    assert outs[1:] == [[], []]
+
+
+def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -> None:
+    flags = [*flags, "--config.epochs=40"]
+    started = start(2, "train", *flags, f"--workdir={tmp_path}")
+    wait_for(started[0], "epoch 2/")
+    started[1].kill()
+    statuses, _, errors = finish(started)
+    assert statuses[1] == -signal.SIGKILL
+    assert statuses[0] in (LOST, -signal.SIGABRT)  # by us, or by JAX's own watch
+    assert "lost process 1 of 2; the same command goes on" in errors[0] or "stopped sending heartbeats" in errors[0]
+    done = len(curve(tmp_path))
+    assert 2 <= done < 40
+    (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
+    assert status == 0, error
+    assert "continuing" in error
+    assert len(curve(tmp_path)) == done + 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "host"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "host-0,host-1"}, True),
+    ],
+)
+def test_what_the_environment_tells(environment, several: bool) -> None:
+    assert environment_tells(environment) is several
+
+
+def test_half_of_the_flags_is_an_error() -> None:
+    with pytest.raises(UserError, match="all or none"), processes("host:1", None, 0):
+        raise AssertionError
+
+
+def test_local_sh_says_how_it_is_used() -> None:
+    script = ROOT / "launch/local.sh"
+    assert os.access(script, os.X_OK)
+    for arguments in ([], ["two", "train"], ["2"]):
+        done = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "usage:" in done.stderr
