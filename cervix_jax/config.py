@@ -26,6 +26,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (0, "Seeds initial weights, shuffling, augmentation and dropout; data sets are not affected."),
     "epochs": (30, "Passes over the training images; a finished run may be continued with more. Not in report."),
     "batch_size": (32, "Training images a step, over all devices. Not in report."),
+    "accumulate": (
+        1,
+        "Parts that a batch is computed in, one after another, their gradients averaged: less memory. Batch norm sees "
+        "a part at a time.",
+    ),
     "eval_batch_size": (32, "Images a step in evaluation; results do not depend on it."),
     "parallel": ("jit", "Layout over devices: 'jit' (global arrays) or 'pmap' (one program a device); same numbers."),
     "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
@@ -64,6 +69,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "model.dtype": ("float32", "float32, or bfloat16: computed in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
     "model.batch_norm": (True, "Batch norm in what is added to the backbone (report section 5.2); else biases."),
+    "model.remat": (
+        False,
+        "Compute the blocks of an inception_residual head again in the backward pass instead of keeping them: less "
+        "memory, more time. (XLA for CPU sees through it and keeps them.)",
+    ),
     "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
     "model.backbone.name": (
@@ -82,6 +92,15 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "'none' (frozen, section 11.3), 'all', or stages: ('conv1', 'conv2'), on the command line conv1,conv2.",
     ),
     "optimizer.learning_rate": (1e-3, "Adam's step size in the first epoch. Not in report."),
+    "optimizer.reference_batch": (
+        0,
+        "Above 0, learning_rate is for batches of this size and grows in proportion to batch_size (Goyal et al. 2017). "
+        "Not in report.",
+    ),
+    "optimizer.warmup_epochs": (
+        0.0,
+        "The learning rate rises from 0 over these epochs, before and beside the schedule. Not in report.",
+    ),
     "optimizer.schedule": (
         "inverse",
         "Learning rate of epoch e, constant within it: 'inverse' lr / (1 + decay * e), as Keras' decay is read, "
@@ -111,7 +130,8 @@ MAY_CHANGE = frozenset(
     }
 )
 
-_CHOICES = {
+_NOT_NEGATIVE = ("reference_batch", "warmup_epochs")
+_CHOICES: dict[str, tuple[str, ...]] = {
     "dataset.resize": ("stretch", "fit"),
     "selection.split": ("grouped", "random"),
     "selection.labels": ("corrected", "folder"),
@@ -159,8 +179,11 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for name, choices in _CHOICES.items():
         if flat[name] not in choices:
             raise ConfigError(f"config.{name} is {flat[name]!r}; it must be one of {', '.join(choices)}")
-    sizes = ("epochs", "batch_size", "eval_batch_size", "dataset.num_threads")
+    sizes = ("epochs", "batch_size", "accumulate", "eval_batch_size", "dataset.num_threads")
     wrong = [(name, "at least 1") for name in sizes if flat[name] < 1]
+    wrong += [(f"optimizer.{name}", "at least 0") for name in _NOT_NEGATIVE if flat[f"optimizer.{name}"] < 0]
+    if not wrong and flat["batch_size"] % flat["accumulate"]:
+        wrong.append(("accumulate", f"a divisor of config.batch_size, {flat['batch_size']}"))
     if len(flat["dataset.image_size"]) != 2 or min(flat["dataset.image_size"]) < 1:
         wrong.append(("dataset.image_size", "(height, width) in pixels"))
     if flat["selection.folds"] < 2:

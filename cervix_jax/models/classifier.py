@@ -105,6 +105,7 @@ def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classif
         num_classes=num_classes,
         widths=tuple(options["widths"]),
         blocks=tuple(options["blocks"]),
+        remat=options["remat"],
         **regular,
     )
     return Classifier(head, backbone, dtype)

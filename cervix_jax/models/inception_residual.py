@@ -93,6 +93,7 @@ class InceptionResidualHead(nn.Module):
       blocks: residual blocks of each stage.
       dropout_rate: report section 7: 0.4.
       norm: BatchNorm, or Bias for none (report section 5.2).
+      remat: compute blocks again in the backward pass instead of keeping their results.
     """
 
     stem: bool = False
@@ -101,6 +102,7 @@ class InceptionResidualHead(nn.Module):
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     dropout_rate: float = 0.4
     norm: Norm = BatchNorm
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -121,11 +123,12 @@ class InceptionResidualHead(nn.Module):
         if self.stem:
             stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), self.norm, name="stem")
             x = end_points.name("stem", stem(x, training=training))
+        make_block = nn.remat(InceptionResidualBlock) if self.remat else InceptionResidualBlock
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
             x = Reduction(width, self.norm, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points.name(name, InceptionResidualBlock(self.norm, name=name)(x, training=training))
+                x = end_points.name(name, make_block(self.norm, name=name)(x, training=training))
         x = end_points.name("features", single(x).mean(axis=(1, 2)))
         x = dropout(x, self.dropout_rate, training)
         logits = end_points.name("logits", nn.Dense(self.num_classes, name="logits")(x))

@@ -133,7 +133,7 @@ def _start(
     batches = pipeline.training_batches(
         examples, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    tx = make_optimizer(config.optimizer, steps_per_epoch)
+    tx = make_optimizer(config.optimizer, steps_per_epoch, config.batch_size)
     session = Session(
         config=config,
         mesh=mesh,
@@ -234,11 +234,12 @@ def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_s
     if state.average:
         averaged = evaluate(session, state.averaged_variables())
         scores |= {f"ema_validation_{key}": x for key, x in averaged.items()}
-    sums, step = jax.device_get(state.metrics), int(state.step)
+    sums, step, config = jax.device_get(state.metrics), int(state.step), session.config
+    schedule = learning_rate(config.optimizer, session.steps_per_epoch, config.batch_size)
     return {
         "epoch": epoch,
         "step": step,
-        "learning_rate": float(learning_rate(session.config.optimizer, session.steps_per_epoch)(step - 1)),
+        "learning_rate": float(schedule(step - 1)),
         "train_loss": float(sums.loss / sums.count),
         "train_accuracy": float(sums.correct / sums.count),
         **scores,

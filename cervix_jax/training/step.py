@@ -63,16 +63,25 @@ def _step(
     augment_keys, dropout_keys = example_keys(config.seed, state.step, batch["index"])
     images = augment(batch["image"].astype(jnp.float32), augment_keys, config.augmentation)
     filled_up = parts * len(batch["mask"]) > config.batch_size
-    training = Training(dropout_keys, batch["mask"] if filled_up else None, axis)
+    parts *= config.accumulate
 
-    def objective(params: Variables) -> tuple[Array, tuple[Array, Variables]]:
-        """Of this part, such that the mean over the parts is that of the batch."""
-        (logits, _), updates = model.apply(state.variables(params), images, training=training, mutable=["batch_stats"])
-        losses = class_weighted(cross_entropy(logits, batch["label"]), batch["label"], config.loss.class_weights)
-        loss = parts * jnp.sum(losses, where=batch["mask"]) / config.batch_size
+    def objective(
+        params: Variables, batch_stats: Variables, part: dict[str, Array]
+    ) -> tuple[Array, tuple[Array, Variables]]:
+        """Of a part of the batch, such that the mean over the parts is that of the batch."""
+        training = Training(part["dropout_keys"], part["mask"] if filled_up else None, axis)
+        variables = state.variables(params, batch_stats)
+        (logits, _), updates = model.apply(variables, part["image"], training=training, mutable=["batch_stats"])
+        losses = class_weighted(cross_entropy(logits, part["label"]), part["label"], config.loss.class_weights)
+        loss = parts * jnp.sum(losses, where=part["mask"]) / config.batch_size
         return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates.get("batch_stats", {}))
 
-    (loss, (logits, batch_stats)), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    rows = {"image": images, "dropout_keys": dropout_keys, "label": batch["label"], "mask": batch["mask"]}
+    slope = jax.value_and_grad(objective, has_aux=True)
+    if config.accumulate == 1:
+        (loss, (logits, batch_stats)), gradient = slope(state.params, state.batch_stats, rows)
+    else:
+        loss, logits, batch_stats, gradient = _accumulate(slope, state, rows, config.accumulate)
     loss, gradient = mean((loss, gradient))
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     sums = total(_sums(logits, batch["label"], batch["mask"]))
@@ -90,6 +99,27 @@ def _step(
         average=average,
         metrics=_add(state.metrics, sums, state.step + 1, loss, optax.tree.norm(gradient)),
     )
+
+
+def _accumulate(
+    slope: Callable[..., Any], state: TrainState, rows: dict[str, Array], count: int
+) -> tuple[Array, Float[Array, "b k"], Variables, Variables]:
+    """Loss, logits, batch statistics and gradient of a batch, computed in parts one after another.
+
+    Each part has every `count`-th row, so that each device computes its own rows of each part.
+    """
+
+    def split(x: Array) -> Array:
+        return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+
+    def add(carry: tuple[Variables, Variables], part: dict[str, Array]) -> tuple[Any, tuple[Array, Array]]:
+        total, batch_stats = carry
+        (loss, (logits, batch_stats)), gradient = slope(state.params, batch_stats, part)
+        return (jax.tree.map(lambda a, b: a + b / count, total, gradient), batch_stats), (loss, logits)
+
+    start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
+    (gradient, batch_stats), (losses, logits) = jax.lax.scan(add, start, jax.tree.map(split, rows))
+    return losses.mean(), logits.swapaxes(0, 1).reshape(-1, logits.shape[-1]), batch_stats, gradient
 
 
 def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:

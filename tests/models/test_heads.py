@@ -1,5 +1,6 @@
 """The Inception-residual head and the vanilla CNN: what they compute, and that all of them learns."""
 
+import re
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.ad_checkpoint import print_saved_residuals
 
 from cervix_jax.models.inception_residual import InceptionResidualBlock, InceptionResidualHead, Reduction
 from cervix_jax.models.layers import Bias, Training
@@ -122,6 +124,26 @@ def test_without_batch_norm_an_example_does_not_feel_the_others(head: nn.Module)
     assert set(variables) == {"params"}
     first_logits = jax.jit(lambda x: head.apply(variables, x, training=Training(), mutable=["batch_stats"])[0][0][0])
     np.testing.assert_allclose(first_logits(x), first_logits(x.at[1:].add(1.0)), rtol=1e-4, atol=1e-5)
+
+
+def test_rematerialised_blocks_keep_less_and_compute_the_same(capsys) -> None:
+    x = jax.random.normal(jax.random.key(1), (2, 24, 16, 3))
+    kept, gradients = [], []
+    for remat in (False, True):
+        head = InceptionResidualHead(stem=True, widths=(8, 8), blocks=(2, 2), remat=remat)
+        variables = jax.jit(head.init)(jax.random.key(0), x)
+
+        def loss(params, head=head, variables=variables):
+            (logits, _), _ = head.apply(variables | {"params": params}, x, training=Training(), mutable=["batch_stats"])
+            return jnp.square(logits).sum()
+
+        print_saved_residuals(loss, variables["params"])
+        shapes = re.findall(r"^f32\[([\d,]+)\] (?!from the argument)", capsys.readouterr().out, flags=re.MULTILINE)
+        kept.append(sum(np.prod([int(n) for n in shape.split(",")]) for shape in shapes))
+        gradients.append(jax.jit(jax.grad(loss))(variables["params"]))
+    assert kept[1] < 0.6 * kept[0]
+    for one, other in zip(*map(jax.tree.leaves, gradients), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)

@@ -53,6 +53,16 @@ def test_the_learning_rate_decays_by_epochs_and_is_constant_within_one(schedule,
         np.testing.assert_allclose(rate(step), expected(step // 10), rtol=1e-12)
 
 
+def test_the_learning_rate_grows_with_the_batch_and_over_the_first_epochs() -> None:
+    """Goyal et al. 2017, sections 2.1 and 2.2."""
+    changes = {"optimizer.reference_batch": 256, "optimizer.warmup_epochs": 2.0, "optimizer.decay": 0.0}
+    optimizer = options.unflatten(changes).optimizer
+    rate = learning_rate(optimizer, 10, 1024)
+    found = [rate(step) for step in (0, 9, 18, 19, 20, 500)]
+    np.testing.assert_allclose(found, 4e-3 * np.array([1, 10, 19, 20, 20, 20]) / 20, rtol=1e-6)
+    np.testing.assert_allclose(learning_rate(optimizer, 10)(500), 1e-3)
+
+
 def test_the_optimizer_is_adam_at_the_scheduled_rate() -> None:
     config = options.get_config().optimizer
     tx, plain = make_optimizer(config, 1), [optax.adam(rate) for rate in (1e-3, 1e-3 / 1.01, 1e-3 / 1.02)]

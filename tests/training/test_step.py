@@ -85,6 +85,34 @@ def test_a_batch_can_be_learned_by_heart() -> None:
     assert (np.asarray(logits).argmax(-1) == batch["label"]).all()
 
 
+PLAIN = {**UNAUGMENTED, "model__dropout_rate": 0.0, "model__batch_norm": False}
+
+
+@pytest.mark.parametrize("mask", [np.ones(8, bool), np.arange(8) < 6], ids=["whole", "filled up"])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(mask) -> None:
+    """Where nothing couples its examples; the first step of Adam would hide their scale, its moments do not."""
+    batch = batch_of() | {"mask": mask}
+    config = {**PLAIN, "batch_size": int(mask.sum())}
+    _, whole = train(1, batch, **config)
+    _, parts = train(1, batch, **config, accumulate=2)
+    for one, other in zip(jax.tree.leaves(whole.opt_state[0].mu), jax.tree.leaves(parts.opt_state[0].mu), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-7)
+    for one, other in zip(jax.tree.leaves(whole.metrics), jax.tree.leaves(parts.metrics), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+def test_batch_norm_moves_once_a_part() -> None:
+    """Two parts of the same photographs move the statistics as two steps on them would, were the weights still."""
+    four = {name: x[:4] for name, x in batch_of().items()}
+    twice_four = {name: x.repeat(2, axis=0) for name, x in four.items()}  # parts take every second row
+    config = {**UNAUGMENTED, "model__dropout_rate": 0.0}
+    _, parts = train(1, twice_four, **config, accumulate=2)
+    before, half = train(1, four, **config, batch_size=4)
+    old, once, twice = (s.batch_stats["head"]["stem"]["norm"]["mean"] for s in (before, half, parts))
+    batch_mean = (once - 0.9 * old) / 0.1
+    np.testing.assert_allclose(twice, 0.9 * once + 0.1 * batch_mean, rtol=1e-4, atol=1e-5)
+
+
 def test_a_frozen_backbone_has_no_optimizer_state_and_never_changes() -> None:
     before, after = train(3, **WITH_BACKBONE)
     assert set(before.params) == {"head"}
