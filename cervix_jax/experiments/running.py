@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -125,14 +126,20 @@ def run_all(
 
     Raises:
       Interrupted: by a signal; the same call goes on.
+      ConfigError, ManualDirError, DatasetError: what every run needs is missing or does not fit.
     """
     found = [run for run, _ in planned]
+    left = [not is_finished(workdir / run.folder, SYSTEMS[run.system], config) for run, config in planned]
+    if any(left):
+        pipeline.prepared(options.validate(planned[left.index(True)][1]))
+    costs = [SYSTEMS[run.system].cost for (run, _), to_do in zip(planned, left, strict=True) if to_do]
+    clock = _Clock(sum(costs, start=0.0))
     for i, (run, config) in enumerate(planned):
         title = f"[{i + 1}/{len(planned)}] {run.system}, seed {run.seed}"
-        if is_finished(workdir / run.folder, SYSTEMS[run.system], config):
+        if not left[i]:
             say(f"{title}: done before")
         else:
-            say(f"{title}: {run.folder}")
+            say(f"{title}{clock.time_left()}: {run.folder}")
             try:
                 _do(SYSTEMS[run.system], config, workdir / run.folder)
             except (Interrupted, KeyboardInterrupt):
@@ -143,8 +150,27 @@ def run_all(
                     traceback.print_exc(file=sys.stderr)
                 found[i] = dataclasses.replace(run, reason=reason)
                 say(f"{title}: failed: {reason}")
+            clock.done(SYSTEMS[run.system].cost)
         report(found)
     return found
+
+
+class _Clock:
+    """How long the runs that are left will take, by those that this process has done."""
+
+    def __init__(self, cost: float):
+        self._total, self._done, self._began = cost, 0.0, time.monotonic()
+
+    def done(self, cost: float) -> None:
+        """A run of this cost has ended."""
+        self._done += cost
+
+    def time_left(self) -> str:
+        """For a title; nothing while nothing is known."""
+        if not self._done:
+            return ""
+        seconds = (time.monotonic() - self._began) / self._done * (self._total - self._done)
+        return f", about {max(1, round(seconds / 60))} min left"
 
 
 def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict) -> bool:

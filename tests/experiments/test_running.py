@@ -140,5 +140,17 @@ def test_costs_grow_with_what_is_asked_for(tiny_config) -> None:
     assert smaller[6]["hours"] == pytest.approx(expected, abs=0.02)
 
 
-def test_errors_of_users_are_theirs() -> None:
-    assert issubclass(reproducing.ExperimentError, UserError)
+def test_what_every_run_lacks_is_said_once(settings, tmp_path, tiny_config) -> None:
+    tiny_config.dataset.data_dir, tiny_config.dataset.manual_dir = str(tmp_path / "none"), str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere"):
+        do(["uniform", "shares"], settings, tmp_path / "runs")
+
+
+def test_time_left_is_by_what_was_done(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    clock = running._Clock(3.0)
+    assert clock.time_left() == ""
+    now[0] = 600.0
+    clock.done(1.0)
+    assert clock.time_left() == ", about 20 min left"
