@@ -75,7 +75,7 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
             flags.FLAGS.config.items()  # a file that is not there is an error only once it is used
-    except flags.Error as error:
+    except (flags.Error, UserError) as error:
         _end(f"error: {error}", 2)
     except OSError as error:
         _end(f"error: --config: {str(error).splitlines()[-1].strip()}", 2)

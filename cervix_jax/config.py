@@ -72,7 +72,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "model.remat": (
         False,
         "Compute the blocks of an inception_residual head again in the backward pass instead of keeping them: less "
-        "memory, more time. (XLA for CPU sees through it and keeps them.)",
+        "memory, more time; XLA for CPU keeps them all the same.",
     ),
     "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
     "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
@@ -209,6 +209,8 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         wrong.append(("loss.class_weights", f"{classes} numbers, none negative, or no numbers"))
     if flat["model.name"] == "naive_transfer" and flat["model.backbone.name"] == "none":
         wrong.append(("model.backbone.name", "a network, since config.model.name is naive_transfer"))
+    if flat["model.remat"] and flat["parallel"] == "pmap":
+        wrong.append(("model.remat", "False with config.parallel=pmap"))
     if wrong:
         raise ConfigError("; ".join(f"config.{name} is {flat[name]!r}; it must be {what}" for name, what in wrong))
     return config

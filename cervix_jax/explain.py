@@ -28,11 +28,15 @@ FORMAT = flags.DEFINE_enum("format", "png", ["png", "pdf", "html"], "Files, or o
 def main() -> dict[str, Any]:
     from cervix_jax.errors import UserError
     from cervix_jax.explainers.folders import explain_images
+    from cervix_jax.inference.calibration import Calibration
 
     if run_flags.TTA.value:
         raise UserError("--tta does not go with explanations, which are of each photograph as it is")
+    predictor = run_flags.restore()
+    if calibration := Calibration.load(predictor.calibration_path):
+        predictor = predictor.with_temperature(calibration.temperature)  # what is shown is what `predict` writes
     return explain_images(
-        run_flags.restore(),
+        predictor,
         Path(IMAGES.value),
         Path(OUTPUT.value),
         methods=METHODS.value,

@@ -32,7 +32,10 @@ ALLOW_RANDOM_BACKBONE = flags.DEFINE_boolean(
 )
 IMAGES = flags.DEFINE_integer("images", 1276, "Training photographs, for --list.", lower_bound=1)
 SPEED = flags.DEFINE_float(
-    "images_per_second", 24.0, "Of the report's system at 320 x 240, for --list; benchmark --what=step measures it."
+    "images_per_second",
+    24.0,
+    "Of the report's system at 320 x 240, for --list; benchmark --what=step measures it.",
+    lower_bound=0.001,
 )
 
 
@@ -41,14 +44,14 @@ def main() -> dict[str, Any]:
     from cervix_jax.experiments import reproducing
     from cervix_jax.experiments.running import Settings
 
-    config = CONFIG.value
+    scale: dict[str, Any] = {}
     if SIZE.value:
         if len(SIZE.value) != 2 or not all(side.isdecimal() for side in SIZE.value):
             raise UserError(f"--size is {','.join(SIZE.value)}; it must be HEIGHT,WIDTH in pixels")
-        config.dataset.image_size = tuple(map(int, SIZE.value))
+        scale["dataset.image_size"] = tuple(map(int, SIZE.value))
     if EPOCHS.value:
-        config.epochs = EPOCHS.value
-    settings = Settings(config, QUICK.value, INCEPTION_WEIGHTS.value, ALLOW_RANDOM_BACKBONE.value)
+        scale["epochs"] = EPOCHS.value
+    settings = Settings(CONFIG.value, QUICK.value, scale, INCEPTION_WEIGHTS.value, ALLOW_RANDOM_BACKBONE.value)
     if LIST.value:
         found = reproducing.costs(settings, SEEDS.value, IMAGES.value, SPEED.value)
         reproducing.show_costs(found)

@@ -43,7 +43,11 @@ def cases_of(predictor: Predictor, split: str) -> Cases:
     """The photographs of a split of the runs' own data."""
     from cervix_jax.data import pipeline
     from cervix_jax.inference.cases import split_cases
+    from cervix_jax.training.distributed import main_first
 
-    data = pipeline.prepared(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+    def prepare() -> pipeline.Prepared:
+        return pipeline.prepared(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+
+    data = main_first(prepare)
     predictor.check_data(data.fingerprint)
     return split_cases(predictor, data.examples(split), split)

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 from scipy.optimize import minimize
 
+from cervix_jax.config import ConfigError
 from cervix_jax.data import pipeline
 from cervix_jax.data.selection import stratified_folds
 from cervix_jax.models.classifier import make_classifier
@@ -72,7 +73,8 @@ def logistic_regression(
 def feature_extractor(config: ml_collections.ConfigDict) -> Callable[[np.ndarray], Float[np.ndarray, "n c"]]:
     """The jitted function from photographs (uint8 [n h w 3]) to the backbone's features, averaged over the map."""
     model = make_classifier(config.model.to_dict())
-    assert model.backbone is not None
+    if model.backbone is None:
+        raise ConfigError("config.model.backbone.name is 'none'; a regression needs a network's features")
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, (64, 64), config.seed)
     own = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}
     own = pretrained_backbone(variables, config.model.backbone) or own

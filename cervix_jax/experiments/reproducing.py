@@ -17,7 +17,7 @@ from cervix_jax.training.progress import say
 
 
 class ExperimentError(UserError):
-    """A work directory holds nothing of an experiment."""
+    """A work directory holds nothing of an experiment, or nothing of it could be done."""
 
 
 def reproduce(name: str, workdir: Path, settings: Settings, seeds: int) -> dict[str, Any]:
@@ -31,6 +31,10 @@ def reproduce(name: str, workdir: Path, settings: Settings, seeds: int) -> dict[
 
     Returns:
       See `tabulate`.
+
+    Raises:
+      ExperimentError: every run failed.
+      Interrupted, and what `run_all` raises.
     """
     planned = plan(EXPERIMENTS[name].systems, settings, seeds)
     found: dict[str, Any] = {}
@@ -39,7 +43,9 @@ def reproduce(name: str, workdir: Path, settings: Settings, seeds: int) -> dict[
         nonlocal found
         found = tabulate(name, workdir, done)
 
-    run_all(planned, workdir, report)
+    done = run_all(planned, workdir, report)
+    if all(run.reason for run in done):
+        raise ExperimentError(f"none of the {len(done)} runs could be done. {done[0].system}: {done[0].reason}")
     return found
 
 
@@ -65,6 +71,7 @@ def tabulate(name: str, workdir: Path, done: Sequence[Run] | None = None) -> dic
     experiment = EXPERIMENTS[name]
     lines = results.rows(experiment, done, workdir)
     pictures = writing.figures(name, experiment, lines, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
     page = workdir / f"{name}.md"
     page.write_text(writing.markdown(experiment, lines, conditions(done, workdir)))
     found = {"experiment": name, "rows": lines, "failed": sum(run.reason is not None for run in done)}
@@ -113,12 +120,13 @@ def costs(settings: Settings, seeds: int, images: int, images_per_second: float)
       images: training photographs.
       images_per_second: of the report's system in training at 320 x 240.
     """
-    height, width = settings.config.dataset.image_size
+    config = settings.resolve(SYSTEMS["report"], 0)
+    height, width = config.dataset.image_size
     per_epoch = images / images_per_second * (height * width) / (320 * 240)
     found = []
     for name, experiment in EXPERIMENTS.items():
         systems = [SYSTEMS[name] for name in experiment.systems]
-        passes = sum(s.cost * (settings.config.epochs if s.kind == "network" else 1) for s in systems)
+        passes = sum(s.cost * (config.epochs if s.kind == "network" else 1) for s in systems)
         found.append(
             {
                 "experiment": name,

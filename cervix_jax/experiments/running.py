@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from cervix_jax import runs
 from cervix_jax.data import pipeline
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.experiments import baselines
-from cervix_jax.experiments.systems import QUICK, SYSTEMS, System
+from cervix_jax.experiments.systems import QUICK, SYSTEMS, Overrides, System
 from cervix_jax.inference.predictor import Member
+from cervix_jax.models.pretrained import IMAGENET
 from cervix_jax.models.published import PUBLISHED
 from cervix_jax.training import loop
 from cervix_jax.training.evaluation import all_logits
@@ -51,21 +53,22 @@ class Settings:
       config: options under the overrides of the systems: `dataset.manual_dir`, `model.backbone.weights` (of ResNet-50),
         epochs, size and whatever else is to differ from the defaults.
       quick: in small, on drawn photographs, with random backbones where no weights are given.
+      scale: epochs and size, above those of `quick`.
       inception_weights: as `model.backbone.weights`, of Inception-v3.
       allow_random_backbone: start from random weights where none are given.
     """
 
     config: ml_collections.ConfigDict
     quick: bool = False
+    scale: Overrides = dataclasses.field(default_factory=dict)
     inception_weights: str | None = None
     allow_random_backbone: bool = False
 
     def resolve(self, system: System, seed: int) -> ml_collections.ConfigDict:
         """The whole config of one run."""
         config = options.unflatten(options.flatten(self.config))
-        config.seed = seed
-        if self.quick:
-            config.update_from_flattened_dict(dict(QUICK))
+        config.seed += seed
+        config.update_from_flattened_dict((QUICK if self.quick else {}) | self.scale)
         config.update_from_flattened_dict(dict(system.overrides))
         if self.quick:
             config.update_from_flattened_dict(dict(system.quick))
@@ -74,7 +77,8 @@ class Settings:
             backbone.weights = self.inception_weights
         if system.backbone == "none":
             backbone.weights = None
-        backbone.allow_random = backbone.weights is None and (self.allow_random_backbone or self.quick)
+        without = needs_weights(system, config) and backbone.weights is None
+        backbone.allow_random = without and (self.allow_random_backbone or self.quick)
         return config
 
 
@@ -84,7 +88,7 @@ class Run:
 
     Attributes:
       system: a name in `SYSTEMS`.
-      seed: of weights, shuffling, augmentation and dropout.
+      seed: added to `config.seed`, of weights, shuffling, augmentation and dropout.
       folder: its work directory, as seen from the work directory of the experiments.
       random_backbone: started from random weights where the system wants ImageNet's.
       reason: why it could not be done; None if it was, or not yet.
@@ -95,6 +99,11 @@ class Run:
     folder: str
     random_backbone: bool = False
     reason: str | None = None
+
+
+def needs_weights(system: System, config: ml_collections.ConfigDict) -> bool:
+    """Whether a run has a backbone that is to start from ImageNet's weights."""
+    return "none" not in (system.backbone, config.model.backbone.name)
 
 
 def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[tuple[Run, ml_collections.ConfigDict]]:
@@ -109,9 +118,20 @@ def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[tuple[R
 
 
 def _digest(system: System, config: ml_collections.ConfigDict) -> str:
-    """Of all that a run computes; how many epochs, and where things are, does not belong to it."""
+    """Of all that a run computes, weights by their contents; how many epochs, and where data are, is no part of it."""
     what = {name: value for name, value in options.flatten(config).items() if name not in options.MAY_CHANGE}
+    if needs_weights(system, config):
+        what["weights"] = _contents(config.model.backbone.weights, config.model.backbone.name)
     return hashlib.sha256(json.dumps([system.kind, what], sort_keys=True).encode()).hexdigest()[:8]
+
+
+@cache
+def _contents(weights: str | None, backbone: str) -> str | None:
+    """SHA-256 of a file of weights; its path where there is none."""
+    if weights is None or not Path(weights).is_file():
+        return PUBLISHED[backbone].sha256 if weights == IMAGENET else weights
+    with Path(weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_all(
@@ -129,9 +149,8 @@ def run_all(
       ConfigError, ManualDirError, DatasetError: what every run needs is missing or does not fit.
     """
     found = [run for run, _ in planned]
-    left = [not is_finished(workdir / run.folder, SYSTEMS[run.system], config) for run, config in planned]
-    if any(left):
-        pipeline.prepared(options.validate(planned[left.index(True)][1]))
+    fingerprint = pipeline.prepared(options.validate(planned[0][1])).fingerprint
+    left = [not is_finished(workdir / run.folder, SYSTEMS[run.system], config, fingerprint) for run, config in planned]
     costs = [SYSTEMS[run.system].cost for (run, _), to_do in zip(planned, left, strict=True) if to_do]
     clock = _Clock(sum(costs, start=0.0))
     for i, (run, config) in enumerate(planned):
@@ -173,15 +192,17 @@ class _Clock:
         return f", about {max(1, round(seconds / 60))} min left"
 
 
-def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict) -> bool:
-    """Whether a run has all its epochs and predictions."""
+def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict, fingerprint: str) -> bool:
+    """Whether a run has all its epochs and predictions, of the photographs with this fingerprint."""
     wanted = config.epochs if system.kind == "network" else 1
-    return (folder / PREDICTIONS).exists() and len(runs.read_metrics(folder)) >= wanted
+    if not (folder / PREDICTIONS).exists() or len(runs.read_metrics(folder)) < wanted:
+        return False
+    return runs.read_record(folder)["data_fingerprint"] == fingerprint
 
 
 def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None:
     _check_weights(system, config)
-    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, if any
+    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, or of other photographs
     data = pipeline.prepared(options.validate(config))
     validation = data.examples("validation")
     if system.kind == "network":
@@ -205,8 +226,7 @@ def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None
 def _check_weights(system: System, config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError, by the flags of `reproduce`, if a backbone has neither weights nor leave to be random."""
     backbone = config.model.backbone
-    needed = "none" not in (system.backbone, backbone.name)
-    if needed and backbone.weights is None and not backbone.allow_random:
+    if needs_weights(system, config) and backbone.weights is None and not backbone.allow_random:
         flag = "--inception_weights" if backbone.name == "inception_v3" else "--config.model.backbone.weights"
         raise options.ConfigError(
             f"no weights: {flag}=imagenet fetches {PUBLISHED[backbone.name].file_name} once, or give its path; "

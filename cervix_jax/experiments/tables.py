@@ -58,8 +58,8 @@ class Experiment:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.systems))
 
 
-def _row(title: str, system: str, loss: float | None = None, percent: float | None = None) -> Row:
-    return Row(title, (system,), Published(loss, None if percent is None else percent / 100))
+def _row(title: str, system: str, loss: float | None = None, percent: float | None = None, note: str = "") -> Row:
+    return Row(title, (system,), Published(loss, None if percent is None else percent / 100, note=note))
 
 
 SPECIALISTS = ("specialist_1", "specialist_2", "specialist_3")
@@ -79,7 +79,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             Row("overfitted ResNet", ("overfitted",), Published(None, 0.4493, 0.95)),
             _row("logistic regression on conv1 features", "logistic_conv1"),
             _row("logistic regression on conv3 features", "logistic_conv3"),
-            _row("the report's network, for comparison", "initial", 0.8168, 63.18),
+            _row("the report's network, for comparison", "initial", 0.8168, 63.18, "section 8"),
         ),
     ),
     "cropping": Experiment(
@@ -97,7 +97,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Weights of the types in the loss",
         "9",
         (
-            _row("none", "initial", 0.8168, 63.18),
+            _row("none", "initial", 0.8168, 63.18, "section 8"),
             _row("5.88, 1.89, 3.33", "weights_5.88_1.89_3.33", 0.9931, 48.31),
             _row("4.88, 1.89, 3.33", "weights_4.88_1.89_3.33", 0.9696, 54.39),
             _row("4.88, 1.89, 2.33", "weights_4.88_1.89_2.33", 0.9652, 56.08),
@@ -112,7 +112,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             _row("all", kept(1.0, 0.0)),
             _row("density only", kept(0.5, 0.0)),
             _row("sharpness only", kept(1.0, 1.0)),
-            _row("density and sharpness", kept(0.5, 1.0), 0.7157, 69.93),
+            _row("density and sharpness", kept(0.5, 1.0), 0.7157, 69.93, "section 11"),
             *(
                 _row(f"closest {fraction:.0%}, sharpness x {sharpness:g}", kept(fraction, sharpness))
                 for fraction in KEEP_FRACTIONS

@@ -31,10 +31,13 @@ class Method:
       title: for figures.
       maps: from a score, the images, layers (that Grad-CAM reads) and a random key to a map for each view, none
         negative.
+      shares: the numbers of a map are shares of the score, or its slope by a pixel: the fewer pixels, the larger. Else
+        they are what happens to the score at a place.
     """
 
     title: str
     maps: Callable[..., Maps]
+    shares: bool = True
 
 
 def _saliency(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
@@ -57,7 +60,7 @@ def _grad_cam(score: PredictorScore, images: Views, layers: tuple[str, ...], key
         return score.with_layers(layers, images, named)
 
     maps = grad_cam(with_offsets, shapes)
-    # Members that see the same view add up: each map is already weighted by what its member adds to the score.
+    # Members that see the same view add up: each map is weighted by what its member adds to the score.
     of_view = [[m for m, own in zip(maps, score.views, strict=True) if own == view] for view in range(len(images))]
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     return tuple(
@@ -74,7 +77,7 @@ METHODS: dict[str, Method] = {
     "smooth_grad": Method("SmoothGrad", _smooth_grad),
     "integrated_gradients": Method("Integrated gradients", _integrated_gradients),
     "grad_cam": Method("Grad-CAM", _grad_cam),
-    "occlusion": Method("Occlusion", _occlusion),
+    "occlusion": Method("Occlusion", _occlusion, shares=False),
 }
 
 
@@ -102,7 +105,7 @@ def explain(
     target: str = "type",
     layer: str | None = None,
     classes: Int[np.ndarray, "n"] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> list[Explanation]:
     """Explains photographs; each method is compiled once.
 
@@ -113,18 +116,19 @@ def explain(
       target: 'type' or 'margin', see `PredictorScore`.
       layer: that Grad-CAM reads; the last feature map unless given.
       classes: types to explain, places in the class names; the likeliest of each photograph unless given.
-      batch_size: photographs a step; SmoothGrad's noise depends on it, nothing else.
+      batch_size: photographs a step, at most 32 unless given; SmoothGrad's noise depends on it, nothing else.
 
     Raises:
       LayerError: a member has no such layer.
     """
+    batch_size = batch_size or min(32, len(photographs))
     probabilities = predictor.probabilities(photographs, batch_size)
     classes = probabilities.argmax(axis=1) if classes is None else classes
     found: list[dict[str, Heat]] = [{} for _ in photographs]
     steps = [(name, start) for name in methods for start in range(0, len(photographs), batch_size)]
     for name, start in tqdm(steps, unit="batch", disable=None):
         rows = np.arange(start, min(start + batch_size, len(photographs)))
-        filled = np.resize(rows, min(batch_size, len(photographs)))  # the last batch repeats itself: no new shape
+        filled = np.resize(rows, batch_size)  # the last batch repeats itself: no new shape, nothing compiled again
         images = tuple(
             jnp.asarray(np.stack([photographs[i].images[view] for i in filled]), jnp.float32)
             for view in range(len(predictor.views))
@@ -133,7 +137,7 @@ def explain(
         layers = tuple(score.layers(images, layer)) if name == "grad_cam" else ()
         maps = jax.device_get(_JITTED[name](score, images, layers, jax.random.key(start)))
         for place, i in enumerate(rows):
-            found[i][name] = _in_frame([m[place] for m in maps], photographs[i], predictor)
+            found[i][name] = _in_frame([m[place] for m in maps], photographs[i], predictor, METHODS[name].shares)
     return [
         Explanation(int(explained), own, heat)
         for explained, own, heat in zip(classes, probabilities, found, strict=True)
@@ -143,11 +147,13 @@ def explain(
 _JITTED = {name: jax.jit(method.maps, static_argnums=2) for name, method in METHODS.items()}
 
 
-def _in_frame(maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor) -> Heat:
+def _in_frame(
+    maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor, shares: bool
+) -> Heat:
     """The views' maps together, in the frame of the stored photograph."""
     stored = read_photograph(photograph.jpeg)
     size = (stored.height, stored.width)
     return sum(
-        (on_photograph(heat, view, size, size) for heat, view in zip(maps, predictor.views, strict=True)),
+        (on_photograph(heat, view, size, keep_sum=shares) for heat, view in zip(maps, predictor.views, strict=True)),
         start=np.zeros(size, np.float32),
     )

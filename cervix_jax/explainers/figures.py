@@ -134,9 +134,14 @@ def predictions(
     save(figure, title, path)
 
 
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is, without reading mathematics into a file's name."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: Figure, title: str, path: Path) -> None:
     """Writes a figure under its title; the folder is made if missing."""
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     FigureCanvasAgg(figure)  # no display and no global state, whatever matplotlib's configuration says
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -2,6 +2,9 @@
 
 import base64
 import html
+import itertools
+import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,16 @@ import numpy as np
 from cervix_jax.data.photographs import CLASS_NAMES, SUFFIXES, read_photograph
 from cervix_jax.errors import UserError
 from cervix_jax.explainers import panels
-from cervix_jax.explainers.explaining import METHODS, Explanation, explain
+from cervix_jax.explainers.explaining import METHODS, explain
 from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.reading import NoPhotographsError, photographs_in, read_all
 
 SCORE_NAMES = {"type": "logit of the type", "margin": "log odds of the type against the others"}
-HTML = "explanations.html"
+HTML, SHEET = "explanations.html", "contact_sheet_"
+
+
+class OutputError(UserError):
+    """Figures cannot be written where they are wanted."""
 
 
 class MethodError(UserError):
@@ -50,80 +57,107 @@ def explain_images(
       batch_size: photographs a step.
 
     Returns:
-      `figures`: paths, contact sheets last; `explained`: how many photographs; `no_evidence`: names and methods of maps
-      that are zero; `skipped`: names and reasons of files that cannot be read.
+      `figures`: paths, contact sheets last; `explained`: how many photographs; `no_evidence`: names, methods and
+      reasons of maps that are no picture; `skipped`: names and reasons of files that cannot be read.
 
     Raises:
       NoPhotographsError: there is nothing to explain.
+      OutputError: figures would lie among the photographs.
       MethodError: no such method or type.
       LayerError: no such layer.
     """
-    _check(predictor, methods, type_name)
-    photographs, names, skipped = _read(predictor, images)
-    classes = None
-    if type_name is not None:
-        classes = np.full(len(photographs), predictor.class_names.index(type_name))
-    found = explain(predictor, photographs, methods, target=target, layer=layer, classes=classes, batch_size=batch_size)
-    pictures = [np.asarray(read_photograph(photograph.jpeg)) for photograph in photographs]
-    truths = [_true_type(images, name) for name in names]
+    methods = list(dict.fromkeys(methods))
+    _check(predictor, methods, type_name, layer)
+    folder, paths = _photographs(images)
+    _check_output(images, output)
+    explained = None if type_name is None else predictor.class_names.index(type_name)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    stems = dict(zip(names, _stems(names), strict=True))
+    batch_size = min(batch_size, len(paths))
     suffix = "png" if form == "html" else form
-    paths = []
-    for name, stem, picture, explanation, truth in zip(names, _stems(names), pictures, found, truths, strict=True):
-        paths.append(output / f"{stem}.{suffix}")
-        panels.explanation(
-            picture,
-            explanation,
-            predictor.class_names,
-            f"{name}, by {predictor.name}",
-            paths[-1],
-            score_name=SCORE_NAMES[target],
-            true_name=truth,
-        )
-    groups = _groups(found, truths, predictor.class_names)
-    for method in methods:
-        paths.append(output / f"contact_sheet_{method}.{suffix}")
-        title = f"{METHODS[method].title} by {predictor.name}: evidence for the explained type"
-        panels.contact_sheet(pictures, found, groups, [Path(name).name for name in names], method, title, paths[-1])
-    if form == "html":
-        paths = [_page(output / HTML, paths, f"Explanations by {predictor.name}", output)]
-    zero = [
-        {"image_name": name, "method": method}
-        for name, explanation in zip(names, found, strict=True)
-        for method, heat in explanation.heat.items()
-        if panels.relative(heat) is None
-    ]
+    skipped: list[dict[str, str]] = []
+    lacking: list[dict[str, str]] = []
+    groups: dict[str, panels.Group] = {}
+    figures: list[Path] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary) if form == "html" else output
+        found = read_all(predictor, folder, paths)
+        while part := list(itertools.islice(found, batch_size)):
+            skipped += [{"image_name": name, "reason": why} for name, why in part if isinstance(why, str)]
+            read = [(name, photograph) for name, photograph in part if isinstance(photograph, Photograph)]
+            if not read:
+                continue
+            explanations = explain(
+                predictor,
+                [photograph for _, photograph in read],
+                methods,
+                target=target,
+                layer=layer,
+                classes=None if explained is None else np.full(len(read), explained),
+                batch_size=batch_size,
+            )
+            for (name, photograph), explanation in zip(read, explanations, strict=True):
+                picture, truth = np.asarray(read_photograph(photograph.jpeg)), _true_type(images, name)
+                figures.append(place / f"{stems[name]}.{suffix}")
+                panels.explanation(
+                    picture,
+                    explanation,
+                    predictor.class_names,
+                    f"{name}, by {predictor.name}",
+                    figures[-1],
+                    score_name=SCORE_NAMES[target],
+                    true_name=truth,
+                )
+                called = predictor.class_names[int(explanation.probabilities.argmax())]
+                group = f"true {truth}, called {called}" if truth else f"called {called}"
+                groups.setdefault(group, panels.Group()).add(Path(name).name, picture, explanation)
+                for method, heat in explanation.heat.items():
+                    if why := panels.lack(heat):
+                        lacking.append({"image_name": name, "method": method, "reason": why})
+        if not figures:
+            reasons = "; ".join(f"{entry['image_name']}: {entry['reason']}" for entry in skipped[:5])
+            raise NoPhotographsError(f"{images}: no picture can be read ({reasons})")
+        count = len(figures)
+        for method in methods:
+            figures.append(place / f"{SHEET}{method}.{suffix}")
+            title = f"{METHODS[method].title} by {predictor.name}: evidence for the explained type"
+            panels.contact_sheet(dict(sorted(groups.items())), method, title, figures[-1])
+        if form == "html":
+            figures = [_page(output / HTML, figures, f"Explanations by {predictor.name}", place)]
     return {
-        "figures": [str(path) for path in paths],
-        "explained": len(photographs),
-        "no_evidence": zero,
+        "figures": [str(path) for path in figures],
+        "explained": count,
+        "no_evidence": lacking,
         "skipped": skipped,
     }
 
 
-def _check(predictor: Predictor, methods: Sequence[str], type_name: str | None) -> None:
+def _check(predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None) -> None:
     if unknown := [name for name in methods if name not in METHODS]:
         raise MethodError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not methods:
         raise MethodError(f"no method is named; there are {', '.join(METHODS)}")
     if type_name is not None and type_name not in predictor.class_names:
         raise MethodError(f"there is no type {type_name!r}; there are {', '.join(predictor.class_names)}")
+    if layer is not None and "grad_cam" not in methods:
+        raise MethodError("a layer is read by grad_cam alone, which is not among the methods")
 
 
-def _read(predictor: Predictor, images: Path) -> tuple[list[Photograph], list[str], list[dict[str, str]]]:
-    if images.is_file() and images.suffix.lower() not in SUFFIXES:
+def _photographs(images: Path) -> tuple[Path, list[Path]]:
+    """The folder and the photographs in it."""
+    if not images.is_file():
+        return images, photographs_in(images)
+    if images.suffix.lower() not in SUFFIXES:
         raise NoPhotographsError(f"{images} is not named like a picture ({', '.join(sorted(SUFFIXES))})")
-    folder, paths = (images.parent, [images]) if images.is_file() else (images, photographs_in(images))
-    photographs, names, skipped = [], [], []
-    for name, photograph in read_all(predictor, folder, paths):
-        if isinstance(photograph, str):
-            skipped.append({"image_name": name, "reason": photograph})
-        else:
-            photographs.append(photograph)
-            names.append(name)
-    if not photographs:
-        reasons = "; ".join(f"{entry['image_name']}: {entry['reason']}" for entry in skipped[:5])
-        raise NoPhotographsError(f"{images}: no picture can be read ({reasons})")
-    return photographs, names, skipped
+    return images.parent, [images]
+
+
+def _check_output(images: Path, output: Path) -> None:
+    """Raises OutputError if figures would lie among photographs, whose names they have."""
+    photographs, figures = images.resolve(), output.resolve()
+    clash = figures == photographs.parent if images.is_file() else figures.is_relative_to(photographs)
+    if clash:
+        raise OutputError(f"--output is {output}, among the photographs of {images}; choose a folder outside")
 
 
 def _true_type(images: Path, name: str) -> str | None:
@@ -133,30 +167,21 @@ def _true_type(images: Path, name: str) -> str | None:
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """Names of figures: without the suffix, unless two would be the same."""
-    stems = [str(Path(name).with_suffix("")) for name in names]
-    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
-
-
-def _groups(
-    found: Sequence[Explanation], truths: Sequence[str | None], class_names: Sequence[str]
-) -> dict[str, list[int]]:
-    """Photographs by true and predicted type."""
-    groups: dict[str, list[int]] = {}
-    for i, (explanation, truth) in enumerate(zip(found, truths, strict=True)):
-        called = class_names[int(explanation.probabilities.argmax())]
-        groups.setdefault(f"true {truth}, called {called}" if truth else f"called {called}", []).append(i)
-    return dict(sorted(groups.items()))
+    """Names of figures: without the suffix, unless two would be the same or one that of a contact sheet."""
+    stems = [Path(name).with_suffix("").as_posix() for name in names]
+    counts = Counter(stems)
+    taken = {f"{SHEET}{method}" for method in METHODS}
+    return [s if counts[s] == 1 and s not in taken else name for s, name in zip(stems, names, strict=True)]
 
 
 def _page(path: Path, figures: Sequence[Path], title: str, folder: Path) -> Path:
-    """One page that holds the figures itself, so that it can be sent; the files are removed."""
+    """One page that holds the figures itself, so that it can be sent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     parts = []
     for figure in figures:
         name = html.escape(figure.relative_to(folder).with_suffix("").as_posix())
         data = f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
         parts.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{data}"></figure>')
-        figure.unlink()
     style = "body{font-family:sans-serif;margin:2em}img{max-width:100%}figcaption{font-weight:bold}"
     path.write_text(
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'

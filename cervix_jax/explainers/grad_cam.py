@@ -1,5 +1,6 @@
 """Grad-CAM: where the feature maps are that the score grows with (report section 13.2; Selvaraju et al. 2017)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -34,5 +35,12 @@ def grad_cam(
 
 
 def enlarged(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b H W"]:
-    """At another (height, width), interpolated linearly."""
-    return jax.image.resize(maps, (maps.shape[0], *size), "linear")
+    """A feature map at the (height, width) of the pixels that it was computed from, linearly interpolated; sums stay.
+
+    A cell stands for a power of two of pixels a side, and the last ones may reach over the edge, where odd sizes were
+    padded at the bottom and right.
+    """
+    cells = maps.shape[1:3]
+    strides = [2 ** math.ceil(math.log2(max(1, pixels / n))) for pixels, n in zip(size, cells, strict=True)]
+    whole = (maps.shape[0], cells[0] * strides[0], cells[1] * strides[1])
+    return jax.image.resize(maps, whole, "linear")[:, : size[0], : size[1]] / (strides[0] * strides[1])

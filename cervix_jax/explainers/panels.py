@@ -4,6 +4,7 @@ Evidence is a colour map of rising brightness (inferno) over the photograph in g
 grey printing, and never hides behind the colours of tissue. What is without evidence is the bare photograph.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cervix_jax.explainers.explaining import METHODS, Explanation, Heat
-from cervix_jax.explainers.figures import save
+from cervix_jax.explainers.figures import plain, save
 
-NO_EVIDENCE = "no evidence"
+NO_EVIDENCE, NOT_FINITE = "no evidence", "not finite"
 _COLOURS = "inferno"
+_EACH = 6  # photographs of a group that a contact sheet shows
 _STRONGEST = 99.5  # percentile of a map that is shown as 1: single pixels of saliency are far above the rest
 _SCALE = ScalarMappable(Normalize(0, 1), _COLOURS)
 _NOTE = "Research software, not for clinical decisions. Evidence shows what the network used, not where disease is."
@@ -44,11 +46,18 @@ def overlay(picture: Picture, heat: Heat) -> Float[np.ndarray, "h w 3"] | None:
 
 
 def relative(heat: Heat) -> Heat | None:
-    """A map between 0 and 1, 1 at its strongest; None if it is 0 everywhere or not finite."""
+    """A map between 0 and 1, 1 at its strongest half per cent; None if it is 0 everywhere or not finite."""
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
     top = np.percentile(heat, _STRONGEST)
     return np.clip(heat / (top if top > 0 else heat.max()), 0, 1)
+
+
+def lack(heat: Heat) -> str | None:
+    """Why a map is no picture; None if it is one."""
+    if relative(heat) is not None:
+        return None
+    return NO_EVIDENCE if np.isfinite(heat).all() else NOT_FINITE
 
 
 def explanation(
@@ -113,46 +122,54 @@ def _probabilities(axes: Axes, found: Explanation, class_names: Sequence[str]) -
 def _evidence(axes: Axes, picture: Picture, heat: Heat, title: str) -> None:
     shown = overlay(picture, heat)
     axes.imshow(picture if shown is None else shown)
-    axes.set_title(title if shown is not None else f"{title}: {NO_EVIDENCE}", fontsize=9)
+    axes.set_title(title if shown is not None else f"{title}: {lack(heat)}", fontsize=9)
 
 
-def contact_sheet(
-    pictures: Sequence[Picture],
-    explanations: Sequence[Explanation],
-    groups: Mapping[str, Sequence[int]],
-    names: Sequence[str],
-    method: str,
-    title: str,
-    path: Path,
-    *,
-    each: int = 6,
-) -> None:
+@dataclasses.dataclass
+class Group:
+    """Photographs of one true and one predicted type, of which a contact sheet shows the first.
+
+    Attributes:
+      shown: name, picture and explanation.
+      count: how many there are.
+    """
+
+    shown: list[tuple[str, Picture, Explanation]] = dataclasses.field(default_factory=list)
+    count: int = 0
+
+    def add(self, name: str, picture: Picture, found: Explanation) -> None:
+        """One more, shown if there is room."""
+        self.count += 1
+        if len(self.shown) < _EACH:
+            self.shown.append((name, picture, found))
+
+
+def contact_sheet(groups: Mapping[str, Group], method: str, title: str, path: Path) -> None:
     """Evidence by one method, a row a group; the first photographs of each, the others are counted.
 
     Args:
-      pictures: RGB.
-      explanations: of them.
-      groups: title of each group and its members.
-      names: of the photographs.
+      groups: by title.
       method: a name in `METHODS`.
       title: of the sheet.
       path: where it is written.
-      each: photographs of a group that are shown.
     """
-    columns = min(each, max(map(len, groups.values())))
-    tallest = min(2.0, max(picture.shape[0] / picture.shape[1] for picture in pictures))
+    columns = max(len(group.shown) for group in groups.values())
+    shapes = [picture.shape for group in groups.values() for _, picture, _ in group.shown]
+    tallest = min(2.0, max(height / width for height, width, _ in shapes))
     figure = Figure(figsize=(1.9 * columns + 1.6, (1.9 * tallest + 0.4) * len(groups) + 0.6), layout="constrained")
     grid = figure.subplots(len(groups), columns, squeeze=False)
-    for row, (group, members) in zip(grid, groups.items(), strict=True):
+    for row, (name, group) in zip(grid, groups.items(), strict=True):
         for axes in row:
             axes.set_axis_off()
-        for axes, i in zip(row, members, strict=False):
-            shown = overlay(pictures[i], explanations[i].heat[method])
-            axes.imshow(pictures[i] if shown is None else shown)
-            axes.set_title(names[i] if shown is not None else f"{names[i]}: {NO_EVIDENCE}", fontsize=7)
-        more = f"\n({len(members) - columns} more)" if len(members) > columns else ""
+        for axes, (photograph, picture, found) in zip(row, group.shown, strict=False):
+            heat = found.heat[method]
+            shown = overlay(picture, heat)
+            axes.imshow(picture if shown is None else shown)
+            text = photograph if shown is not None else f"{photograph}: {lack(heat)}"
+            axes.set_title(plain(text), fontsize=7)
+        more = f"\n({group.count - len(group.shown)} more)" if group.count > len(group.shown) else ""
         style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8}
-        row[0].text(-0.08, 0.5, _words(group) + more, transform=row[0].transAxes, **style)
+        row[0].text(-0.08, 0.5, _words(name) + more, transform=row[0].transAxes, **style)
     figure.colorbar(_SCALE, ax=grid, shrink=0.6, aspect=40, label="evidence, 1: strongest of the picture")
     save(figure, title, path)
 

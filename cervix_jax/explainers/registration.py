@@ -34,17 +34,17 @@ def seen(view: View, size: tuple[int, int]) -> tuple[Box, tuple[int, int, int, i
 
 
 def on_photograph(
-    heat: Float[np.ndarray, "h w"], view: View, stored: tuple[int, int], size: tuple[int, int]
+    heat: Float[np.ndarray, "h w"], view: View, size: tuple[int, int], *, keep_sum: bool = False
 ) -> Float[np.ndarray, "H W"]:
     """A map in the frame of the photograph; 0 where the run does not look.
 
     Args:
       heat: at the pixels that the run sees.
       view: how it sees.
-      stored: (height, width) of the photograph as it was cropped, in pixels.
-      size: (height, width) of the result.
+      size: (height, width) of the photograph as it was cropped, and of the result, in pixels.
+      keep_sum: the map's numbers are shares of a whole, which they sum to on the photograph too; else values at places.
     """
-    part, (x0, y0, x1, y1) = seen(view, stored)
+    part, (x0, y0, x1, y1) = seen(view, size)
     height, width = size
     left, right = (round(fraction * width) for fraction in part[::2])
     top, bottom = (round(fraction * height) for fraction in part[1::2])
@@ -53,4 +53,6 @@ def on_photograph(
     result = np.zeros(size, np.float32)
     looked_at = result[top : top + resized.height, left : left + resized.width]
     looked_at[...] = np.asarray(resized)[: looked_at.shape[0], : looked_at.shape[1]]
+    if keep_sum:
+        looked_at *= (x1 - x0) * (y1 - y0) / looked_at.size
     return result

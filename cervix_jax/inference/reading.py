@@ -10,6 +10,7 @@ from tqdm import tqdm
 from cervix_jax.data.photographs import UnreadableError, find_photographs, read_bytes
 from cervix_jax.errors import UserError
 from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.training import progress
 
 _THREADS, _AHEAD = 2, 32
 
@@ -43,8 +44,12 @@ def read_all(predictor: Predictor, folder: Path, paths: Sequence[Path]) -> Itera
             return str(error)
 
     waiting = iter(paths)
-    with ThreadPoolExecutor(_THREADS) as threads, tqdm(total=len(paths), unit="photograph", disable=None) as bar:
+    with ThreadPoolExecutor(_THREADS) as threads, _bar(len(paths)) as bar:
         while part := list(itertools.islice(waiting, _AHEAD)):
             for path, found in zip(part, threads.map(read, part), strict=True):
                 bar.update()
                 yield path.relative_to(folder).as_posix(), found
+
+
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, unit="photograph", disable=True if progress.is_muted() else None)

@@ -48,7 +48,7 @@ class EndPoints(dict[str, Array]):
 
     def name(self, name: str, x: Array) -> Array:
         """Keeps a result under a name, and returns it to go on with."""
-        self[name] = x + self.offsets[name] if name in self.offsets else x
+        self[name] = x + self.offsets[name].astype(x.dtype) if name in self.offsets else x
         return self[name]
 
 

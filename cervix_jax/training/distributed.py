@@ -3,7 +3,7 @@
 JAX connects the processes to a coordinator, which lives in process 0. Whatever a program says or writes, process 0
 does; the others compute. If a process dies or is cut off, the others notice at their next exchange, or when its
 heartbeat has been missing for `HEARTBEAT_SECONDS`, and end with a message that names it; the same command goes on from
-the last checkpoint.
+the last checkpoint. (If it is process 0, and the coordinator with it, JAX itself ends the others.)
 """
 
 import os
@@ -76,14 +76,17 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
 
 def _leave_at_once(error: BaseException) -> None:
     """Ends this process without waiting for the others, which the ordinary end would."""
-    if isinstance(error, UserError):
+    if not isinstance(error, UserError | KeyboardInterrupt):
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        message, status = "interrupted", 130
+    elif isinstance(error, UserError):
         message, status = f"error: process {jax.process_index()}: {error}", 2
     elif missing := missing_processes():
         names = ", ".join(map(str, missing))
         message = f"error: lost process {names} of {jax.process_count()}; the same command goes on from the checkpoint"
         status = LOST
     else:
-        traceback.print_exception(error)
         message, status = f"error: process {jax.process_index()} failed", 1
     print(message, file=sys.stderr, flush=True)
     os._exit(status)

@@ -13,9 +13,13 @@ T = TypeVar("T")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices, those of all processes if not given, along one axis."""
-    count = jax.device_count() if devices is None else len(devices)
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    """Devices, those of all processes if not given, along one axis.
+
+    Those of a process lie together and in the order of the processes, as their rows of a batch do; `jax.make_mesh`
+    would order those of a TPU by their places in the pod.
+    """
+    found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id)) if devices is None else list(devices)
+    return Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

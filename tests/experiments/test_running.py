@@ -28,7 +28,10 @@ def test_quick_reproduces_in_small_with_random_backbones_unless_there_are_weight
         config = quick.resolve(system, 3)
         assert config.dataset.name == "cervix/synthetic"
         assert config.seed == 3
-        assert config.model.backbone.allow_random
+        assert config.model.backbone.allow_random == running.needs_weights(system, config)
+    tiny_config.model.backbone.name = "resnet50"
+    assert quick.resolve(SYSTEMS["report"], 0).model.backbone.allow_random
+    assert dataclasses.replace(quick, scale={"epochs": 7}).resolve(SYSTEMS["report"], 0).epochs == 7
     tiny_config.model.backbone.weights = "resnet.h5"
     assert not quick.resolve(SYSTEMS["report"], 0).model.backbone.allow_random
     config = quick.resolve(SYSTEMS["inception_v3"], 0)
@@ -120,11 +123,28 @@ def test_records_say_what_was_run(settings, tmp_path) -> None:
 
 def test_photographs_that_changed_are_refused(settings, tmp_path) -> None:
     (run,) = do(["shares"], settings, tmp_path)
-    folder = tmp_path / run.folder
-    runs.write_record(folder, data_fingerprint="other")
-    (folder / running.PREDICTIONS).unlink()
+    runs.write_record(tmp_path / run.folder, data_fingerprint="other")
     (again,) = do(["shares"], settings, tmp_path)
     assert "trained on other photographs" in again.reason
+
+
+def test_other_weights_are_another_run(tmp_path, tiny_config) -> None:
+    tiny_config.model.backbone.name = "resnet50"
+    folders = []
+    for name, contents in (("a.h5", b"one"), ("b.h5", b"two"), ("copy.h5", b"one")):
+        (tmp_path / name).write_bytes(contents)
+        tiny_config.model.backbone.weights = str(tmp_path / name)
+        folders.append([run.folder for run, _ in plan(["report", "shares"], Settings(tiny_config), 1)])
+    assert folders[0] == folders[2]
+    assert folders[0][0] != folders[1][0]
+    assert folders[0][1] == folders[1][1]  # which has no use for them
+
+
+def test_an_experiment_of_which_nothing_could_be_done_is_an_error(tmp_path, tiny_config) -> None:
+    tiny_config.model.backbone.name = "resnet50"
+    with pytest.raises(UserError, match=r"none of the 2 runs could be done\. trained_3: no weights"):
+        reproducing.reproduce("finetune", tmp_path / "new", Settings(tiny_config), 1)
+    assert "not run: no weights" in (tmp_path / "new/finetune.md").read_text()
 
 
 def test_costs_grow_with_what_is_asked_for(tiny_config) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cervix_jax.explainers import panels
 from cervix_jax.explainers.explaining import Explanation, explain
-from cervix_jax.explainers.folders import MethodError, explain_images
+from cervix_jax.explainers.folders import MethodError, OutputError, explain_images
 from cervix_jax.explainers.scores import LayerError
 from cervix_jax.inference.reading import NoPhotographsError
 from tests.explainers.nets import make_member, make_predictor
@@ -70,6 +70,44 @@ def test_pictures_of_one_stem_do_not_overwrite_each_other(predictor, photographs
     assert {"a.jpg.png", "a.jpeg.png", "b.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
+def test_figures_never_lie_among_the_photographs(predictor, photographs) -> None:
+    for images, output in (
+        (photographs, photographs),
+        (photographs, photographs / "explained"),
+        (photographs / "Type_1/a.jpg", photographs / "Type_1"),
+    ):
+        before = sorted(photographs.rglob("*"))
+        with pytest.raises(OutputError, match="among the photographs"):
+            explain_images(predictor, images, output, methods=["saliency"], form="html")
+        assert sorted(photographs.rglob("*")) == before
+
+
+def test_names_that_mean_something_elsewhere(predictor, photographs, tmp_path) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    for name in ("$frac$.jpg", "contact_sheet_saliency.jpg"):
+        shutil.copy(photographs / "Type_1/a.jpg", folder / name)
+    options = {"methods": ["saliency", "saliency"], "target": "margin", "type_name": "Type_2"}
+    found = explain_images(predictor, folder, tmp_path / "out", **options)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"$frac$.png", "contact_sheet_saliency.jpg.png", "contact_sheet_saliency.png"}
+    assert len(found["figures"]) == 3
+
+
+def test_members_that_see_photographs_otherwise_count_by_what_they_add(photographs) -> None:
+    """Two members with the same weights, one of which sees a quarter of the pixels, say as much as each other."""
+    small, large = make_member(0, dataset__image_size=(24, 16)), make_member(0, dataset__image_size=(48, 32))
+    read = {}
+    for members in ((small,), (large,), (small, large)):
+        predictor = make_predictor(*members)
+        photograph = predictor.read(photographs / "Type_1/a.jpg")
+        explained = explain(predictor, [photograph], ["saliency"], classes=np.array([1]))
+        read[len(members), members[-1].view.size] = explained[0].heat["saliency"]
+    alone = read[1, (24, 16)], read[1, (48, 32)]
+    np.testing.assert_allclose(read[2, (48, 32)], 0.5 * (alone[0] + alone[1]), rtol=1e-3, atol=1e-4 * alone[0].max())
+    assert 0.2 < alone[0].sum() / alone[1].sum() < 5  # not by the ratio of the pixels
+
+
 def test_the_type_that_is_asked_for_is_explained(predictor, photographs) -> None:
     paths = [photographs / "Type_1/a.jpg", photographs / "Type_3/a.jpg"]
     read = [predictor.read(path) for path in paths]
@@ -87,6 +125,7 @@ def test_the_type_that_is_asked_for_is_explained(predictor, photographs) -> None
         ({"methods": []}, MethodError, "no method is named"),
         ({"type_name": "Type_4"}, MethodError, "no type 'Type_4'; there are Type_1, Type_2, Type_3"),
         ({"layer": "stage9", "methods": ["grad_cam"]}, LayerError, "feature maps are stem, stage1_block1"),
+        ({"layer": "stem", "methods": ["saliency"]}, MethodError, "read by grad_cam alone"),
     ],
 )
 def test_what_is_not_there_is_listed(predictor, photographs, tmp_path, options, error, message) -> None:
@@ -118,11 +157,14 @@ def test_no_evidence_is_never_a_picture(heat, tmp_path, monkeypatch) -> None:
     found = Explanation(0, np.array([0.5, 0.3, 0.2]), {"grad_cam": heat, "saliency": RAMP})
     names = ("Type_1", "Type_2", "Type_3")
     panels.explanation(GREY, found, names, "title", tmp_path / "x.png", score_name="logit")
-    panels.contact_sheet([GREY], [found], {"all": [0]}, ["x"], "grad_cam", "title", tmp_path / "y.png")
+    group = panels.Group()
+    group.add("x", GREY, found)
+    panels.contact_sheet({"all": group}, "grad_cam", "title", tmp_path / "y.png")
     titles = [axes.get_title() for figure in figures for axes in figure.axes]
-    assert "Grad-CAM: no evidence" in titles
+    why = "no evidence" if np.isfinite(heat).all() else "not finite"
+    assert f"Grad-CAM: {why}" in titles
     assert "Saliency" in titles
-    assert "x: no evidence" in titles
+    assert f"x: {why}" in titles
 
 
 def test_more_evidence_is_brighter_in_grey_too() -> None:

@@ -2,12 +2,14 @@
 
 import io
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from cervix_jax.data.photographs import crop_and_resize, read_photograph, to_stored_jpeg
-from cervix_jax.explainers.registration import on_photograph
+from cervix_jax.explainers.grad_cam import enlarged
+from cervix_jax.explainers.registration import on_photograph, seen
 from cervix_jax.inference.predictor import View
 
 SHAPES = {"portrait": (400, 300), "landscape": (300, 400), "small": (40, 30), "odd": (333, 217)}
@@ -37,7 +39,7 @@ def test_what_is_seen_comes_back_to_its_pixel(size, view) -> None:
     place = (0.4, 0.6)
     picture = spot(size, place)
     seen = crop_and_resize(Image.fromarray(picture), view.size, crop=view.crop, resize=view.resize)
-    heat = on_photograph(seen[..., 0].astype(np.float32), view, size, size)
+    heat = on_photograph(seen[..., 0].astype(np.float32), view, size)
     assert heat.shape == size
     pixel = max(size[0] / view.size[0], size[1] / view.size[1], 1)  # of the network, in pixels of the photograph
     assert np.abs(centre(heat) - centre(picture[..., 0] / 255)).max() < 0.5 * pixel
@@ -46,7 +48,7 @@ def test_what_is_seen_comes_back_to_its_pixel(size, view) -> None:
 
 
 def test_there_is_no_evidence_where_the_run_does_not_look() -> None:
-    heat = on_photograph(np.ones((64, 48), np.float32), View((64, 48), 0.5, "stretch"), (400, 300), (400, 300))
+    heat = on_photograph(np.ones((64, 48), np.float32), View((64, 48), 0.5, "stretch"), (400, 300))
     assert heat[100:300, 75:225].min() == 1
     assert heat.sum() == 200 * 150
 
@@ -65,6 +67,26 @@ def test_a_turned_photograph_is_explained_upright(orientation: int) -> None:
     view = VIEWS["stretch"]
     seen = crop_and_resize(stored, view.size)
     size = (stored.height, stored.width)
-    heat = on_photograph(seen[..., 0].astype(np.float32), view, size, size)
+    heat = on_photograph(seen[..., 0].astype(np.float32), view, size)
     assert size == (200, 150)
     assert np.abs(centre(heat) - [60, 105]).max() < 2.5
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_shares_of_a_whole_keep_their_sum(view) -> None:
+    (x0, y0, x1, y1) = seen(view, (400, 300))[1]
+    heat = np.zeros(view.size, np.float32)
+    heat[y0:y1, x0:x1] = np.random.default_rng(0).random((y1 - y0, x1 - x0))
+    assert on_photograph(heat, view, (400, 300), keep_sum=True).sum() == pytest.approx(heat.sum(), rel=0.02)
+
+
+def test_cells_of_a_feature_map_lie_over_the_pixels_that_they_were_computed_from() -> None:
+    """240 columns shrink to 8 cells of 32; the last one reaches over the edge."""
+    maps = np.zeros((1, 10, 8), np.float32)
+    maps[0, 4, 6] = 1
+    large = np.asarray(enlarged(jnp.asarray(maps), (320, 240)))[0]
+    assert large.shape == (320, 240)
+    assert np.abs(centre(large) - [4.5 * 32, 6.5 * 32]).max() < 3  # its right flank is cut a little
+    assert large.sum() == pytest.approx(1, rel=0.05)
+    same = jnp.asarray(np.random.default_rng(0).random((1, 5, 4)), jnp.float32)
+    np.testing.assert_allclose(enlarged(same, (5, 4)), same, rtol=1e-6)
