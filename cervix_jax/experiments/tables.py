@@ -59,7 +59,7 @@ class Experiment:
 
 
 def _row(title: str, system: str, loss: float | None = None, percent: float | None = None, note: str = "") -> Row:
-    return Row(title, (system,), Published(loss, None if percent is None else percent / 100, note=note))
+    return Row(title, (system,), Published(loss, None if percent is None else round(percent / 100, 4), note=note))
 
 
 SPECIALISTS = ("specialist_1", "specialist_2", "specialist_3")

@@ -164,6 +164,14 @@ def test_an_explanation_depends_on_its_photograph_alone(whole, name: str) -> Non
     np.testing.assert_allclose(alone[0], maps[name][2], rtol=1e-3, atol=1e-4 * maps[name][2].max())
 
 
+def test_integrated_gradients_of_a_network_are_complete_at_the_default_number_of_steps(whole) -> None:
+    predictor, images, _ = whole
+    score = PredictorScore.of(predictor, np.array([0, 1, 2, 1]), "margin")
+    (found,) = jax.jit(gradients.integrated_gradients)(score, (images,))
+    difference = score((images,)) - score(gradients.mean_colour((images,)))
+    np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), difference, rtol=0.05, atol=0.02 * np.abs(difference).max())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_other_weights_are_explained_otherwise(whole, name: str) -> None:
     """Adebayo et al. 2018: an explanation that does not feel the weights explains nothing."""
