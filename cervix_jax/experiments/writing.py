@@ -107,7 +107,7 @@ def figures(name: str, experiment: Experiment, lines: Sequence[Line], folder: Pa
         confusion(lines, title, paths[-1])
     if name == "cleaning":
         paths.append(folder / f"{name}_grid.png")
-        grid(lines, title, paths[-1])
+        grid(lines, "Tolerances of cleaning (report section 15)", paths[-1])
     return paths
 
 
@@ -161,7 +161,8 @@ def grid(lines: Sequence[Line], title: str, path: Path) -> None:
     axes = figure.subplots()
     shown = axes.imshow(np.array(cells), cmap="cividis")
     for (row, column), loss in np.ndenumerate(np.array(cells)):
-        axes.text(column, row, f"{loss:.3f}", ha="center", va="center", color="white", fontweight="bold")
+        color = "black" if loss > np.nanmean([np.nanmin(cells), np.nanmax(cells)]) else "white"
+        axes.text(column, row, f"{loss:.3f}", ha="center", va="center", color=color)
     axes.set(xlabel="times the least sharpness", ylabel="share closest in colours")
     axes.set_xticks(range(len(SHARPNESSES)), [f"{s:g}" for s in SHARPNESSES])
     axes.set_yticks(range(len(KEEP_FRACTIONS)), [f"{f:g}" for f in KEEP_FRACTIONS])
