@@ -58,6 +58,11 @@ class Prepared:
         """Number of photographs of each split."""
         return dict(collections.Counter(self.selection.split))
 
+    def reselected(self, config: ml_collections.ConfigDict) -> "Prepared":
+        """The same photographs, selected and seen as another config of this data set wants; nothing is read again."""
+        selection = select(self.table, Options(**config.selection))
+        return dataclasses.replace(self, selection=selection, _options=ml_collections.ConfigDict(config.dataset))
+
     def examples(self, split: str) -> "Examples":
         """The photographs of 'train', 'validation', 'test' or 'rejected'.
 

@@ -149,8 +149,10 @@ def run_all(
       ConfigError, ManualDirError, DatasetError: what every run needs is missing or does not fit.
     """
     found = [run for run, _ in planned]
-    fingerprint = pipeline.prepared(options.validate(planned[0][1])).fingerprint
-    left = [not is_finished(workdir / run.folder, SYSTEMS[run.system], config, fingerprint) for run, config in planned]
+    data = pipeline.prepared(options.validate(planned[0][1]))
+    left = [
+        not is_finished(workdir / run.folder, SYSTEMS[run.system], config, data.fingerprint) for run, config in planned
+    ]
     costs = [SYSTEMS[run.system].cost for (run, _), to_do in zip(planned, left, strict=True) if to_do]
     clock = _Clock(sum(costs, start=0.0))
     for i, (run, config) in enumerate(planned):
@@ -160,7 +162,7 @@ def run_all(
         else:
             say(f"{title}{clock.time_left()}: {run.folder}")
             try:
-                _do(SYSTEMS[run.system], config, workdir / run.folder)
+                _do(SYSTEMS[run.system], config, workdir / run.folder, data)
             except (Interrupted, KeyboardInterrupt):
                 raise
             except Exception as error:
@@ -200,10 +202,10 @@ def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict,
     return runs.read_record(folder)["data_fingerprint"] == fingerprint
 
 
-def _do(system: System, config: ml_collections.ConfigDict, folder: Path) -> None:
+def _do(system: System, config: ml_collections.ConfigDict, folder: Path, data: pipeline.Prepared) -> None:
     _check_weights(system, config)
     (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, or of other photographs
-    data = pipeline.prepared(options.validate(config))
+    data = data.reselected(options.validate(config))
     validation = data.examples("validation")
     if system.kind == "network":
         loop.train(config, folder, data)

@@ -104,3 +104,13 @@ def test_what_does_not_fit_is_refused(examples, tiny_config):
         pipeline.training_batches(examples, tiny_config)
     with pytest.raises(pipeline.DatasetError, match="no split 'validate'; it has"):
         pipeline.prepared(tiny_config).examples("validate")
+
+
+def test_another_selection_of_the_same_data_is_that_of_its_own_config(tiny_config) -> None:
+    data = pipeline.prepared(tiny_config)
+    tiny_config.selection.fold, tiny_config.dataset.image_size = 1, (16, 12)
+    again, fresh = data.reselected(tiny_config), pipeline.prepared(tiny_config)
+    assert again.selection.split == fresh.selection.split != data.selection.split
+    one, other = again.examples("validation"), fresh.examples("validation")
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(one.image(0), other.image(0))
