@@ -10,7 +10,7 @@ from typing import Any
 from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.experiments import results, writing
-from cervix_jax.experiments.running import Run, Settings, plan, read_runs, run_all
+from cervix_jax.experiments.running import Run, Settings, plan, run_all
 from cervix_jax.experiments.systems import SYSTEMS
 from cervix_jax.experiments.tables import EXPERIMENTS
 from cervix_jax.training.progress import say
@@ -67,7 +67,7 @@ def tabulate(name: str, workdir: Path, done: Sequence[Run] | None = None) -> dic
     if done is None:
         if not path.exists():
             raise ExperimentError(f"{workdir} has no table of {name}: {path.name} is missing")
-        done = read_runs(json.loads(path.read_text())["runs"])
+        done = [Run(**entry) for entry in json.loads(path.read_text())["runs"]]
     experiment = EXPERIMENTS[name]
     lines = results.rows(experiment, done, workdir)
     pictures = writing.figures(name, experiment, lines, workdir)

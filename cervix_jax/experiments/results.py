@@ -64,9 +64,10 @@ def rows(experiment: Experiment, found: Sequence[Run], workdir: Path) -> list[di
     interval of the table's best, of those that tell all three types.
     """
     found_of = {name: [run for run in found if run.system == name] for name in experiment.systems}
+    good_of = {name: [run for run in members if run.reason is None] for name, members in found_of.items()}
     lines = []
     for row in experiment.rows:
-        outcomes = _outcomes(row, found_of, workdir)
+        outcomes = _outcomes(row, good_of, workdir)
         members = [run for name in row.systems for run in found_of[name]]
         reasons = dict.fromkeys(run.reason for run in members if run.reason)
         lines.append(

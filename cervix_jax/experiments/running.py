@@ -13,10 +13,9 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 import numpy as np
@@ -204,7 +203,9 @@ def is_finished(folder: Path, system: System, config: ml_collections.ConfigDict,
 
 def _do(system: System, config: ml_collections.ConfigDict, folder: Path, data: pipeline.Prepared) -> None:
     _check_weights(system, config)
-    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs, or of other photographs
+    if (folder / runs.RECORD).exists():
+        runs.check_data(folder, data.fingerprint)
+    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs
     data = data.reselected(options.validate(config))
     validation = data.examples("validation")
     if system.kind == "network":
@@ -212,7 +213,6 @@ def _do(system: System, config: ml_collections.ConfigDict, folder: Path, data: p
         probabilities = _best_predictions(folder, config, validation)
     else:
         runs.open_run(folder, config)
-        runs.check_data(folder, data.fingerprint)
         train = data.examples("train")
         runs.write_record(folder, class_names=list(train.class_names), data_fingerprint=data.fingerprint)
         fitted = FITTED[system.kind](config, train, validation)
@@ -255,8 +255,3 @@ def write_predictions(folder: Path, examples: pipeline.Examples, probabilities: 
         for name, label, row in zip(examples.ids, examples.labels, probabilities, strict=True):
             writer.writerow([name, int(label), *map(repr, row.tolist())])
     partial.replace(folder / PREDICTIONS)
-
-
-def read_runs(entries: Sequence[Mapping[str, Any]]) -> list[Run]:
-    """Runs as an experiment's JSON file holds them."""
-    return [Run(**entry) for entry in entries]

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cervix_jax.data.photographs import CLASS_NAMES
 from cervix_jax.experiments.systems import KEEP_FRACTIONS, SHARPNESSES, kept
 from cervix_jax.experiments.tables import PUBLISHED_IMAGES, Experiment
-from cervix_jax.explainers.figures import save
+from cervix_jax.explainers.figures import draw_confusion, save
 
 Line = Mapping[str, Any]  # of `results.rows`
 
@@ -139,16 +138,7 @@ def confusion(lines: Sequence[Line], title: str, path: Path) -> None:
     known = [line for line in lines if line["measured"] and line["measured"]["confusion_matrix"]]
     figure = Figure(figsize=(2.6 * len(known), 3.2), layout="constrained")
     for axes, line in zip(figure.subplots(1, len(known), squeeze=False)[0], known, strict=True):
-        matrix = np.array(line["measured"]["confusion_matrix"])
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(matrix):
-            color = "black" if shares[row, column] > 0.5 else "white"
-            axes.text(column, row, str(count), ha="center", va="center", color=color)
-        ticks = range(len(CLASS_NAMES))
-        axes.set(xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks)
-        axes.set_xticklabels(i + 1 for i in ticks)
-        axes.set_yticklabels(i + 1 for i in ticks)
+        draw_confusion(axes, np.array(line["measured"]["confusion_matrix"]), "123")
         axes.set_title(line["title"], fontsize=9)
     save(figure, title, path)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
@@ -47,6 +49,12 @@ def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str],
     """
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     axes = figure.subplots()
+    figure.colorbar(draw_confusion(axes, matrix, class_names), label="share of the true type")
+    save(figure, title, path)
+
+
+def draw_confusion(axes: Axes, matrix: Int[np.ndarray, "k k"], class_names: Sequence[str]) -> AxesImage:
+    """Draws a confusion matrix, see `confusion_matrix`, and returns what a colour bar is of."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
@@ -55,8 +63,7 @@ def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str],
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(class_names)), yticks=range(len(class_names)))
     axes.set_xticklabels(class_names)
     axes.set_yticklabels(class_names)
-    figure.colorbar(shown, label="share of the true type")
-    save(figure, title, path)
+    return shown
 
 
 def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Path) -> None:

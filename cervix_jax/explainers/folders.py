@@ -5,7 +5,7 @@ import html
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,47 +73,37 @@ def explain_images(
     explained = None if type_name is None else predictor.class_names.index(type_name)
     names = [path.relative_to(folder).as_posix() for path in paths]
     stems = dict(zip(names, _stems(names), strict=True))
-    batch_size = min(batch_size, len(paths))
     suffix = "png" if form == "html" else form
     skipped: list[dict[str, str]] = []
     lacking: list[dict[str, str]] = []
     groups: dict[str, panels.Group] = {}
     figures: list[Path] = []
+    size = min(batch_size, len(paths))
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) if form == "html" else output
-        found = read_all(predictor, folder, paths)
-        while part := list(itertools.islice(found, batch_size)):
-            skipped += [{"image_name": name, "reason": why} for name, why in part if isinstance(why, str)]
-            read = [(name, photograph) for name, photograph in part if isinstance(photograph, Photograph)]
-            if not read:
-                continue
+        for batch in _batches(predictor, folder, paths, size, skipped):
+            classes = None if explained is None else np.full(len(batch), explained)
+            read = list(batch.values())
             explanations = explain(
-                predictor,
-                [photograph for _, photograph in read],
-                methods,
-                target=target,
-                layer=layer,
-                classes=None if explained is None else np.full(len(read), explained),
-                batch_size=batch_size,
+                predictor, read, methods, target=target, layer=layer, classes=classes, batch_size=size
             )
-            for (name, photograph), explanation in zip(read, explanations, strict=True):
+            for (name, photograph), found in zip(batch.items(), explanations, strict=True):
                 picture, truth = np.asarray(read_photograph(photograph.jpeg)), _true_type(images, name)
                 figures.append(place / f"{stems[name]}.{suffix}")
                 panels.explanation(
                     picture,
-                    explanation,
+                    found,
                     predictor.class_names,
                     f"{name}, by {predictor.name}",
                     figures[-1],
                     score_name=SCORE_NAMES[target],
                     true_name=truth,
                 )
-                called = predictor.class_names[int(explanation.probabilities.argmax())]
+                called = predictor.class_names[int(found.probabilities.argmax())]
                 group = f"true {truth}, called {called}" if truth else f"called {called}"
-                groups.setdefault(group, panels.Group()).add(Path(name).name, picture, explanation)
-                for method, heat in explanation.heat.items():
-                    if why := panels.lack(heat):
-                        lacking.append({"image_name": name, "method": method, "reason": why})
+                groups.setdefault(group, panels.Group()).add(Path(name).name, picture, found)
+                why = {method: panels.lack(heat) for method, heat in found.heat.items()}
+                lacking += [{"image_name": name, "method": m, "reason": reason} for m, reason in why.items() if reason]
         if not figures:
             reasons = "; ".join(f"{entry['image_name']}: {entry['reason']}" for entry in skipped[:5])
             raise NoPhotographsError(f"{images}: no picture can be read ({reasons})")
@@ -124,12 +114,19 @@ def explain_images(
             panels.contact_sheet(dict(sorted(groups.items())), method, title, figures[-1])
         if form == "html":
             figures = [_page(output / HTML, figures, f"Explanations by {predictor.name}", place)]
-    return {
-        "figures": [str(path) for path in figures],
-        "explained": count,
-        "no_evidence": lacking,
-        "skipped": skipped,
-    }
+    written = [str(path) for path in figures]
+    return {"figures": written, "explained": count, "no_evidence": lacking, "skipped": skipped}
+
+
+def _batches(
+    predictor: Predictor, folder: Path, paths: Sequence[Path], size: int, skipped: list[dict[str, str]]
+) -> Iterator[dict[str, Photograph]]:
+    """Photographs by name, at most `size` at a time; those that cannot be read are added to `skipped`."""
+    found = read_all(predictor, folder, paths)
+    while part := list(itertools.islice(found, size)):
+        skipped += [{"image_name": name, "reason": why} for name, why in part if isinstance(why, str)]
+        if batch := {name: photograph for name, photograph in part if isinstance(photograph, Photograph)}:
+            yield batch
 
 
 def _check(predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None) -> None:

@@ -126,6 +126,9 @@ def test_photographs_that_changed_are_refused(settings, tmp_path) -> None:
     runs.write_record(tmp_path / run.folder, data_fingerprint="other")
     (again,) = do(["shares"], settings, tmp_path)
     assert "trained on other photographs" in again.reason
+    assert (tmp_path / run.folder / running.PREDICTIONS).exists()  # of the photographs that it was made with
+    table = reproducing.tabulate("baselines", tmp_path, [again])
+    assert [line["measured"] for line in table["rows"] if line["systems"] == ["shares"]] == [None]
 
 
 def test_other_weights_are_another_run(tmp_path, tiny_config) -> None:
