@@ -54,7 +54,7 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
         except UserError as error:
             _end(f"error: {error}", 2)
         except Interrupted as stop:
-            _end(str(stop), 130)
+            _end(str(stop) if _speaks() else None, 130)
         except KeyboardInterrupt:
             _end("interrupted", 130)
         else:
@@ -87,6 +87,7 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _end(message: str, status: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+def _end(message: str | None, status: int) -> None:
+    if message is not None:
+        print(message, file=sys.stderr, flush=True)
     sys.exit(status)

@@ -204,7 +204,7 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         wrong.append(("model.widths", "multiples of 4"))
     if len(flat["model.widths"]) != len(flat["model.blocks"]):
         wrong.append(("model.blocks", "as many numbers as config.model.widths"))
-    classes = 3 if flat["selection.one_vs_rest"] == "none" else 2
+    classes = num_classes(config)
     if len(flat["loss.class_weights"]) not in (0, classes) or min(flat["loss.class_weights"], default=0) < 0:
         wrong.append(("loss.class_weights", f"{classes} numbers, none negative, or no numbers"))
     if flat["model.name"] == "naive_transfer" and flat["model.backbone.name"] == "none":
@@ -214,6 +214,11 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if wrong:
         raise ConfigError("; ".join(f"config.{name} is {flat[name]!r}; it must be {what}" for name, what in wrong))
     return config
+
+
+def num_classes(config: ml_collections.ConfigDict) -> int:
+    """Logits of the run's network."""
+    return 3 if config.selection.one_vs_rest == "none" else 2
 
 
 def check_names(names: Iterable[str]) -> None:

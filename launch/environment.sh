@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: stands in the repository's root with .venv there, installed from requirements.lock.
 # PYTHON names another interpreter, VENV another folder.
 set -euo pipefail

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "inference": {"training", "models", "data", "config", "runs"} | SHARED,
     "explainers": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
     "experiments": {"explainers", "inference", "training", "models", "data", "config", "runs"} | SHARED,
+    "planning": {"training", "models", "config"} | SHARED,
     "speed": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
 }
 
@@ -43,7 +44,7 @@ def outside(path: Path) -> set[str]:
 
 
 def test_the_programs_are_those_of_the_contract() -> None:
-    names = "train prepare audit calibrate evaluate predict explain export reproduce benchmark"
+    names = "train prepare audit calibrate evaluate predict explain export reproduce benchmark plan"
     assert set(names.split()) == PROGRAMS
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from cervix_jax.config import num_classes
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.speed import timing
 from cervix_jax.training.evaluation import all_logits
@@ -155,17 +156,13 @@ def random_batch(config: ml_collections.ConfigDict, size: int) -> dict[str, np.n
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (size, *config.dataset.image_size, 3), dtype=np.uint8),
-        "label": rng.integers(0, _num_classes(config), size, dtype=np.int32),
+        "label": rng.integers(0, num_classes(config), size, dtype=np.int32),
         "index": np.arange(size, dtype=np.int32),
         "mask": np.ones(size, bool),
     }
 
 
-def _num_classes(config: ml_collections.ConfigDict) -> int:
-    return 3 if config.selection.one_vs_rest == "none" else 2
-
-
 def _model_and_variables(config: ml_collections.ConfigDict) -> tuple[Classifier, Variables]:
-    model = make_classifier(config.model.to_dict(), _num_classes(config))
+    model = make_classifier(config.model.to_dict(), num_classes(config))
     make: Callable[..., Variables] = jax.jit(init_variables, static_argnums=(0, 1, 2))
     return model, make(model, tuple(config.dataset.image_size), config.seed)

@@ -35,9 +35,24 @@ class OtherProcessError(UserError):
 def environment_tells(environment: Mapping[str, str]) -> bool:
     """Whether a launcher has started several processes that JAX can find by itself: SLURM, Open MPI, a TPU pod."""
     counts = (environment.get(name, "1") for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    return any(count.isdecimal() and int(count) > 1 for count in counts) or "," in environment.get(
-        "TPU_WORKER_HOSTNAMES", ""
-    )
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES") or ""
+    return any(count.isdecimal() and int(count) > 1 for count in counts) or "," in hosts
+
+
+def _given(environment: Mapping[str, str]) -> tuple[str | None, int | None, int | None]:
+    """Coordinator, number of processes and this one, as `launch/kubernetes.yaml` and `launch/tpu_vm.sh` hand them over.
+
+    Raises:
+      UserError: a number is none.
+    """
+
+    def number(name: str) -> int | None:
+        text = environment.get(name, "")
+        if text and not text.isdecimal():
+            raise UserError(f"{name} is {text!r} in the environment; it must be a whole number")
+        return int(text) if text else None
+
+    return environment.get("JAX_COORDINATOR_ADDRESS") or None, number("JAX_NUM_PROCESSES"), number("JAX_PROCESS_ID")
 
 
 @contextmanager
@@ -52,9 +67,14 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     Raises:
       UserError: some of the three are given, but not all; or the others cannot be reached.
     """
+    if coordinator is num_processes is process_id is None:
+        coordinator, num_processes, process_id = _given(os.environ)
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
-        raise UserError("--coordinator, --num_processes and --process_id go together: all or none")
+        raise UserError(
+            "--coordinator, --num_processes and --process_id go together, all or none; "
+            "so do JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment"
+        )
     if not any(given) and not environment_tells(os.environ):
         yield
         return

@@ -2,11 +2,13 @@
 
 Batch norm over the global batch, augmentation and dropout by example, a stage of the backbone frozen and one trained.
 Gradients are compared in float32; parameters and losses after several steps of Adam in float64, since it divides small
-differences of gradients by small gradients. The devices are host devices of two other processes, one in each precision.
+differences of gradients by small gradients. The devices are host devices of two other processes, one in each precision,
+and of two more that are one run together.
 """
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +22,9 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.training import loop
+from cervix_jax.training import distributed, loop
 from cervix_jax.training.initialisation import init_variables
-from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
+from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.optimizer import make_optimizer
 from cervix_jax.training.state import create_state
 from cervix_jax.training.step import make_train_step
@@ -30,8 +32,8 @@ from cervix_jax.training.step import make_train_step
 SIZE = (24, 16)
 STEPS = 50
 LAYOUTS = [f"{parallel}-{devices}" for parallel in ("jit", "pmap") for devices in (1, 2, 4, 8)]
-ONE = LAYOUTS[0]
-BATCHES = {10: LAYOUTS, 8: [ONE, "jit-8", "pmap-8"]}
+ONE, TOGETHER = LAYOUTS[0], "jit-2-processes"
+BATCHES = {10: [*LAYOUTS, TOGETHER], 8: [ONE, "jit-8", "pmap-8"]}
 CHANGES = {
     "dataset.image_size": SIZE,
     "model.widths": (8,),
@@ -44,31 +46,42 @@ CHANGES = {
 
 def record_everything(folder: Path) -> None:
     """In float64, losses and parameters; in float32, gradients. Called in a process of eight devices."""
-    double = bool(jax.config.jax_enable_x64)
-    model = make_classifier(options.unflatten(CHANGES).model.to_dict())
-    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
-    for batch_size, layouts in BATCHES.items() if double else [(10, LAYOUTS)]:
+    for batch_size, layouts in BATCHES.items() if jax.config.jax_enable_x64 else [(10, LAYOUTS)]:
         for layout in layouts:
-            parallel, devices = layout.split("-")
-            config = options.unflatten(CHANGES | {"batch_size": batch_size, "parallel": parallel})
-            mesh = make_mesh(jax.devices()[: int(devices)])
-            tx = make_optimizer(config.optimizer, 4) if double else remember_gradients()
-            state = jax.tree.map(_double if double else jnp.copy, create_state(variables, tx, model.trained_layers))
-            state = jax.device_put(state, replicated(mesh))
-            step = make_train_step(model, tx, config, mesh)
-            losses = []
-            for i in range(STEPS if double else 1):
-                state = step(state, shard_batch(batch_of(batch_size, i), mesh))
-                losses.append(float(state.metrics.loss))
-                if i == 4:
-                    np.savez(
-                        folder / f"parameters-{batch_size}-{layout}.npz", *leaves((state.params, state.batch_stats))
-                    )
-            if double:
-                counts = [int(state.metrics.count), int(state.metrics.correct)]
-                (folder / f"losses-{batch_size}-{layout}.json").write_text(json.dumps([losses, counts]))
-            else:
-                np.savez(folder / f"gradients-{batch_size}-{layout}.npz", *leaves(state.opt_state))
+            if layout != TOGETHER:
+                record(folder, batch_size, layout)
+
+
+def record_together(folder: Path, coordinator: str, process_id: int) -> None:
+    """The same as one of two processes of one device each."""
+    with distributed.processes(coordinator, 2, process_id):
+        record(folder, 10, TOGETHER)
+
+
+def record(folder: Path, batch_size: int, layout: str) -> None:
+    double, together = bool(jax.config.jax_enable_x64), layout == TOGETHER
+    parallel, devices = layout.split("-")[:2]
+    config = options.unflatten(CHANGES | {"batch_size": batch_size, "parallel": parallel})
+    model = make_classifier(config.model.to_dict(), 3)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    mesh = make_mesh() if together else make_mesh(jax.devices()[: int(devices)])
+    tx = make_optimizer(config.optimizer, 4) if double else remember_gradients()
+    state = jax.tree.map(_double if double else jnp.copy, create_state(variables, tx, model.trained_layers))
+    state = replicate(state, replicated(mesh))
+    step = make_train_step(model, tx, config, mesh)
+    losses = []
+    for i in range(STEPS if double else 1):
+        batch = batch_of(batch_size, i)
+        rows = np.split(np.arange(batch_size), jax.process_count())[jax.process_index()]
+        state = step(state, shard_batch({key: x[rows] for key, x in batch.items()}, mesh))
+        losses.append(float(state.metrics.loss))
+        if i == 4 and distributed.is_main():
+            np.savez(folder / f"parameters-{batch_size}-{layout}.npz", *leaves((state.params, state.batch_stats)))
+    if double and distributed.is_main():
+        counts = [int(state.metrics.count), int(state.metrics.correct)]
+        (folder / f"losses-{batch_size}-{layout}.json").write_text(json.dumps([losses, counts]))
+    elif not double:
+        np.savez(folder / f"gradients-{batch_size}-{layout}.npz", *leaves(state.opt_state))
 
 
 def remember_gradients() -> optax.GradientTransformation:
@@ -110,9 +123,15 @@ def python(code: str, *arguments: str | Path, devices: int, double: bool) -> sub
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("layouts")
-    code = "from pathlib import Path; import test_layouts; test_layouts.record_everything(Path(sys.argv[2]))"
-    processes = [python(code, folder, devices=8, double=double) for double in (False, True)]
-    assert [process.wait() for process in processes] == [0, 0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    code = "from pathlib import Path; import test_layouts; test_layouts.record_"
+    alone = code + "everything(Path(sys.argv[2]))"
+    together = code + "together(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))"
+    processes = [python(alone, folder, devices=8, double=double) for double in (False, True)]
+    processes += [python(together, folder, coordinator, str(i), devices=1, double=True) for i in range(2)]
+    assert [process.wait() for process in processes] == [0, 0, 0, 0]
     return folder
 
 

@@ -1,0 +1,41 @@
+"""Compiles a run's training step for accelerators that are not there, and says what it will need on them.
+
+python -m cervix_jax.plan --config=configs/report.py --topology=v5e:16x16 --batch_per_device=32
+"""
+
+import os
+from typing import Any
+
+from absl import flags
+
+from cervix_jax import commands
+
+CONFIG = commands.config_flag()
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB, h100:GPUS, h100:HOSTSxGPUS or cpu:N.", required=True
+)
+BATCH_PER_DEVICE = flags.DEFINE_integer(
+    "batch_per_device", None, "Images a device, in the place of --config.batch_size.", lower_bound=1
+)
+LARGEST_BATCH = flags.DEFINE_bool("largest_batch", True, "Look for the largest batch that fits; compiles more often.")
+
+
+def main() -> dict[str, Any]:
+    from cervix_jax.planning.environment import prepare_environment
+
+    prepare_environment(os.environ, TOPOLOGY.value)
+    from cervix_jax import config as options
+    from cervix_jax.planning import planning, tables, topologies
+    from cervix_jax.training.progress import say
+
+    topology = topologies.Topology.parse(TOPOLOGY.value)
+    config = CONFIG.value
+    if BATCH_PER_DEVICE.value is not None:
+        config.batch_size = BATCH_PER_DEVICE.value * topology.size
+    plan = planning.plan(options.validate(config), topology, largest=LARGEST_BATCH.value, say=say)
+    say(tables.markdown(plan))
+    return plan
+
+
+if __name__ == "__main__":
+    commands.run(main)

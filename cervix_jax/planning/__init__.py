@@ -1,0 +1,1 @@
+"""What a training step will need on accelerators that are not there: memory, arithmetic, communication, time."""

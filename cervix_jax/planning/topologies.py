@@ -1,0 +1,204 @@
+"""Accelerators by name: their published figures, how they are connected, and what JAX needs to compile for them.
+
+TPU figures are those of Google Cloud's pages on each version (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e): peak in
+bfloat16, in which a TPU multiplies float32 matrices too unless told otherwise; capacity and bandwidth of the memory;
+interconnect of a chip, both directions together, which here is divided by two directions and by its links. H100: the
+data sheet of NVIDIA H100 SXM (dense peaks; TF32 for float32) and, between hosts, one 400 Gbit/s adapter for each GPU as
+in the DGX H100. A hop between TPUs takes about a microsecond (Austin et al. 2025, *How to Scale Your Model*, part 3).
+"""
+
+import dataclasses
+import importlib.util
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from cervix_jax.errors import UserError
+
+GIB = 2.0**30
+_H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024  threads_per_warp: 32  shared_memory_per_block: 49152  shared_memory_per_core: 233472
+  threads_per_core_limit: 2048  core_count: 132  fpus_per_core: 128  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535  block_dim_limit_z: 65535  memory_bandwidth: 3352320000000  l2_cache_size: 52428800
+  clock_rate_ghz: 1.98  device_memory_size: 84929347584  shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 }  registers_per_core_limit: 65536  registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 7 }
+runtime_version { major: 12 minor: 8 patch: 0 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What its maker publishes of an accelerator; bytes, seconds, and floating-point operations a second.
+
+    Attributes:
+      platform: JAX's name of it.
+      flops: peak, by the `dtype` of a model.
+      memory: bytes that programs can have.
+      bandwidth: of the memory, bytes a second.
+      link: of one link to a neighbour, one way; of a GPU, to the others of its host.
+      hop: latency of a link, seconds; 0 where none is published.
+      axes: dimensions of the network between chips.
+      ring: an axis of this many chips, or a multiple, closes to a ring.
+      network: between hosts, one way, for each device; None where links go through.
+    """
+
+    platform: str
+    flops: dict[str, float]
+    memory: float
+    bandwidth: float
+    link: float
+    hop: float = 0.0
+    axes: int = 1
+    ring: int = 1
+    network: float | None = None
+
+
+def _tpu(teraflops: int, memory: float, bandwidth: float, interconnect: float, axes: int, ring: int) -> Chip:
+    flops = {"float32": teraflops * 1e12, "bfloat16": teraflops * 1e12}
+    return Chip("tpu", flops, memory, bandwidth, interconnect / (2 * 2 * axes), 1e-6, axes, ring)
+
+
+CHIPS = {
+    "v4": _tpu(275, 32 * GIB, 1200e9, 600e9, axes=3, ring=4),
+    "v5e": _tpu(197, 16e9, 819e9, 400e9, axes=2, ring=16),
+    "v5p": _tpu(459, 95 * GIB, 2765e9, 1200e9, axes=3, ring=4),
+    "v6e": _tpu(918, 32e9, 1638e9, 800e9, axes=2, ring=16),
+    "h100": Chip("cuda", {"float32": 494.7e12, "bfloat16": 989.4e12}, 80e9, 3350e9, link=450e9, axes=2, network=50e9),
+}
+PACKAGES = {"tpu": ("libtpu", "tpu"), "cuda": ("jax_plugins.xla_cuda13", "cuda")}  # platform: module, extra
+_GPUS_A_HOST = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """Devices and how they are connected.
+
+    Attributes:
+      kind: a name in `CHIPS`, or 'cpu': the host's own processor, as several devices.
+      shape: chips along each axis; of GPUs, hosts and GPUs of a host.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, name: str) -> "Topology":
+        """Reads 'v5e:16x16', 'v4:4x4x4', 'h100:4x8' (4 hosts of 8), 'h100:8' or 'cpu:4'.
+
+        Raises:
+          UserError: there is no such kind, or it is not connected so.
+        """
+        known = f"{', '.join(CHIPS)} or cpu"
+        match = re.fullmatch(r"(\w+):([1-9]\d*(?:x[1-9]\d*)*)", name)
+        if match is None or match[1] not in {*CHIPS, "cpu"}:
+            raise UserError(f"{name!r} is no topology; examples: v5e:16x16, v4:4x4x4, h100:8; the kinds are {known}")
+        kind, shape = match[1], tuple(map(int, match[2].split("x")))
+        axes = 1 if kind == "cpu" else CHIPS[kind].axes
+        if kind == "h100" and len(shape) == 1:
+            shape = (1, *shape)
+        if axes == 3 and len(shape) == 2:
+            shape = (*shape, 1)
+        if len(shape) != axes or (kind == "h100" and shape[1] > _GPUS_A_HOST):
+            form = {1: "N", 2: "AxB", 3: "AxBxC"}[axes] if kind != "h100" else "GPUS or HOSTSxGPUS, up to 8 a host"
+            raise UserError(f"{name!r} is no topology of {kind}; it would be {kind}:{form}")
+        return cls(kind, shape)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def size(self) -> int:
+        """Devices."""
+        return math.prod(self.shape)
+
+    @property
+    def chip(self) -> Chip | None:
+        """None for 'cpu', which has no published figures."""
+        return CHIPS.get(self.kind)
+
+    def devices(self) -> Sequence[jax.Device]:
+        """Descriptions of the devices, to compile for.
+
+        Raises:
+          UserError: the library that compiles for them is not installed, or cannot make this topology.
+        """
+        if self.chip is None:
+            return self._host_devices()
+        module, extra = PACKAGES[self.chip.platform]
+        if not _is_installed(module):
+            raise UserError(
+                f"to compile for {self.kind} {module.split('.')[-1]} is needed, which is not installed: "
+                f"pip install 'cervix_jax[{extra}]' (Linux); no accelerator is"
+            )
+        try:
+            return list(topologies.get_topology_desc(self.name, self.chip.platform, **self._options()).devices)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"cannot make the topology {self.name}: {str(error).splitlines()[0]}") from error
+
+    def _options(self) -> dict[str, Any]:
+        if self.kind == "h100":
+            return {"topology": f"1x{self.shape[0]}x{self.shape[1]}", "target_config": _H100}
+        bounds = (*(min(n, 2) for n in self.shape), 1)[:3]
+        if self.kind in ("v5e", "v6e") and self.size == _GPUS_A_HOST:
+            bounds = (*self.shape, 1)  # the one slice that is a host of eight chips
+        options: dict[str, Any] = {"chips_per_host_bounds": (*bounds[:2], 1)}
+        return options | {"chip_config_name": "megacore"} if self.kind == "v4" else options
+
+    def _host_devices(self) -> Sequence[jax.Device]:
+        if len(found := jax.devices("cpu")) < self.size:
+            raise UserError(f"{self.name}: there are {len(found)} CPU devices; set JAX_NUM_CPU_DEVICES={self.size}")
+        return found[: self.size]
+
+    def smaller(self) -> Iterator["Topology"]:
+        """From one device up to this topology, an axis doubled at a time."""
+        shapes, shape = [self.shape], list(self.shape)
+        while max(shape) > 1:
+            axis = shape.index(max(shape)) if self.kind != "h100" else int(shape[0] == 1)  # hosts before their GPUs
+            shape[axis] = shape[axis] // 2 if shape[axis] % 2 == 0 else 1
+            shapes.append(tuple(shape))
+        return (Topology(self.kind, shape) for shape in reversed(shapes))
+
+    def all_reduce_seconds(self, count: int, size: int) -> float:
+        """The least that all-reduces one after another take, each of as many bytes from each device.
+
+        Of the torus: every byte goes to all and back over all links at once, or one way only along axes that are not
+        closed to rings; and no sum is there before it has passed the hops to the farthest chip and back. Of GPUs:
+        the others of the host, and then, with an eighth of the bytes each, the other hosts.
+
+        Args:
+          count: how many.
+          size: bytes of one.
+        """
+        chip = self.chip
+        if chip is None or self.size == 1:
+            return 0.0
+        if chip.network is not None:
+            hosts, gpus = self.shape
+            inside = 2 * (gpus - 1) / gpus * size / chip.link
+            return count * (inside + 2 * (hosts - 1) / hosts * size / gpus / chip.network)
+        axes = [(n, self._is_ring(n)) for n in self.shape if n > 1]
+        speed = sum(chip.link * (2 if ring else 1) for _, ring in axes)
+        hops = sum(n // 2 if ring else n - 1 for n, ring in axes)
+        return count * max(2 * (self.size - 1) / self.size * size / speed, 2 * hops * chip.hop)
+
+    def _is_ring(self, length: int) -> bool:
+        """Axes of 16 are closed in v5e and v6e; all axes in v4 and v5p where the slice is made of cubes of 4x4x4."""
+        ring = CHIPS[self.kind].ring
+        return length % ring == 0 and (self.kind in ("v5e", "v6e") or all(n % ring == 0 for n in self.shape))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,178 @@
+"""Plans against real states and steps; the search for a batch against a device whose memory is known."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cervix_jax import config as options
+from cervix_jax.errors import UserError
+from cervix_jax.planning import planning, tables
+from cervix_jax.planning.programs import Collective, Program
+from cervix_jax.planning.topologies import CHIPS, Topology
+from cervix_jax.speed.devices import Work
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "dataset.image_size": (32, 24),
+    "model.widths": (8, 16),
+    "model.blocks": (1, 1),
+    "model.backbone.name": "none",
+    "batch_size": 8,
+}
+
+
+def small(**changes):
+    return options.unflatten(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def on_one():
+    return planning.plan(small(), Topology.parse("cpu:1"))
+
+
+def called(topology, *flags):
+    """Status, plan or None, and messages of the program."""
+    overrides = [f"--config.{name}={value}" for name, value in SMALL.items()]
+    command = [sys.executable, "-m", "cervix_jax.plan", "--config=configs/report.py", f"--topology={topology}"]
+    done = subprocess.run(
+        [*command, *overrides, *flags], cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]) if done.stdout else None, done.stderr
+
+
+@pytest.fixture(scope="module")
+def on_four():
+    status, plan, messages = called("cpu:4", "--batch_per_device=8")
+    assert status == 0, messages
+    return plan
+
+
+def test_bytes_are_those_of_the_arrays_that_training_holds(on_one) -> None:
+    work = Work(small())
+    state = jax.device_get(work.train())
+    memory = on_one["bytes_per_device"]
+
+    def size(tree):
+        return sum(x.nbytes for x in jax.tree.leaves(tree))
+
+    assert memory["parameters"] == on_one["gradient_bytes"] == size(state.params)
+    assert memory["optimizer"] == size(state.opt_state)
+    assert memory["statistics"] == size((state.batch_stats, state.metrics, state.step))
+    assert memory["batch"] == size(work.batch)
+    assert memory["average"] == memory["padding"] == 0
+    assert memory["total"] == sum(size for kind, size in memory.items() if kind != "total")
+
+
+def test_arithmetic_is_that_of_the_step(on_one) -> None:
+    assert on_one["flops_per_step"] == Work(small()).flops()
+
+
+def test_arithmetic_of_a_batch_in_parts_is_that_of_the_batch(on_one) -> None:
+    assert planning._flops(small(accumulate=4), 8) == on_one["flops_per_step"]
+
+
+def test_one_device_exchanges_nothing(on_one) -> None:
+    assert on_one["collectives"] == {"count": 0, "bytes": 0, "by_kind": {}, "largest": None}
+    assert "estimate" not in on_one  # nothing is published about this processor
+    assert "communication: 0 exchanges" in tables.markdown(on_one)
+
+
+def test_four_devices_with_as_much_each(on_one, on_four) -> None:
+    """The program, with its own number of devices."""
+    assert (on_four["devices"], on_four["batch_size"], on_four["batch_per_device"]) == (4, 32, 8)
+    assert on_four["flops_per_step"] == 4 * on_one["flops_per_step"]
+    for kind in ("parameters", "optimizer", "statistics", "batch"):
+        assert on_four["bytes_per_device"][kind] == on_one["bytes_per_device"][kind]
+
+
+def test_the_gradient_is_exchanged_once_and_all_else_is_small(on_four) -> None:
+    """Batch norm exchanges two numbers a channel forward and two backward, the loss and the metrics a few."""
+    gradient, collectives = on_four["gradient_bytes"], on_four["collectives"]
+    assert set(collectives["by_kind"]) == {"all-reduce"}
+    assert gradient <= collectives["bytes"] < 1.1 * gradient + 2 * on_four["bytes_per_device"]["statistics"]
+
+
+def test_what_does_not_divide_is_filled_up() -> None:
+    status, plan, messages = called("cpu:3", "--config.batch_size=4")
+    assert status == 0, messages
+    assert (plan["devices"], plan["batch_size"], plan["batch_per_device"]) == (3, 4, 2)
+
+
+def test_the_other_layout_cannot_be_planned() -> None:
+    with pytest.raises(UserError, match="'pmap'"):
+        planning.plan(small(parallel="pmap"), Topology.parse("cpu:1"))
+
+
+def test_tpus() -> None:
+    status, plan, messages = called("v5e:2x2", "--nolargest_batch")
+    if importlib.util.find_spec("libtpu") is None:
+        assert status == 2
+        assert "pip install 'cervix_jax[tpu]'" in messages
+        pytest.skip("libtpu is not installed, so only its absence was tested")
+    assert status == 0, messages
+    assert plan["devices"] == 4
+    assert [row["devices"] for row in plan["weak_scaling"]] == [1, 2, 4]
+    largest = plan["collectives"]["largest"]
+    assert largest["bytes"] >= 0.99 * plan["gradient_bytes"]  # in one exchange
+    assert "| 4 | 8 |" in messages
+
+
+@given(
+    fixed=st.integers(0, 10**9),
+    an_image=st.integers(10**5, 10**8),
+    start=st.integers(1, 64),
+    bend=st.floats(0.8, 1.2),  # memory does not grow quite in proportion
+)
+def test_the_largest_batch_is_found(fixed, an_image, start, bend) -> None:
+    limit = CHIPS["v5e"].memory
+    tried = {}
+
+    def needs(batch: int) -> int:
+        return fixed + int(an_image * batch**bend)
+
+    def compiled(batch: int) -> planning.Compiled | None:
+        tried[batch] = needs(batch) <= limit
+        memory = {"temporaries": needs(batch) - fixed, "parameters": fixed}
+        return planning.Compiled(memory, Program(""), 0.0) if tried[batch] else None
+
+    first = compiled(start)
+    if first is None:
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "_compile", lambda config, mesh: compiled(config.batch_size))
+        mesh = planning.make_mesh(jax.devices()[:1])
+        found = planning._largest(small(), Topology.parse("v5e:1x1"), mesh, start, first, lambda _: None)
+    assert tried[found]
+    one_more = max(found + planning.GRANULE, round(1.2 * found))
+    assert needs(one_more) > limit
+    assert len(tried) <= 12
+
+
+def test_a_step_that_does_not_fit_says_what_to_do(monkeypatch) -> None:
+    monkeypatch.setattr(planning, "_compile", lambda *_: None)
+    with pytest.raises(UserError, match=r"does not fit.*accumulate"):
+        planning.plan(small(), Topology.parse("cpu:1"))
+
+
+def test_a_roofline_is_the_slower_of_arithmetic_and_memory_and_then_communication() -> None:
+    chip, topology = CHIPS["v6e"], Topology.parse("v6e:2x4")
+    program = Program("")
+    program.memory_traffic = int(3 * chip.bandwidth)  # seconds
+    program.collectives = [Collective("all-reduce", 1, 1000, 7)]
+    found = planning._estimate(small(), topology, program, 2 * chip.flops["float32"], 16)
+    talking = topology.all_reduce_seconds(7, 1000)
+    assert found["memory_seconds"] == pytest.approx(3)
+    assert found["compute_seconds"] == pytest.approx(2)
+    assert found["step_seconds"] == pytest.approx(3 + talking)
+    assert found["images_per_second"] == pytest.approx(8 * 16 / (3 + talking))
+    assert found["efficiency"] == pytest.approx(3 / (3 + talking))
+    assert dataclasses.replace(topology, shape=(1, 1)).all_reduce_seconds(7, 1000) == 0
