@@ -79,24 +79,33 @@ class Training(NamedTuple):
     mask: Bool[Array, "b"] | None = None
     axis_name: str | None = None
 
-    def moments(self, x: Float[Array, "b h w c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    def moments(
+        self, x: Float[Array, "b h w c"], near: Float[Array, "c"]
+    ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
         """Mean and (biased) variance of each channel over the examples of the global batch.
 
-        In two passes: the mean of squares less the square of the mean cancels in float32 where the mean is large
-        against the spread, as in photographs.
+        From the sums of x - `near` and of its square, in one pass and one exchange between devices; the mean of squares
+        less the square of the mean would cancel in float32 where the mean is large against the spread.
+
+        Args:
+          x: of a layer, before it is normalised.
+          near: about the mean that is to be found, such as the running one.
         """
         rows = x.shape[0] if self.mask is None else self.mask.sum()
-        count = self._everywhere(jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype))
-        mean = self._everywhere(self._sum(x)) / count
-        return mean, self._everywhere(self._sum(jnp.square(x - mean))) / count
+        x = x - jax.lax.stop_gradient(near)
+        count, total, squares = self._everywhere(
+            (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), self._sum(x), self._sum(jnp.square(x)))
+        )
+        mean = total / count
+        return near + mean, jnp.maximum(squares / count - jnp.square(mean), 0)
 
     def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "c"]:
         if self.mask is not None:
             x = jnp.where(self.mask[:, None, None, None], x, 0)
         return x.sum(axis=(0, 1, 2))
 
-    def _everywhere(self, total: Array) -> Array:
-        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
+    def _everywhere(self, totals: Any) -> Any:
+        return totals if self.axis_name is None else jax.lax.psum(totals, self.axis_name)
 
 
 class BatchNorm(nn.Module):
@@ -125,7 +134,7 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32) if self.use_scale else 1.0
         mean, var = running_mean.value, running_var.value
         if training is not None:
-            mean, var = training.moments(single(x))
+            mean, var = training.moments(single(x), running_mean.value)
             if not self.is_initializing():
                 for running, batch in ((running_mean, mean), (running_var, var)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * batch

@@ -47,12 +47,21 @@ def test_average_pooling_is_that_of_flax(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(layers.average_pool_3x3(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_norm_keeps_precision_where_the_mean_is_large() -> None:
-    """The one-pass variance of float32 loses all digits here: 1e4 squared leaves no room for a spread of 1."""
-    x = 1e4 + maps(8, 16, 16, 2)
+@pytest.mark.parametrize(("mean", "steps"), [(100.0, 1), (1e4, 150)])
+def test_batch_norm_keeps_precision_where_the_mean_is_large(mean: float, steps: int) -> None:
+    """The mean of squares less the square of the mean would lose all digits in float32 at 1e4 times the spread.
+
+    Here it is the spread about the running mean that is squared, which follows the mean of the batches.
+    """
+    x = mean + maps(8, 16, 16, 2)
     norm, training = layers.BatchNorm(), layers.Training()
-    y, _ = norm.apply(norm.init(jax.random.key(0), x, training), x, training, mutable=["batch_stats"])
+    variables = norm.init(jax.random.key(0), x, training)
+    step = jax.jit(lambda variables: norm.apply(variables, x, training, mutable=["batch_stats"]))
+    for _ in range(steps):
+        y, changed = step(variables)
+        variables = variables | changed
     np.testing.assert_allclose(np.std(y, axis=(0, 1, 2)), 1, atol=0.01)
+    np.testing.assert_allclose(np.mean(y, axis=(0, 1, 2)), 0, atol=0.01)
 
 
 @pytest.mark.parametrize("train", [True, False])
