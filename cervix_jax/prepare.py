@@ -4,19 +4,31 @@ python -m cervix_jax.prepare --config=configs/report.py --config.dataset.manual_
 """
 
 import collections
+import shlex
 import sys
 from typing import Any
+
+from absl import flags
 
 from cervix_jax import commands
 
 CONFIG = commands.config_flag()
+BEAM = flags.DEFINE_string(
+    "beam",
+    None,
+    "Measure the photographs with Apache Beam first (extra beam), given these options of its: "
+    "'--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=0'.",
+)
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax import config
+    from cervix_jax import config as options
     from cervix_jax.data import pipeline
 
-    data = pipeline.prepared(config.validate(CONFIG.value))
+    config = options.validate(CONFIG.value)
+    if BEAM.value is not None:
+        pipeline.measure_with_beam(config, shlex.split(BEAM.value))
+    data = pipeline.prepared(config)
     metadata = data.builder.info.metadata
     for note in metadata["notes"]:
         print(note, file=sys.stderr)

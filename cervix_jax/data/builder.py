@@ -117,7 +117,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             fingerprint = fingerprint_of(folder, additional=config.additional)
             sources = {name: folder / name for name in labels}
             facts = kaggle.facts(folder, labels)
-        cache = Path(self.data_dir).parents[2] / "cervix_measurements.sqlite"
+        cache = cache_of(Path(self.data_dir))
         sources = {name: source for name, source in sources.items() if name not in facts.removed}
         measured = measuring.measure_all(sources, cache, inside=folder)
         rows, table = make_table(measured, labels, facts)
@@ -158,6 +158,11 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "reason": selection.reasons[i],
                 },
             )
+
+
+def cache_of(data_path: Path) -> Path:
+    """Where the measurements of a data set's photographs are kept, beside all data sets."""
+    return data_path.parents[2] / "cervix_measurements.sqlite"
 
 
 def make_table(

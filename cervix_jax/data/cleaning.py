@@ -16,6 +16,62 @@ from cervix_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
+class Moments:
+    """Sums over photographs, from which the distribution of their features follows; float64.
+
+    Those of parts add up to those of the whole, so that parts can be summed apart, and folds left out.
+
+    Attributes:
+      count: of rows.
+      total: of x.
+      products: of x x'.
+      cubes: of |x|^2 x.
+      fourths: of |x|^4.
+    """
+
+    count: int
+    total: Float[np.ndarray, "d"]
+    products: Float[np.ndarray, "d d"]
+    cubes: Float[np.ndarray, "d"]
+    fourths: float
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n d"]) -> "Moments":
+        x = features.astype(np.float64)
+        squares = np.sum(x**2, axis=1)
+        return cls(len(x), x.sum(axis=0), x.T @ x, squares @ x, float(np.sum(squares**2)))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.count + other.count,
+            self.total + other.total,
+            self.products + other.products,
+            self.cubes + other.cubes,
+            self.fourths + other.fourths,
+        )
+
+    def __sub__(self, other: "Moments") -> "Moments":
+        return self + Moments(-other.count, -other.total, -other.products, -other.cubes, -other.fourths)
+
+    @property
+    def mean(self) -> Float[np.ndarray, "d"]:
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "d d"]:
+        return self.products / self.count - np.outer(self.mean, self.mean)
+
+    @property
+    def mean_fourth(self) -> float:
+        """Mean of |x - mean|^4, by multiplying out."""
+        m, square = self.mean, float(self.mean @ self.mean)
+        about_zero = (
+            self.fourths - 4 * m @ self.cubes + 4 * m @ self.products @ m + 2 * square * np.trace(self.products)
+        )
+        return float(about_zero / self.count - 3 * square**2)
+
+
+@dataclasses.dataclass(frozen=True)
 class Gaussian:
     """A multivariate normal, in its principal axes.
 
@@ -31,24 +87,28 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: Float[np.ndarray, "n d"], shrinkage: float | None = None) -> "Gaussian":
+        """`from_moments` of rows of features, at least two."""
+        return cls.from_moments(Moments.of(features), shrinkage)
+
+    @classmethod
+    def from_moments(cls, moments: Moments, shrinkage: float | None = None) -> "Gaussian":
         """The normal of mean m and covariance (1 - s) S + s tr(S)/d I, S being the sample covariance.
 
         Args:
-          features: at least two rows.
+          moments: of at least two rows.
           shrinkage: s, above 0 and at most 1; None for that of Ledoit and Wolf.
 
         Raises:
           UserError: all rows are the same, so that they have no distribution.
         """
-        mean = features.mean(axis=0, dtype=np.float64)
-        x = features - mean
-        covariance = x.T @ x / len(x)
+        covariance = moments.covariance
         if shrinkage is None:
-            shrinkage = ledoit_wolf_shrinkage(x, covariance)
+            shrinkage = ledoit_wolf_shrinkage(moments)
         variances, axes = np.linalg.eigh(covariance)
-        if (average := variances.mean()) <= 0:
+        average = variances.mean()
+        if average <= 1e-12 * np.trace(moments.products) / moments.products.size:  # rounding, where they are the same
             raise UserError("all initial photographs are the same, so they have no distribution of colours")
-        return cls(mean, axes, (1 - shrinkage) * np.maximum(variances, 0) + shrinkage * average)
+        return cls(moments.mean, axes, (1 - shrinkage) * np.maximum(variances, 0) + shrinkage * average)
 
     def log_density(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
         """Natural logarithm of the density, float64."""
@@ -57,14 +117,15 @@ class Gaussian:
         return -0.5 * ((z**2 / self.variances).sum(axis=1) + constant)
 
 
-def ledoit_wolf_shrinkage(centred: Float[np.ndarray, "n d"], covariance: Float[np.ndarray, "d d"]) -> float:
+def ledoit_wolf_shrinkage(moments: Moments) -> float:
     """The shrinkage of least expected squared error (Ledoit & Wolf 2004, lemma 3.3).
 
-    The mean over rows of |x x' - S|^2 is that of |x|^4 less |S|^2, so the n matrices x x' are never made.
+    The mean over rows of |x x' - S|^2, x being centred, is that of |x|^4 less |S|^2: the matrices x x' are never made.
     """
-    n, d = centred.shape
+    covariance = moments.covariance
+    d = len(covariance)
     distance = np.sum((covariance - np.trace(covariance) / d * np.eye(d)) ** 2)
-    error = (np.mean(np.sum(centred**2, axis=1) ** 2) - np.sum(covariance**2)) / n
+    error = (moments.mean_fourth - np.sum(covariance**2)) / moments.count
     return float(np.clip(error / distance, 1e-6, 1)) if distance > 0 else 1.0
 
 
@@ -72,10 +133,11 @@ def cross_fitted_log_density(
     features: Float[np.ndarray, "n d"], folds: Int[np.ndarray, "n"], shrinkage: float | None = None
 ) -> Float[np.ndarray, "n"]:
     """Log density of each row under the Gaussian of the rows of other folds: comparable with rows never fitted on."""
-    density = np.empty(len(features))
+    density, everything = np.empty(len(features)), Moments.of(features)
     for fold in np.unique(folds):
-        held_out = folds == fold
-        density[held_out] = Gaussian.fit(features[~held_out], shrinkage).log_density(features[held_out])
+        held_out = features[folds == fold]
+        others = Gaussian.from_moments(everything - Moments.of(held_out), shrinkage)
+        density[folds == fold] = others.log_density(held_out)
     return density
 
 

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -111,20 +111,13 @@ def measure_all(
       inside: folder that no file may lie outside of, by a link.
       processes: that decode; None for one a core.
     """
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(cache)) as database:
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS measured (digest TEXT PRIMARY KEY, version INTEGER, reason TEXT, jpeg BLOB, "
-            "height INTEGER, width INTEGER, histograms BLOB, sharpness REAL, signature BLOB)"
-        )
-        database.execute("DELETE FROM measured WHERE version != ?", (VERSION,))
-        database.commit()
+    with _opened(cache) as database:
         known = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
         if not sys.stderr.isatty():
             print(f"measuring {len(sources)} photographs", file=sys.stderr, flush=True)
         digests, unopened = {}, {}
         for name, digest, measured in tqdm(
-            _work(sources, partial(_read_and_measure, known=known, inside=inside), processes or _cores()),
+            _work(sources, partial(read_and_measure, known=known, inside=inside), processes or _cores()),
             total=len(sources),
             desc="measuring photographs",
             disable=None,
@@ -137,6 +130,31 @@ def measure_all(
                 _insert(database, digest, measured)
                 database.commit()
         return _collect(database, cache, list(sources), digests, unopened)
+
+
+def keep(results: Iterable[tuple[str, Measured]], cache: Path) -> int:
+    """Puts what was measured elsewhere into the cache, by digest; returns how many photographs those are."""
+    count = 0
+    with _opened(cache) as database:
+        for digest, measured in results:
+            _insert(database, digest, measured)
+            count += 1
+        database.commit()
+    return count
+
+
+@contextlib.contextmanager
+def _opened(cache: Path) -> Iterator[sqlite3.Connection]:
+    """The cache, made if missing, without what another version has measured."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(cache)) as database:
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS measured (digest TEXT PRIMARY KEY, version INTEGER, reason TEXT, jpeg BLOB, "
+            "height INTEGER, width INTEGER, histograms BLOB, sharpness REAL, signature BLOB)"
+        )
+        database.execute("DELETE FROM measured WHERE version != ?", (VERSION,))
+        database.commit()
+        yield database
 
 
 Result = tuple[str, str | None, Measured | None]  # name, digest (None: not opened), measured (None: known)
@@ -170,7 +188,8 @@ def _main_hidden() -> Iterator[None]:
         main.update(hidden)
 
 
-def _read_and_measure(item: tuple[str, Source], known: frozenset[str], inside: Path | None) -> Result:
+def read_and_measure(item: tuple[str, Source], known: frozenset[str], inside: Path | None) -> Result:
+    """Measures a photograph unless its digest is known; see `measure_all`."""
     name, source = item
     try:
         if name.encode(errors="replace").decode() != name:

@@ -9,6 +9,7 @@ order; the last batch is filled up with masked zeros.
 import collections
 import contextlib
 import dataclasses
+import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
-from cervix_jax.data.builder import DOWNLOAD_INSTRUCTIONS, ManualDirError, fingerprint_of, scan
+from cervix_jax.data.builder import DOWNLOAD_INSTRUCTIONS, ManualDirError, cache_of, fingerprint_of, scan
 from cervix_jax.data.photographs import crop_and_resize, read_photograph
 from cervix_jax.data.selection import Options, Selection, Table, select
 from cervix_jax.errors import UserError
@@ -105,11 +106,37 @@ def prepared(config: ml_collections.ConfigDict, manual_dir: str | None = None, d
     return Prepared(builder, table, select(table, Options(**config.selection)), dataset, stored)
 
 
-def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+def measure_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[str]) -> None:
+    """Measures the raw photographs of a config with Apache Beam, so that `prepared` finds them measured.
+
+    Raises:
+      ManualDirError: the raw photographs are not there.
+      DatasetError: there is no such data set, its photographs are drawn, or Beam is not installed.
+    """
+    dataset = config.dataset
+    builder = _builder(dataset)
+    if builder.builder_config.drawn or dataset.manual_dir is None:
+        raise DatasetError(f"--beam measures photographs of a folder; {dataset.name} draws them, or no folder is given")
+    if importlib.util.find_spec("apache_beam") is None:
+        raise DatasetError("--beam needs Apache Beam, in an environment of its own: see launch/beam.lock")
+    from cervix_jax.data import beam_measuring
+
+    folder = Path(dataset.manual_dir)
+    sources = {name: folder / name for name in scan(folder, additional=builder.builder_config.additional)}
+    moments = beam_measuring.measure(sources, cache_of(builder.data_path), beam_options, inside=folder)
+    counts = ", ".join(f"{sums.count} of {part}" for part, sums in sorted(moments.items()))
+    print(f"measured with Beam: {counts}", file=sys.stderr)
+
+
+def _builder(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     try:
-        builder = tfds.builder(dataset.name, data_dir=dataset.data_dir, file_format="array_record")
+        return tfds.builder(dataset.name, data_dir=dataset.data_dir, file_format="array_record")
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise DatasetError(f"config.dataset.name is {dataset.name!r}: {str(error).splitlines()[0]}") from error
+
+
+def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+    builder = _builder(dataset)
     raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
     already = builder.data_path.exists()
     if raw and not already:

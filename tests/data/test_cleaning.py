@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.covariance import LedoitWolf
 
 from cervix_jax.data import synthetic
-from cervix_jax.data.cleaning import Gaussian, closest, cross_fitted_log_density, ledoit_wolf_shrinkage
+from cervix_jax.data.cleaning import Gaussian, Moments, closest, cross_fitted_log_density, ledoit_wolf_shrinkage
 from cervix_jax.data.scores import colour_histograms, sharpness
 from cervix_jax.errors import UserError
 
@@ -31,13 +31,28 @@ def test_log_density_is_that_of_the_shrunken_normal(shrinkage, seed):
 @pytest.mark.parametrize(("n", "d"), [(30, 12), (200, 5), (10, 40)])
 def test_the_default_shrinkage_is_ledoit_and_wolf_s(n, d):
     x = features(n, d, rank=min(n, d))
-    centred = x - x.mean(axis=0)
     expected = LedoitWolf().fit(x).shrinkage_
-    assert ledoit_wolf_shrinkage(centred, centred.T @ centred / n) == pytest.approx(expected)
+    assert ledoit_wolf_shrinkage(Moments.of(x)) == pytest.approx(expected)
     covariance = LedoitWolf().fit(x).covariance_
     np.testing.assert_allclose(
         Gaussian.fit(x).log_density(x), stats.multivariate_normal(x.mean(axis=0), covariance).logpdf(x), rtol=1e-8
     )
+
+
+@given(st.lists(st.integers(0, 79), max_size=5), st.integers(0, 5))
+def test_sums_of_parts_are_those_of_the_whole(cuts, seed):
+    x = features(seed=seed)
+    parts = [Moments.of(part) for part in np.split(x, sorted(cuts))]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    assert total.count == 80
+    np.testing.assert_allclose(total.mean, x.mean(axis=0))
+    np.testing.assert_allclose(total.covariance, np.cov(x.T, bias=True), rtol=1e-9, atol=1e-9)
+    assert total.mean_fourth == pytest.approx(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1) ** 2))
+    rest = total - parts[-1]
+    assert rest.count == 80 - parts[-1].count
+    np.testing.assert_allclose(rest.total, x[: rest.count].sum(axis=0), atol=1e-9)
 
 
 def test_histograms_have_finite_densities_though_their_covariance_is_singular():
@@ -48,7 +63,7 @@ def test_histograms_have_finite_densities_though_their_covariance_is_singular():
 
 def test_identical_photographs_have_no_distribution():
     with pytest.raises(UserError, match="the same"):
-        Gaussian.fit(np.ones((5, 3)))
+        Gaussian.fit(np.tile(np.random.default_rng(0).uniform(size=3), (5, 1)))
 
 
 def test_cross_fitting_leaves_out_the_fold_it_scores():
