@@ -1,9 +1,9 @@
 """Several processes as one run: starting together, speaking with one voice, stopping together.
 
 JAX connects the processes to a coordinator, which lives in process 0. Whatever a program says or writes, process 0
-does; the others compute. If a process dies or is cut off, the others notice at their next exchange, or when its
-heartbeat has been missing for `HEARTBEAT_SECONDS`, and end with a message that names it; the same command goes on from
-the last checkpoint. (If it is process 0, and the coordinator with it, JAX itself ends the others.)
+does; the others compute. If a process dies or is cut off, the others end within `watch.SILENCE_SECONDS` with a message
+that names it; the same command goes on from the last checkpoint. (If process 0 dies, and the coordinator with it, JAX
+itself ends the others at once, and speaks of the leader task.)
 """
 
 import os
@@ -20,9 +20,9 @@ from jax.experimental import multihost_utils
 
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.training import progress
+from cervix_jax.training.watch import SILENCE_SECONDS, Watch
 
-HEARTBEAT_SECONDS = 30
-LOST = 3  # status of a process that has lost another
+_HEARTBEAT_SECONDS = 3 * SILENCE_SECONDS  # of JAX's own watch
 _VOTE_SECONDS = 2.0  # between votes on whether to stop
 
 T = TypeVar("T")
@@ -79,18 +79,23 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
         yield
         return
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
     if not is_main():
         progress.mute()
+    # Of JAX's public ways to ask about the others, each waits for those that are gone.
+    watch = Watch(jax._src.distributed.global_state.client, jax.process_index(), jax.process_count())
+    watch.start()
     try:
         yield
     except Interrupted:  # which all agreed on
+        watch.leave()
         jax.distributed.shutdown()
         raise
     except BaseException as error:
         _leave_at_once(error)
+    watch.leave()
     jax.distributed.shutdown()
 
 
@@ -102,27 +107,11 @@ def _leave_at_once(error: BaseException) -> None:
         message, status = "interrupted", 130
     elif isinstance(error, UserError):
         message, status = f"error: process {jax.process_index()}: {error}", 2
-    elif missing := missing_processes():
-        names = ", ".join(map(str, missing))
-        message = f"error: lost process {names} of {jax.process_count()}; the same command goes on from the checkpoint"
-        status = LOST
-    else:
+    else:  # perhaps because another is lost: then the watch names it and ends this one
+        time.sleep(SILENCE_SECONDS + 5)
         message, status = f"error: process {jax.process_index()} failed", 1
     print(message, file=sys.stderr, flush=True)
     os._exit(status)
-
-
-def missing_processes() -> list[int]:
-    """Those that the coordinator has not heard of lately, or whose connection is closed."""
-    client = jax._src.distributed.global_state.client  # of JAX's public ways, each waits for processes that are gone
-    everybody = list(range(jax.process_count()))
-    deadline = time.monotonic() + HEARTBEAT_SECONDS
-    while client is not None and time.monotonic() < deadline:
-        live = client.get_live_nodes(everybody)
-        if missing := [process for process in everybody if process not in live]:
-            return missing
-        time.sleep(1)
-    return []
 
 
 def is_main() -> bool:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
-from cervix_jax.training.distributed import LOST, environment_tells, processes
+from cervix_jax.training.distributed import environment_tells, processes
+from cervix_jax.training.watch import LOST, SILENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -112,14 +114,38 @@ def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -
     started[1].kill()
     statuses, _, errors = finish(started)
     assert statuses[1] == -signal.SIGKILL
-    assert statuses[0] in (LOST, -signal.SIGABRT)  # by us, or by JAX's own watch
-    assert "lost process 1 of 2; the same command goes on" in errors[0] or "stopped sending heartbeats" in errors[0]
+    assert statuses[0] == LOST, errors[0]
+    assert "error: lost process 1 of 2; the same command goes on" in errors[0]
     done = len(curve(tmp_path))
     assert 2 <= done < 40
     (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
     assert status == 0, error
     assert "continuing" in error
     assert len(curve(tmp_path)) == done + 1
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize(("which", "how"), [(0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP)])
+def test_the_others_end_when_one_is_cut_off(flags, tmp_path, which: int, how: signal.Signals) -> None:
+    """Process 0, which coordinates, dies; or one stands still, as behind a broken network."""
+    started = start(2, "train", *flags, "--config.epochs=500", f"--workdir={tmp_path}")
+    wait_for(started[0], "epoch 2/")
+    began = time.monotonic()
+    started[which].send_signal(how)
+    other = started[1 - which]
+    _, error = other.communicate(timeout=3 * SILENCE_SECONDS)
+    assert time.monotonic() - began < 2 * SILENCE_SECONDS
+    started[which].kill()
+    started[which].communicate()
+    if how == signal.SIGKILL:  # JAX ends the others before anybody else can
+        assert other.returncode == -signal.SIGABRT
+        assert "leader task" in error
+    else:
+        assert other.returncode == LOST, error
+        assert f"error: lost process {which} of 2; the same command goes on" in error
+    done = len(curve(tmp_path))
+    (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
+    assert status == 0, error
 
 
 @pytest.mark.parametrize(
@@ -131,6 +157,7 @@ def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -
         ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
         ({"TPU_WORKER_HOSTNAMES": "host"}, False),
         ({"TPU_WORKER_HOSTNAMES": "host-0,host-1"}, True),
+        ({"TPU_PROCESS_ADDRESSES": "host-0:8476,host-1:8476"}, True),
     ],
 )
 def test_what_the_environment_tells(environment, several: bool) -> None:
@@ -139,6 +166,20 @@ def test_what_the_environment_tells(environment, several: bool) -> None:
 
 def test_half_of_the_flags_is_an_error() -> None:
     with pytest.raises(UserError, match="all or none"), processes("host:1", None, 0):
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"JAX_COORDINATOR_ADDRESS": "host:1"}, "all or none"),
+        ({"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "'two'"),
+    ],
+)
+def test_half_of_an_environment_is_an_error(environment, message, monkeypatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message), processes(None, None, None):
         raise AssertionError
 
 

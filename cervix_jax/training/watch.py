@@ -1,0 +1,76 @@
+"""Notices that another process of a run is gone or cut off, and ends this one with a message that names it.
+
+Each process writes a growing number into the key-value store of JAX's coordinator, which lives in process 0, and reads
+those of the others. JAX watches too, but more slowly, and what it says then is a dump of stacks.
+"""
+
+import itertools
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+SILENCE_SECONDS = 20  # without a sign of life
+LOST = 3  # status of a process that has lost another
+_BEAT_SECONDS = 2.0
+_FOLDER = "cervix_jax/alive"
+
+
+class Watch:
+    """Signs of life to the other processes and from them, in threads of their own.
+
+    Args:
+      client: of JAX's coordinator; None watches nothing.
+      process_id: this one.
+      count: of processes.
+    """
+
+    def __init__(self, client: Any, process_id: int, count: int):
+        self._client, self._me, self._count = client, process_id, count
+        self._heard = dict.fromkeys(range(count), (-1, time.monotonic()))  # last number, and when it was new
+        self._answered = time.monotonic()  # by process 0
+        self._leaving = threading.Event()
+
+    def start(self) -> None:
+        """From here on the loss of another process ends this one."""
+        for work in (self._exchange, self._look):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def leave(self) -> None:
+        """The others may end now: silence is no loss any more."""
+        self._leaving.set()
+
+    def silent(self) -> list[int]:
+        """Other processes without a sign of life; 0 alone if it does not answer, since nothing is heard without it."""
+        now = time.monotonic()
+        if self._me != 0 and now - self._answered > SILENCE_SECONDS:
+            return [0]
+        return [i for i, (_, when) in self._heard.items() if i not in (0, self._me) and now - when > SILENCE_SECONDS]
+
+    def _exchange(self) -> None:
+        for number in itertools.count():
+            try:
+                self._client.key_value_set(f"{_FOLDER}/{self._me}", str(number), allow_overwrite=True)
+                found = self._client.key_value_dir_get(_FOLDER)
+            except Exception:  # the coordinator has gone; if that is a loss, its silence tells
+                return
+            self._answered = time.monotonic()
+            for key, value in found:
+                self._hear(int(key.rsplit("/", 1)[-1]), int(value))
+            time.sleep(_BEAT_SECONDS)
+
+    def _hear(self, process: int, number: int) -> None:
+        if number != self._heard[process][0]:
+            self._heard[process] = (number, time.monotonic())
+
+    def _look(self) -> None:
+        while not self._leaving.wait(1.0):
+            if silent := self.silent():
+                names = ", ".join(map(str, silent))
+                print(
+                    f"error: lost process {names} of {self._count}; the same command goes on from the checkpoint",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(LOST)

@@ -1,0 +1,122 @@
+"""The launchers for other machines, as far as they can be tried on this one; slurm_here.sh beside this goes further."""
+
+import http.server
+import os
+import re
+import shutil
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch", ROOT / "tests/launch/slurm_here.sh"])
+SAYS = """#!/usr/bin/env bash
+case "$*" in
+  -c*) exit 0 ;;  # libtpu is there
+  *) echo "$JAX_COORDINATOR_ADDRESS $JAX_NUM_PROCESSES $JAX_PROCESS_ID" "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    command = ["shellcheck", "--external-sources", f"--source-path={LAUNCH}", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh"])
+def test_scripts_say_how_they_are_used(name: str) -> None:
+    assert os.access(LAUNCH / name, os.X_OK)
+    done = subprocess.run([LAUNCH / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+@pytest.fixture
+def metadata_server():
+    """Google's metadata server, as host 1 of 3 sees it."""
+    attributes = {"agent-worker-number": "1", "worker-network-endpoints": "a:1:10.0.0.2,b:2:10.0.0.3,c:3:10.0.0.4"}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            value = attributes.get(self.path.removeprefix("/computeMetadata/v1/instance/attributes/"))
+            found = value is not None and self.headers["Metadata-Flavor"] == "Google"
+            self.send_response(200 if found else 403)
+            self.end_headers()
+            self.wfile.write((value or "").encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield attributes, f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("endpoints", ["a:1:10.0.0.2,b:2:10.0.0.3,c:3:10.0.0.4", "10.0.0.2,10.0.0.3,10.0.0.4"])
+def test_tpu_hosts_learn_of_each_other_from_the_metadata_server(metadata_server, endpoints, tmp_path) -> None:
+    attributes, address = metadata_server
+    attributes["worker-network-endpoints"] = endpoints
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").write_text(SAYS)
+    (venv / "bin/python").chmod(stat.S_IRWXU)
+    wanted = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "requirements.lock").read_bytes()
+    checksum = subprocess.run(["cksum"], input=wanted, capture_output=True, check=True).stdout
+    (venv / ".installed").write_bytes(checksum)
+    done = subprocess.run(
+        [LAUNCH / "tpu_vm.sh", "train", "--workdir=a folder"],
+        env=os.environ | {"VENV": os.path.relpath(venv, ROOT), "GCE_METADATA_HOST": address, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "10.0.0.2:8482 3 1 -m cervix_jax.train --workdir=a folder\n", done.stderr
+
+
+@pytest.fixture
+def job_set():
+    return yaml.safe_load((LAUNCH / "kubernetes.yaml").read_text())
+
+
+def test_pods_are_as_many_as_processes_and_know_each_other(job_set) -> None:
+    (workers,) = job_set["spec"]["replicatedJobs"]
+    job = workers["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    environment = {e["name"]: e.get("value", e.get("valueFrom")) for e in container["env"]}
+    assert workers["replicas"] == 1
+    assert str(job["parallelism"]) == str(job["completions"]) == environment["JAX_NUM_PROCESSES"]
+    assert job["completionMode"] == "Indexed"  # which numbers the pods, in an annotation
+    assert "job-completion-index" in environment["JAX_PROCESS_ID"]["fieldRef"]["fieldPath"]
+    assert job_set["spec"]["coordinator"] == {"replicatedJob": workers["name"], "jobIndex": 0, "podIndex": 0}
+    assert environment["JAX_COORDINATOR_ADDRESS"].startswith("$(COORDINATOR):")
+    assert "jobset.sigs.k8s.io/coordinator" in environment["COORDINATOR"]["fieldRef"]["fieldPath"]
+    names = [e["name"] for e in container["env"]]
+    assert names.index("COORDINATOR") < names.index("JAX_COORDINATOR_ADDRESS")  # it is defined before it is used
+    assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in job["template"]["spec"]["volumes"]}
+    assert container["args"][0] == "cervix_jax.train"
+
+
+def test_the_job_fits_kubernetes_schema(job_set) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    for workers in job_set["spec"]["replicatedJobs"]:
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "workers"}, **workers["template"]}
+        validator.validate(job, validator.latest_version(), strict=True)
+
+
+def test_the_image_copies_what_it_needs_and_nothing_is_left_out_of_the_context() -> None:
+    copied = re.findall(r"^COPY (.+) \S+$", (LAUNCH / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {name for line in copied for name in line.split()}
+    allowed = {line[1:] for line in (LAUNCH / "Dockerfile.dockerignore").read_text().splitlines() if line[0] == "!"}
+    assert sources == allowed
+    assert all((ROOT / name).exists() for name in sources)

@@ -1,0 +1,71 @@
+"""Who is taken for lost, against a coordinator and a clock that tests move."""
+
+import pytest
+
+from cervix_jax.training import watch
+from cervix_jax.training.watch import SILENCE_SECONDS, Watch
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_nobody_is_lost_at_first(clock) -> None:
+    watching = Watch(None, 1, 3)
+    assert watching.silent() == []
+    clock[0] += SILENCE_SECONDS
+    assert watching.silent() == []
+
+
+def test_a_number_that_does_not_grow_is_no_sign_of_life(clock) -> None:
+    watching = Watch(None, 0, 3)
+    watching._hear(1, 5)
+    watching._hear(2, 5)
+    clock[0] += SILENCE_SECONDS - 1
+    watching._hear(1, 6)
+    watching._hear(2, 5)
+    clock[0] += 2
+    assert watching.silent() == [2]
+
+
+def test_process_0_is_lost_where_its_coordinator_does_not_answer(clock) -> None:
+    """Then nothing is heard of the others either, which says nothing about them."""
+    watching = Watch(None, 2, 4)
+    clock[0] += SILENCE_SECONDS + 1
+    assert watching.silent() == [0]
+    assert Watch(None, 0, 4).silent() == []
+    first = Watch(None, 0, 4)
+    clock[0] += SILENCE_SECONDS + 1
+    assert first.silent() == [1, 2, 3]
+
+
+class Coordinator:
+    """A key-value store that ends after some exchanges."""
+
+    def __init__(self, exchanges: int):
+        self.values, self._left = {"cervix_jax/alive/0": "7"}, exchanges
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool) -> None:
+        assert allow_overwrite
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("gone")
+        self.values[key] = value
+
+    def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+        return [(key, value) for key, value in self.values.items() if key.startswith(folder)]
+
+
+def test_exchanges_write_growing_numbers_and_hear_those_of_the_others(clock, monkeypatch) -> None:
+    monkeypatch.setattr(watch.time, "sleep", lambda _: clock.__setitem__(0, clock[0] + 2))
+    coordinator = Coordinator(exchanges=20)
+    watching = Watch(coordinator, 1, 2)
+    watching._exchange()  # ends when the coordinator is gone
+    assert coordinator.values["cervix_jax/alive/1"] == "19"
+    assert watching._heard[0][0] == 7
+    assert watching.silent() == []  # it has answered just now
+    clock[0] += SILENCE_SECONDS + 1
+    assert watching.silent() == [0]
