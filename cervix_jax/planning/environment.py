@@ -22,5 +22,6 @@ def prepare_environment(environment: MutableMapping[str, str], topology: str) ->
     kind, _, count = topology.partition(":")
     if kind == "cpu":
         environment["JAX_NUM_CPU_DEVICES"] = count
-    if kind == "h100":  # tuning would run programs on the accelerator
-        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
+    if kind == "h100":  # tuning would run programs on the GPU; untuned, Triton finds no tiles for some products
+        flags = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()

@@ -90,13 +90,18 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
     try:
         yield
     except Interrupted:  # which all agreed on
-        watch.leave()
-        jax.distributed.shutdown()
+        _leave(watch)
         raise
     except BaseException as error:
         _leave_at_once(error)
+    _leave(watch)
+
+
+def _leave(watch: Watch) -> None:
+    """When all are ready to."""
     watch.leave()
     jax.distributed.shutdown()
+    watch.close()
 
 
 def _leave_at_once(error: BaseException) -> None:

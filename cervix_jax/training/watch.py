@@ -30,16 +30,23 @@ class Watch:
         self._client, self._me, self._count = client, process_id, count
         self._heard = dict.fromkeys(range(count), (-1, time.monotonic()))  # last number, and when it was new
         self._answered = time.monotonic()  # by process 0
-        self._leaving = threading.Event()
+        self._leaving, self._over = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._look)]
 
     def start(self) -> None:
         """From here on the loss of another process ends this one."""
-        for work in (self._exchange, self._look):
-            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def leave(self) -> None:
-        """The others may end now: silence is no loss any more."""
+        """The others may end now, so silence is no loss any more; this one still gives signs of life."""
         self._leaving.set()
+
+    def close(self) -> None:
+        """After all have left. No thread may be inside the client while Python ends: that would abort the process."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
 
     def silent(self) -> list[int]:
         """Other processes without a sign of life; 0 alone if it does not answer, since nothing is heard without it."""
@@ -58,7 +65,8 @@ class Watch:
             self._answered = time.monotonic()
             for key, value in found:
                 self._hear(int(key.rsplit("/", 1)[-1]), int(value))
-            time.sleep(_BEAT_SECONDS)
+            if self._over.wait(_BEAT_SECONDS):
+                return
 
     def _hear(self, process: int, number: int) -> None:
         if number != self._heard[process][0]:

@@ -43,11 +43,11 @@ fail() {
   tail -n 40 "$WORK/slurmctld.log" "$WORK/slurmd.log" "$WORK/job.log" >&2 || true
   exit 1
 }
-wait_until() { # a command is true, for at most five minutes
+wait_until() { # a command is true, for at most five minutes, or until the job has ended
   local what=$1 end=$((SECONDS + 300))
   shift
   until "$@"; do
-    [ $SECONDS -lt $end ] || fail "$what"
+    if [ $SECONDS -ge $end ] || { [ "$*" != is_done ] && is_done; }; then fail "$what"; fi
     sleep 1
   done
 }

@@ -122,7 +122,7 @@ def test_tpus() -> None:
     assert plan["devices"] == 4
     assert [row["devices"] for row in plan["weak_scaling"]] == [1, 2, 4]
     largest = plan["collectives"]["largest"]
-    assert largest["bytes"] >= 0.99 * plan["gradient_bytes"]  # in one exchange
+    assert largest["bytes"] >= 0.95 * plan["gradient_bytes"]  # in one exchange, but for some of batch norm
     assert "| 4 | 8 |" in messages
 
 

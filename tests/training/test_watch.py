@@ -60,12 +60,27 @@ class Coordinator:
 
 
 def test_exchanges_write_growing_numbers_and_hear_those_of_the_others(clock, monkeypatch) -> None:
-    monkeypatch.setattr(watch.time, "sleep", lambda _: clock.__setitem__(0, clock[0] + 2))
     coordinator = Coordinator(exchanges=20)
     watching = Watch(coordinator, 1, 2)
+
+    def pass_time(seconds: float) -> bool:
+        clock[0] += seconds
+        return False
+
+    monkeypatch.setattr(watching._over, "wait", pass_time)
     watching._exchange()  # ends when the coordinator is gone
     assert coordinator.values["cervix_jax/alive/1"] == "19"
     assert watching._heard[0][0] == 7
     assert watching.silent() == []  # it has answered just now
     clock[0] += SILENCE_SECONDS + 1
     assert watching.silent() == [0]
+
+
+def test_no_thread_is_left_when_it_is_closed() -> None:
+    coordinator = Coordinator(exchanges=10**9)
+    watching = Watch(coordinator, 1, 2)
+    watching.start()
+    watching.leave()
+    watching.close()
+    assert not any(thread.is_alive() for thread in watching._threads)
+    assert watching.silent() == []
