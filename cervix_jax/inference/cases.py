@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -41,7 +41,7 @@ class Cases:
       seen: names of photographs that are left out, since a run was trained on or validated with near-duplicates.
     """
 
-    photographs: list[Photograph]
+    photographs: Sequence[Photograph]
     labels: Int[np.ndarray, "n"]
     ids: list[str]
     groups: Int[np.ndarray, "n"]
@@ -50,9 +50,34 @@ class Cases:
     seen: tuple[str, ...] = ()
 
 
+class _ReadLater(Sequence[Photograph]):
+    """Examples of a split, each read when it is first asked for: of several processes each reads its own."""
+
+    def __init__(self, predictor: Predictor, examples: Examples):
+        self._predictor, self._examples = predictor, examples
+        self._read: dict[int, Photograph] = {}
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, index: int) -> Photograph: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Photograph]: ...
+
+    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = range(len(self))[index]
+        if place not in self._read:
+            self._read[place] = self._predictor.read(self._examples.jpeg(place))
+        return self._read[place]
+
+
 def split_cases(predictor: Predictor, examples: Examples, split: str) -> Cases:
     """The examples of a split of the predictor's own data, `pipeline.prepared(predictor.data_config)`."""
-    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    photographs = _ReadLater(predictor, examples)
     origin: Literal["validation", "split"] = "validation" if split == "validation" else "split"
     return Cases(photographs, examples.labels, examples.ids, examples.groups, origin)
 

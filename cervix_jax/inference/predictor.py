@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -308,19 +308,18 @@ class Predictor:
         """Probabilities of the classes in float64, rows summing to one.
 
         Args:
-          photographs: from `read`.
+          photographs: from `read`; of several processes each looks at its own alone.
           batch_size: a step; results do not depend on it.
         """
         if not photographs:
             return np.zeros((0, len(self.class_names)))
-        views = {v: np.stack([p.images[i] for p in photographs]) for i, v in enumerate(self.views)}
-        rows = [self._member_probabilities(member, views[member.view], batch_size) for member in self.members]
+        rows = [self._member_probabilities(member, photographs, batch_size) for member in self.members]
         return soften(self._combine(rows), self.temperature)
 
     def _member_probabilities(
-        self, member: Member, images: UInt8[np.ndarray, "n h w 3"], batch_size: int
+        self, member: Member, photographs: Sequence[Photograph], batch_size: int
     ) -> Float[np.ndarray, "n _"]:
-        """Mean over the views of test-time augmentation; the last batch is filled up with zeros."""
+        """Mean over the views of test-time augmentation."""
 
         def augmented(transform: Any) -> Forward:
             def forward(variables: Variables, batch: Array) -> Array:
@@ -329,15 +328,25 @@ class Predictor:
             return forward
 
         forwards = [augmented(t) for t in transforms(self.augmentations)] if self.augmentations else [member.forward]
-        batches = []
-        rows = max(1, batch_size // jax.process_count())  # of each process, in order
-        for start in range(0, len(images), rows * jax.process_count()):
-            first = start + jax.process_index() * rows
-            part = images[first : first + rows]
-            padding = ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))
-            batches.append({"image": np.pad(part, padding), "mask": np.arange(rows) < len(part)})
-        logits = [all_logits(forward, member.variables, batches, self._mesh) for forward in forwards]
+        logits = [
+            all_logits(forward, member.variables, self._batches(member.view, photographs, batch_size), self._mesh)
+            for forward in forwards
+        ]
         return np.mean([softmax(each) for each in logits], axis=0)
+
+    def _batches(
+        self, view: View, photographs: Sequence[Photograph], batch_size: int
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """This process's rows of each batch, in order; the last is filled up with zeros."""
+        place = self.views.index(view)
+        rows = max(1, batch_size // jax.process_count())
+        for start in range(0, len(photographs), rows * jax.process_count()):
+            first = start + jax.process_index() * rows
+            images = np.zeros((rows, *view.size, 3), np.uint8)
+            part = photographs[first : first + rows]
+            for row, photograph in enumerate(part):
+                images[row] = photograph.images[place]
+            yield {"image": images, "mask": np.arange(rows) < len(part)}
 
     def _combine(self, rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:
         """One distribution from those of the members, in order."""

@@ -138,3 +138,22 @@ def test_robustness_is_part_of_an_evaluation_that_asks_for_it(predictor, elsewhe
     cases = folder_cases(predictor, elsewhere)
     few = dataclasses.replace(cases, photographs=cases.photographs[:2], labels=cases.labels[:2], groups=np.arange(2))
     assert 0 <= evaluate(predictor, few, robust=True)[0]["robustness"]["agreement"] <= 1
+
+
+def test_of_several_processes_each_reads_its_own_photographs(predictor, tiny_config, monkeypatch):
+    examples = pipeline.prepared(tiny_config).examples("train")
+    photographs = split_cases(predictor, examples, "train").photographs
+    (view,) = predictor.views
+    whole = [row for batch in predictor._batches(view, photographs, 8) for row in batch["image"][batch["mask"]]]
+    assert len(whole) == len(photographs) == len(examples)
+    found = {}
+    for process in range(3):
+        monkeypatch.setattr("jax.process_count", lambda: 3)
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        mine = split_cases(predictor, examples, "train").photographs
+        batches = list(predictor._batches(view, mine, 8))
+        assert len(batches) == -(-len(examples) // 6)  # as many steps everywhere: two rows each, of three processes
+        own = [i for i in range(len(examples)) if i // 2 % 3 == process]
+        assert sorted(mine._read) == own
+        found |= dict(zip(own, (row for b in batches for row in b["image"][b["mask"]]), strict=True))
+    np.testing.assert_array_equal([found[i] for i in range(len(examples))], whole)
