@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,8 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
     """
     prepare_process()
     logging.set_verbosity(logging.ERROR)
+    # As Ctrl-C, until training saves first. In a container, where Python is process 1, SIGTERM would have no effect.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def main(_: list[str]) -> None:
         try:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "inference": {"training", "models", "data", "config", "runs"} | SHARED,
     "explainers": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
     "experiments": {"explainers", "inference", "training", "models", "data", "config", "runs"} | SHARED,
-    "planning": {"training", "models", "config"} | SHARED,
+    "planning": {"speed", "training", "models", "config"} | SHARED,
     "speed": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
 }
 

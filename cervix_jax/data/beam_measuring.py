@@ -2,7 +2,8 @@
 
 Each photograph goes through the function that `measuring` calls, wherever Beam's runner takes it; what comes back fills
 the cache by content that the builder reads, so examples are those of one machine to the last bit. Histograms are also
-summed up where they are (`cleaning.Moments`), part by part: the Gaussian that cleaning needs follows from these sums.
+summed up where they are (`cleaning.Moments`), part by part: mean, covariance and so `cleaning.Gaussian` of a part
+follow from these sums, for whoever has no table of all photographs. The builder has one.
 """
 
 import json

@@ -109,14 +109,20 @@ def prepared(config: ml_collections.ConfigDict, manual_dir: str | None = None, d
 def measure_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[str]) -> None:
     """Measures the raw photographs of a config with Apache Beam, so that `prepared` finds them measured.
 
+    All of them, unless the data set is there already: what an earlier pipeline did before it was killed is not kept.
+
     Raises:
       ManualDirError: the raw photographs are not there.
       DatasetError: there is no such data set, its photographs are drawn, or Beam is not installed.
     """
     dataset = config.dataset
     builder = _builder(dataset)
-    if builder.builder_config.drawn or dataset.manual_dir is None:
-        raise DatasetError(f"--beam measures photographs of a folder; {dataset.name} draws them, or no folder is given")
+    if builder.builder_config.drawn:
+        raise DatasetError(f"--beam measures the photographs of a folder, but {dataset.name} draws them")
+    if builder.data_path.exists():
+        return
+    if dataset.manual_dir is None:
+        raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
     if importlib.util.find_spec("apache_beam") is None:
         raise DatasetError("--beam needs Apache Beam, in an environment of its own: see launch/beam.lock")
     from cervix_jax.data import beam_measuring

@@ -84,8 +84,10 @@ class Training(NamedTuple):
     ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
         """Mean and (biased) variance of each channel over the examples of the global batch.
 
-        From the sums of x - `near` and of its square, in one pass and one exchange between devices; the mean of squares
-        less the square of the mean would cancel in float32 where the mean is large against the spread.
+        From the sums of x - `near` and of its square, in one pass and one exchange between devices. In float32 the
+        variance loses digits as the mean of x - `near` is large against the spread: at 10 times the spread it is right
+        to 1e-5, at 100 times to 0.3 %. About 0 that would be so throughout where the mean is far from it; about the
+        running mean it is so until that has arrived, some 20 steps.
 
         Args:
           x: of a layer, before it is normalised.

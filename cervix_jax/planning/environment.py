@@ -20,7 +20,7 @@ def prepare_environment(environment: MutableMapping[str, str], topology: str) ->
         TF_CPP_MIN_LOG_LEVEL="3",
     )
     kind, _, count = topology.partition(":")
-    if kind == "cpu":
+    if kind == "cpu" and count.isdecimal():
         environment["JAX_NUM_CPU_DEVICES"] = count
     if kind == "h100":  # tuning would run programs on the GPU; untuned, Triton finds no tiles for some products
         flags = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"

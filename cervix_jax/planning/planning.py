@@ -5,7 +5,6 @@ The step is the one that `train` runs, from `training.step`, on shapes instead o
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from cervix_jax.errors import UserError
 from cervix_jax.models.classifier import make_classifier
 from cervix_jax.planning.programs import Collective, Program
 from cervix_jax.planning.topologies import Topology
+from cervix_jax.speed.devices import flops_of
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import AXIS, make_mesh, replicated
 from cervix_jax.training.optimizer import make_optimizer
@@ -28,7 +28,6 @@ from cervix_jax.training.step import make_train_step
 GROWTH = 4  # the second batch that is compiled to see how memory grows, as a multiple of the first
 GRANULE = 8  # batches of a device are whole multiples of this
 CLOSE = 0.05  # of the largest batch, as a fraction of it
-CUDA_SHARE = 0.75  # of a GPU's memory, that JAX takes unless told otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,6 @@ class Compiled:
 
     memory: dict[str, int]
     program: Program
-    seconds: float
 
     @property
     def total(self) -> int:
@@ -63,20 +61,25 @@ def plan(
       `topology`, `devices`, `batch_size`, `batch_per_device`; `bytes_per_device` by kind, and their `total`;
       `flops_per_step` over all devices, as XLA counts them before it compiles; `memory_traffic_per_device`: bytes that
       a step reads and writes; `collectives`: `count`, `bytes` that a device puts in, `by_kind`, and the `largest` one;
-      `gradient_bytes`; `compile_seconds`. Where the accelerator's figures are published also `estimate`: the least
-      seconds of a step, and `weak_scaling`: the same for smaller topologies with as large a batch a device. With
+      `gradient_bytes`. Where figures of the chip are published and all exchanges are all-reduces, also `estimate`:
+      the time of a step, and `weak_scaling`: the same for smaller topologies with as large a batch a device. With
       `largest`, `largest_batch_per_device`.
 
     Raises:
-      ConfigError: the layout cannot be compiled ahead.
+      ConfigError: the layout cannot be compiled ahead, or the batch does not divide over the devices.
       UserError: the topology cannot be made here, or the step does not fit its devices.
     """
     if config.parallel != "jit":
         raise ConfigError(f"config.parallel is {config.parallel!r}; only the step of 'jit' can be compiled ahead")
+    if config.batch_size % topology.size:
+        raise ConfigError(
+            f"config.batch_size {config.batch_size} does not divide over {topology.size} devices; "
+            "--batch_per_device gives each as many"
+        )
     mesh = make_mesh(topology.devices())
-    per_device = -(-config.batch_size // topology.size)
+    per_device = config.batch_size // topology.size
     say(f"compiling the step for {topology.size} devices, {per_device} images each")
-    compiled = _compile(config, mesh)
+    compiled = _compile(config, mesh, topology.usable_memory)
     if compiled is None:
         raise UserError(
             f"a batch of {per_device} images a device does not fit {topology.kind}; try a smaller "
@@ -93,30 +96,26 @@ def plan(
         "memory_traffic_per_device": compiled.program.memory_traffic,
         "collectives": _summary(compiled.program.collectives),
         "gradient_bytes": _size(_abstract_state(config).params),
-        "compile_seconds": compiled.seconds,
     }
-    if topology.chip is not None:
+    if topology.chip is not None and result["collectives"]["by_kind"].keys() <= {"all-reduce"}:
         part = flops / topology.size
         scaling = [_estimate(config, each, compiled.program, part, per_device) for each in topology.smaller()]
         result |= {"estimate": scaling[-1], "weak_scaling": scaling}
-        if largest:
-            result["largest_batch_per_device"] = _largest(config, topology, mesh, per_device, compiled, say)
+    if topology.chip is not None and largest:
+        result["largest_batch_per_device"] = _largest(config, topology, mesh, per_device, compiled, say)
     return result
 
 
-def _compile(config: ml_collections.ConfigDict, mesh: Mesh) -> Compiled | None:
-    """The step; None if it is more than the memory of the devices holds."""
-    rows = -(-config.batch_size // mesh.size) * mesh.size  # filled up, as `shard_batch` does
-    state, batch = _abstract_state(config), _abstract_batch(config, rows)
+def _compile(config: ml_collections.ConfigDict, mesh: Mesh, limit: float) -> Compiled | None:
+    """The step; None if it needs more bytes of a device than the limit, or the compiler says so."""
+    state, batch = _abstract_state(config), _abstract_batch(config, config.batch_size)
     arguments = _placed(state, replicated(mesh)), _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
-    began = time.monotonic()
     try:
         compiled = _step(config, mesh).lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             return None
         raise
-    seconds = time.monotonic() - began
     found = compiled.memory_analysis()
     memory = {
         "parameters": _size(state.params),
@@ -126,11 +125,12 @@ def _compile(config: ml_collections.ConfigDict, mesh: Mesh) -> Compiled | None:
         "average": _size(state.average),
         "batch": _size(batch) // mesh.size,
     }
-    memory["padding"] = found.argument_size_in_bytes - sum(memory.values())  # of arrays to the tiles of the device
+    memory["padding"] = max(0, found.argument_size_in_bytes - sum(memory.values()))  # to the tiles of the device
     memory["results"] = found.output_size_in_bytes - found.alias_size_in_bytes
     memory["temporaries"] = found.temp_size_in_bytes
     memory["program"] = found.generated_code_size_in_bytes
-    return Compiled(memory, Program(compiled.as_text()), seconds)
+    step = Compiled(memory, Program(compiled.as_text()))
+    return step if step.total <= limit else None
 
 
 def _summary(collectives: list[Collective]) -> dict[str, Any]:
@@ -157,14 +157,14 @@ def _largest(
     Memory grows nearly in proportion, so the next guess lies on the line through the last two that fit, or, if that
     does not fit, halfway back.
     """
-    assert topology.chip is not None
-    limit = topology.chip.memory * (CUDA_SHARE if topology.chip.platform == "cuda" else 1.0)
+    granule = math.lcm(GRANULE, config.accumulate)
+    limit = topology.usable_memory
     fitting = [(per_device, compiled.total)]
-    guess, too_large = GROWTH * per_device, math.inf
+    guess, too_large = max(granule, GROWTH * per_device // granule * granule), math.inf
     while guess > fitting[-1][0]:
         say(f"compiling the step for {guess} images a device")
-        found = _compile(_with_batch(config, guess * mesh.size), mesh)
-        if found is not None and found.total <= limit:
+        found = _compile(_with_batch(config, guess * mesh.size), mesh, limit)
+        if found is not None:
             fitting.append((guess, found.total))
         else:
             too_large = guess
@@ -175,7 +175,7 @@ def _largest(
             guess = best + int((limit - total) / slope)
         else:
             guess = (best + int(too_large)) // 2
-        guess = guess // GRANULE * GRANULE
+        guess = guess // granule * granule
         if guess < (1 + CLOSE) * best:
             break
     return fitting[-1][0]
@@ -184,7 +184,7 @@ def _largest(
 def _estimate(
     config: ml_collections.ConfigDict, topology: Topology, program: Program, flops: float, per_device: int
 ) -> dict[str, Any]:
-    """A roofline: arithmetic at its peak, or memory at its bandwidth, whichever takes longer; then communication.
+    """A roofline: arithmetic at its peak, or memory at its bandwidth, whichever takes longer; then all exchanges.
 
     Args:
       config: of the run.
@@ -216,8 +216,7 @@ def _flops(config: ml_collections.ConfigDict, per_device: int) -> float:
     config = _with_batch(config, per_device)
     config.accumulate = 1
     mesh = make_mesh(jax.devices("cpu")[:1])
-    lowered = _step(config, mesh).lower(_abstract_state(config), _abstract_batch(config, per_device))
-    return float(lowered.cost_analysis()["flops"])
+    return flops_of(_step(config, mesh), _abstract_state(config), _abstract_batch(config, per_device))
 
 
 def _with_batch(config: ml_collections.ConfigDict, batch_size: int) -> ml_collections.ConfigDict:

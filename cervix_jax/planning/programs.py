@@ -16,6 +16,7 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "afte
 _INSTRUCTION = re.compile(r"\s*(ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)")
 _ARRAY = re.compile(r"([a-z]+\d*)(?:e\d\w*)?\[([\d,]*)\](\{[^}]*\})?")
 _CALLED = re.compile(r"\b(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Program:
                 yield Collective(kind, len(sizes), sum(sizes), times)
             else:
                 rounds = self._trips(instruction) if instruction.operation == "while" else 1
-                for called in _CALLED.findall(instruction.rest):
+                for called in _called(instruction):
                     yield from self._collectives(called, times * rounds)
 
     @cached_property
@@ -96,10 +97,12 @@ class Program:
         total = 0
         for instruction in instructions.values():
             if instruction.operation == "while":
-                total += self._trips(instruction) * sum(map(self._traffic, _CALLED.findall(instruction.rest)))
-            elif instruction.operation in ("call", "conditional"):
-                total += sum(map(self._traffic, _CALLED.findall(instruction.rest)))
-            elif instruction.operation.endswith("-start"):  # its result also names the operands; what moves is smaller
+                total += self._trips(instruction) * sum(map(self._traffic, _called(instruction)))
+            elif instruction.operation == "conditional":
+                total += max(map(self._traffic, _called(instruction)))
+            elif instruction.operation == "call":
+                total += sum(map(self._traffic, _called(instruction)))
+            elif instruction.operation in ("copy-start", "slice-start"):  # the result also names what is copied
                 total += min((n for n in _sizes(instruction.shape) if n > 4), default=0)
             elif instruction.moves:
                 total += self._moved(instruction, instructions)
@@ -115,7 +118,7 @@ class Program:
             return operands[1] + min(result, sum(_sizes(shapes[1])))
         if instruction.operation != "fusion":
             return sum(operands) + result
-        inner = self._computations[_CALLED.findall(instruction.rest)[0]]
+        inner = self._computations[_called(instruction)[0]]
         parameters = {name: int(i.rest.split(")", 1)[0]) for name, i in inner.items() if i.operation == "parameter"}
         root = next(i for i in inner.values() if i.is_root)
         if root.operation == "dynamic-update-slice":
@@ -140,6 +143,12 @@ class Program:
         constants = [condition[name] for i in compared for name in i.operands if name in condition]
         limits = [int(i.rest.split(")", 1)[0]) for i in constants if i.operation == "constant"]
         return limits[0] if limits else 1
+
+
+def _called(instruction: _Instruction) -> list[str]:
+    """Computations that an instruction runs."""
+    branches = [name.strip().lstrip("%") for text in _BRANCHES.findall(instruction.rest) for name in text.split(",")]
+    return _CALLED.findall(instruction.rest) + branches
 
 
 def _sizes(shape: str) -> list[int]:

@@ -8,8 +8,8 @@ _COLUMNS = (
     "arithmetic, ms",
     "memory, ms",
     "communication, ms",
-    "step at least, ms",
-    "images/s at most",
+    "step, ms",
+    "images/s",
     "efficiency",
 )
 

@@ -76,6 +76,7 @@ CHIPS = {
 }
 PACKAGES = {"tpu": ("libtpu", "tpu"), "cuda": ("jax_plugins.xla_cuda13", "cuda")}  # platform: module, extra
 _GPUS_A_HOST = 8
+_CUDA_SHARE = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,13 @@ class Topology:
         return math.prod(self.shape)
 
     @property
+    def usable_memory(self) -> float:
+        """Bytes of a device; of a GPU the part that JAX takes unless told otherwise."""
+        if self.chip is None:
+            return math.inf
+        return self.chip.memory * (_CUDA_SHARE if self.chip.platform == "cuda" else 1.0)
+
+    @property
     def chip(self) -> Chip | None:
         """None for 'cpu', which has no published figures."""
         return CHIPS.get(self.kind)
@@ -138,7 +146,7 @@ class Topology:
         if not _is_installed(module):
             raise UserError(
                 f"to compile for {self.kind} {module.split('.')[-1]} is needed, which is not installed: "
-                f"pip install 'cervix_jax[{extra}]' (Linux); no accelerator is"
+                f"pip install -e '.[{extra}]' in the repository (Linux); no accelerator is"
             )
         try:
             return list(topologies.get_topology_desc(self.name, self.chip.platform, **self._options()).devices)
@@ -169,11 +177,11 @@ class Topology:
         return (Topology(self.kind, shape) for shape in reversed(shapes))
 
     def all_reduce_seconds(self, count: int, size: int) -> float:
-        """The least that all-reduces one after another take, each of as many bytes from each device.
+        """What all-reduces take one after another, each of as many bytes from each device: an estimate.
 
-        Of the torus: every byte goes to all and back over all links at once, or one way only along axes that are not
-        closed to rings; and no sum is there before it has passed the hops to the farthest chip and back. Of GPUs:
-        the others of the host, and then, with an eighth of the bytes each, the other hosts.
+        As reduce-scatter and all-gather, on TPU over all links at once, both ways where an axis is closed to a ring;
+        but no less than the hops to the farthest chip in each of the two. On GPUs among those of a host and then, with
+        each its part of the bytes, among hosts.
 
         Args:
           count: how many.

@@ -138,8 +138,11 @@ def matmul_peak(repeats: int, side: int | None = None) -> timing.Summary:
 
 
 def flops_of(jitted: Any, *arguments: Any) -> float:
-    """Multiplications and additions of a jitted function, as XLA counts them before it optimises."""
-    return float(jitted.lower(*arguments).cost_analysis()["flops"])
+    """Multiplications and additions of a jitted function, as XLA counts them before it optimises.
+
+    In the forms that accelerators compile: `models.cpu_forms` has loops, of which XLA counts one round.
+    """
+    return float(jitted.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"])
 
 
 def peak_memory() -> dict[str, int | None]:

@@ -1,12 +1,13 @@
 """Several processes as one run: starting together, speaking with one voice, stopping together.
 
 JAX connects the processes to a coordinator, which lives in process 0. Whatever a program says or writes, process 0
-does; the others compute. If a process dies or is cut off, the others end within `watch.SILENCE_SECONDS` with a message
+does; the others compute. If a process dies or is cut off, the others end after `watch.SILENCE_SECONDS` with a message
 that names it; the same command goes on from the last checkpoint. (If process 0 dies, and the coordinator with it, JAX
 itself ends the others at once, and speaks of the leader task.)
 """
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -42,9 +43,12 @@ def environment_tells(environment: Mapping[str, str]) -> bool:
 def _given(environment: Mapping[str, str]) -> tuple[str | None, int | None, int | None]:
     """Coordinator, number of processes and this one, as `launch/kubernetes.yaml` and `launch/tpu_vm.sh` hand them over.
 
+    Open MPI says itself how many there are; from version 5 on JAX needs the coordinator's address besides.
+
     Raises:
       UserError: a number is none.
     """
+    coordinator = environment.get("JAX_COORDINATOR_ADDRESS") or None
 
     def number(name: str) -> int | None:
         text = environment.get(name, "")
@@ -52,7 +56,9 @@ def _given(environment: Mapping[str, str]) -> tuple[str | None, int | None, int 
             raise UserError(f"{name} is {text!r} in the environment; it must be a whole number")
         return int(text) if text else None
 
-    return environment.get("JAX_COORDINATOR_ADDRESS") or None, number("JAX_NUM_PROCESSES"), number("JAX_PROCESS_ID")
+    if coordinator is not None and "JAX_NUM_PROCESSES" not in environment and "OMPI_COMM_WORLD_SIZE" in environment:
+        return coordinator, number("OMPI_COMM_WORLD_SIZE"), number("OMPI_COMM_WORLD_RANK")
+    return coordinator, number("JAX_NUM_PROCESSES"), number("JAX_PROCESS_ID")
 
 
 @contextmanager
@@ -75,6 +81,8 @@ def processes(coordinator: str | None, num_processes: int | None, process_id: in
             "--coordinator, --num_processes and --process_id go together, all or none; "
             "so do JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment"
         )
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"the coordinator is {coordinator!r}; it must be HOST:PORT")
     if not any(given) and not environment_tells(os.environ):
         yield
         return

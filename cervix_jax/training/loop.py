@@ -8,6 +8,7 @@ epoch; the same command goes on from there and ends with the same numbers.
 import dataclasses
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,15 @@ def _train_epoch(session: Session, state: TrainState, epoch: int, stopping: Vote
 
 
 def _write_gate(session: Session, workdir: Path) -> None:
-    """What the run's photographs look like, for `inference`; once, when all are decoded anyhow."""
-    path = workdir / runs.GATE
-    if is_main() and not path.exists():
+    """What the run's photographs look like, for `inference`; once, when all are decoded anyhow.
+
+    The others wait: at the next checkpoint they would do so for Orbax' five minutes at most.
+    """
+    only_main(partial(_write_gate_once, session, workdir / runs.GATE))
+
+
+def _write_gate_once(session: Session, path: Path) -> None:
+    if not path.exists():
         parts = (session.examples, session.validation)
         seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
         Gate.fit(session.data.table, session.data.selection, seen).save(path)

@@ -4,6 +4,7 @@ Each process writes a growing number into the key-value store of JAX's coordinat
 those of the others. JAX watches too, but more slowly, and what it says then is a dump of stacks.
 """
 
+import contextlib
 import itertools
 import os
 import sys
@@ -57,14 +58,12 @@ class Watch:
 
     def _exchange(self) -> None:
         for number in itertools.count():
-            try:
+            with contextlib.suppress(Exception):  # the coordinator does not answer; if it has gone, its silence tells
                 self._client.key_value_set(f"{_FOLDER}/{self._me}", str(number), allow_overwrite=True)
                 found = self._client.key_value_dir_get(_FOLDER)
-            except Exception:  # the coordinator has gone; if that is a loss, its silence tells
-                return
-            self._answered = time.monotonic()
-            for key, value in found:
-                self._hear(int(key.rsplit("/", 1)[-1]), int(value))
+                self._answered = time.monotonic()
+                for key, value in found:
+                    self._hear(int(key.rsplit("/", 1)[-1]), int(value))
             if self._over.wait(_BEAT_SECONDS):
                 return
 

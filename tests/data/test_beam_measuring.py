@@ -99,7 +99,8 @@ def test_drawn_photographs_are_not_measured_with_beam(tiny_config) -> None:
         pipeline.measure_with_beam(tiny_config, [])
 
 
-def test_without_beam_the_message_says_where_its_lock_is(tiny_config, monkeypatch) -> None:
+def test_without_beam_the_message_says_where_its_lock_is(tiny_config, tmp_path, monkeypatch) -> None:
+    tiny_config.dataset.data_dir = str(tmp_path)
     monkeypatch.setattr(pipeline.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DatasetError, match=r"launch/beam\.lock"):
         pipeline.measure_with_beam(tiny_config, [])

@@ -101,10 +101,29 @@ def test_the_gradient_is_exchanged_once_and_all_else_is_small(on_four) -> None:
     assert gradient <= collectives["bytes"] < 1.1 * gradient + 2 * on_four["bytes_per_device"]["statistics"]
 
 
-def test_what_does_not_divide_is_filled_up() -> None:
-    status, plan, messages = called("cpu:3", "--config.batch_size=4")
-    assert status == 0, messages
-    assert (plan["devices"], plan["batch_size"], plan["batch_per_device"]) == (3, 4, 2)
+@pytest.mark.parametrize(
+    ("topology", "flag", "message"),
+    [
+        ("cpu:3", "--config.batch_size=4", "4 does not divide over 3 devices; --batch_per_device"),
+        ("cpu:2x2", "--nolargest_batch", "'cpu:2x2' is no topology of cpu"),
+        ("cpu:x", "--nolargest_batch", "'cpu:x' is no topology"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_a_line(topology: str, flag: str, message: str) -> None:
+    status, plan, messages = called(topology, flag)
+    assert (status, plan) == (2, None)
+    assert messages.startswith("error: ")
+    assert message in messages
+    assert len(messages.splitlines()) == 1
+
+
+def test_arithmetic_of_a_trained_backbone_grows_with_the_batch() -> None:
+    """On CPU its weight gradients are loops over images, of which XLA would count one round."""
+    changes = {"model__backbone__name": "resnet50", "model__backbone__cut": "conv2_block1_2_bn"}
+    config = small(**changes, model__backbone__trainable=("conv2",), dataset__image_size=(224, 224))
+    one, two, four = (planning._flops(config, batch) for batch in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-3)
+    assert one == pytest.approx(two - one, rel=0.2)
 
 
 def test_the_other_layout_cannot_be_planned() -> None:
@@ -116,7 +135,7 @@ def test_tpus() -> None:
     status, plan, messages = called("v5e:2x2", "--nolargest_batch")
     if importlib.util.find_spec("libtpu") is None:
         assert status == 2
-        assert "pip install 'cervix_jax[tpu]'" in messages
+        assert "pip install -e '.[tpu]'" in messages
         pytest.skip("libtpu is not installed, so only its absence was tested")
     assert status == 0, messages
     assert plan["devices"] == 4
@@ -131,8 +150,9 @@ def test_tpus() -> None:
     an_image=st.integers(10**5, 10**8),
     start=st.integers(1, 64),
     bend=st.floats(0.8, 1.2),  # memory does not grow quite in proportion
+    accumulate=st.sampled_from([1, 2, 3]),
 )
-def test_the_largest_batch_is_found(fixed, an_image, start, bend) -> None:
+def test_the_largest_batch_is_found(fixed, an_image, start, bend, accumulate) -> None:
     limit = CHIPS["v5e"].memory
     tried = {}
 
@@ -142,17 +162,20 @@ def test_the_largest_batch_is_found(fixed, an_image, start, bend) -> None:
     def compiled(batch: int) -> planning.Compiled | None:
         tried[batch] = needs(batch) <= limit
         memory = {"temporaries": needs(batch) - fixed, "parameters": fixed}
-        return planning.Compiled(memory, Program(""), 0.0) if tried[batch] else None
+        return planning.Compiled(memory, Program("")) if tried[batch] else None
 
     first = compiled(start)
     if first is None:
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "_compile", lambda config, mesh: compiled(config.batch_size))
+        patch.setattr(planning, "_compile", lambda config, mesh, limit: compiled(config.batch_size))
         mesh = planning.make_mesh(jax.devices()[:1])
-        found = planning._largest(small(), Topology.parse("v5e:1x1"), mesh, start, first, lambda _: None)
+        found = planning._largest(
+            small(accumulate=accumulate), Topology.parse("v5e:1x1"), mesh, start, first, lambda _: None
+        )
     assert tried[found]
-    one_more = max(found + planning.GRANULE, round(1.2 * found))
+    assert all(batch % accumulate == 0 for batch in tried if batch != start)
+    one_more = max(found + 8 * accumulate, round(1.2 * found))
     assert needs(one_more) > limit
     assert len(tried) <= 12
 
@@ -161,6 +184,12 @@ def test_a_step_that_does_not_fit_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setattr(planning, "_compile", lambda *_: None)
     with pytest.raises(UserError, match=r"does not fit.*accumulate"):
         planning.plan(small(), Topology.parse("cpu:1"))
+
+
+def test_a_step_larger_than_the_memory_does_not_fit_though_it_compiles(on_one) -> None:
+    needed, mesh = on_one["bytes_per_device"]["total"], planning.make_mesh(jax.devices()[:1])
+    assert planning._compile(small(), mesh, float(needed)) is not None
+    assert planning._compile(small(), mesh, needed - 1.0) is None
 
 
 def test_a_roofline_is_the_slower_of_arithmetic_and_memory_and_then_communication() -> None:

@@ -174,6 +174,8 @@ def test_half_of_the_flags_is_an_error() -> None:
     [
         ({"JAX_COORDINATOR_ADDRESS": "host:1"}, "all or none"),
         ({"JAX_COORDINATOR_ADDRESS": "host:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "'two'"),
+        ({"JAX_COORDINATOR_ADDRESS": "host", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"}, "HOST:PORT"),
+        ({"JAX_COORDINATOR_ADDRESS": "host", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "HOST:PORT"),
     ],
 )
 def test_half_of_an_environment_is_an_error(environment, message, monkeypatch) -> None:

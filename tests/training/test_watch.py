@@ -43,16 +43,15 @@ def test_process_0_is_lost_where_its_coordinator_does_not_answer(clock) -> None:
 
 
 class Coordinator:
-    """A key-value store that ends after some exchanges."""
+    """A key-value store that now and then does not answer."""
 
-    def __init__(self, exchanges: int):
-        self.values, self._left = {"cervix_jax/alive/0": "7"}, exchanges
+    def __init__(self, silent_at: tuple[int, ...] = ()):
+        self.values, self._silent_at = {"cervix_jax/alive/0": "7"}, silent_at
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool) -> None:
         assert allow_overwrite
-        self._left -= 1
-        if self._left < 0:
-            raise RuntimeError("gone")
+        if int(value) in self._silent_at:
+            raise RuntimeError("UNAVAILABLE")
         self.values[key] = value
 
     def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
@@ -60,16 +59,18 @@ class Coordinator:
 
 
 def test_exchanges_write_growing_numbers_and_hear_those_of_the_others(clock, monkeypatch) -> None:
-    coordinator = Coordinator(exchanges=20)
+    coordinator = Coordinator(silent_at=(3, 4, 11))
     watching = Watch(coordinator, 1, 2)
+    written = []
 
     def pass_time(seconds: float) -> bool:
         clock[0] += seconds
-        return False
+        written.append(coordinator.values["cervix_jax/alive/1"])
+        return len(written) == 20
 
     monkeypatch.setattr(watching._over, "wait", pass_time)
-    watching._exchange()  # ends when the coordinator is gone
-    assert coordinator.values["cervix_jax/alive/1"] == "19"
+    watching._exchange()
+    assert written == [str({3: 2, 4: 2, 11: 10}.get(n, n)) for n in range(20)]
     assert watching._heard[0][0] == 7
     assert watching.silent() == []  # it has answered just now
     clock[0] += SILENCE_SECONDS + 1
@@ -77,8 +78,7 @@ def test_exchanges_write_growing_numbers_and_hear_those_of_the_others(clock, mon
 
 
 def test_no_thread_is_left_when_it_is_closed() -> None:
-    coordinator = Coordinator(exchanges=10**9)
-    watching = Watch(coordinator, 1, 2)
+    watching = Watch(Coordinator(), 1, 2)
     watching.start()
     watching.leave()
     watching.close()
