@@ -8,6 +8,7 @@ epoch; the same command goes on from there and ends with the same numbers.
 import dataclasses
 import statistics
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,31 +170,29 @@ def _run_epochs(
     if done >= epochs * steps_per_epoch:
         say(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
         _write_gate(session, workdir)
-    board = TensorBoard(workdir) if is_main() else None
-    for epoch in range(done // steps_per_epoch + 1, epochs + 1):
-        state, images_per_second = _train_epoch(session, state, epoch, stopping)
-        step = int(state.step)
-        if step < epoch * steps_per_epoch:
-            checkpoints.save(state, record | {"iterator": session.batches.get_state()}, None)
-            raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
-        row = _epoch_metrics(session, state, epoch, images_per_second)
-        _write_gate(session, workdir)
-        state = state.replace(metrics=replicate(MetricSums.zero(), replicated(session.mesh)))
-        rows.append(row)
-        if board is not None:
-            runs.write_metrics(workdir, rows)
+    with closing(TensorBoard(workdir if is_main() else None)) as board:
+        for epoch in range(done // steps_per_epoch + 1, epochs + 1):
+            state, images_per_second = _train_epoch(session, state, epoch, stopping)
+            step = int(state.step)
+            if step < epoch * steps_per_epoch:
+                checkpoints.save(state, record | {"iterator": session.batches.get_state()}, None)
+                raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
+            row = _epoch_metrics(session, state, epoch, images_per_second)
+            _write_gate(session, workdir)
+            state = state.replace(metrics=replicate(MetricSums.zero(), replicated(session.mesh)))
+            rows.append(row)
+            if is_main():
+                runs.write_metrics(workdir, rows)
             board.write(row)
-        say(_line(row, epochs))
-        scores = {
-            name.replace("validation_", ""): x
-            for name, x in row.items()
-            if name.endswith(("validation_loss", "validation_accuracy"))
-        }
-        checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
-        if epoch < epochs and stopping(now=True):
-            raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
-    if board is not None:
-        board.close()
+            say(_line(row, epochs))
+            scores = {
+                name.replace("validation_", ""): x
+                for name, x in row.items()
+                if name.endswith(("validation_loss", "validation_accuracy"))
+            }
+            checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
+            if epoch < epochs and stopping(now=True):
+                raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
     return rows
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class TensorBoard:
-    """Writes scalars of each epoch into the work directory; does nothing without tensorboardX."""
+    """Writes scalars of each epoch into the work directory; does nothing without one, or without tensorboardX."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path | None):
         self._writer = None
-        if importlib.util.find_spec("tensorboardX"):
+        if workdir is not None and importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter
 
             self._writer = SummaryWriter(str(workdir / "tensorboard"))
