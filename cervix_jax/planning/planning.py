@@ -108,7 +108,7 @@ def plan(
 
 def _compile(config: ml_collections.ConfigDict, mesh: Mesh, limit: float) -> Compiled | None:
     """The step; None if it needs more bytes of a device than the limit, or the compiler says so."""
-    state, batch = _abstract_state(config), _abstract_batch(config, config.batch_size)
+    state, batch = _abstract_state(config), _abstract_batch(config)
     arguments = _placed(state, replicated(mesh)), _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
     try:
         compiled = _step(config, mesh).lower(*arguments).compile()
@@ -216,7 +216,7 @@ def _flops(config: ml_collections.ConfigDict, per_device: int) -> float:
     config = _with_batch(config, per_device)
     config.accumulate = 1
     mesh = make_mesh(jax.devices("cpu")[:1])
-    return flops_of(_step(config, mesh), _abstract_state(config), _abstract_batch(config, per_device))
+    return flops_of(_step(config, mesh), _abstract_state(config), _abstract_batch(config))
 
 
 def _with_batch(config: ml_collections.ConfigDict, batch_size: int) -> ml_collections.ConfigDict:
@@ -246,7 +246,7 @@ def _abstract_state(config: ml_collections.ConfigDict) -> TrainState:
     return jax.eval_shape(make)
 
 
-def _abstract_batch(config: ml_collections.ConfigDict, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _abstract_batch(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of a batch, as the pipeline makes it."""
     rows = {
         "image": (jnp.uint8, (*config.dataset.image_size, 3)),
@@ -254,7 +254,7 @@ def _abstract_batch(config: ml_collections.ConfigDict, size: int) -> dict[str, j
         "index": (jnp.int32, ()),
         "mask": (jnp.bool_, ()),
     }
-    return {key: jax.ShapeDtypeStruct((size, *shape), kind) for key, (kind, shape) in rows.items()}
+    return {key: jax.ShapeDtypeStruct((config.batch_size, *shape), kind) for key, (kind, shape) in rows.items()}
 
 
 def _placed(tree: Any, sharding: NamedSharding) -> Any:
