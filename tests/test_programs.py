@@ -111,6 +111,19 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
     assert "python -m cervix_jax.calibrate with the same" in message
 
 
+ASKED_TO_STOP = """
+import os, signal
+from cervix_jax import commands
+commands.run(lambda: os.kill(os.getpid(), signal.SIGTERM) or {"went": "on"})
+"""
+
+
+def test_sigterm_ends_a_program_as_ctrl_c_does():
+    """Where nothing is trained yet; training saves first."""
+    done = subprocess.run([sys.executable, "-c", ASKED_TO_STOP], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_prepare_counts_examples_and_what_was_dropped(flags):
     found = result("prepare", *flags)
     assert found["splits"] == {"train": 48, "validation": 12, "test": 7}

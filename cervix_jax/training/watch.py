@@ -22,7 +22,7 @@ class Watch:
     """Signs of life to the other processes and from them, in threads of their own.
 
     Args:
-      client: of JAX's coordinator; None watches nothing.
+      client: of JAX's coordinator.
       process_id: this one.
       count: of processes.
     """
