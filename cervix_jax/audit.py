@@ -8,19 +8,19 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax.cli import app
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of raw photographs.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the page, tables and contact sheets.", required=True)
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.data import audit_page, auditing
+    from cervix_jax.auditing import findings, page
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
-    found = auditing.audit(folder, output / "measurements.sqlite")
-    audit_page.write(found, folder, output)
-    counts = {kind: len(found.of(kind)) for kind in auditing.KINDS}
+    found = findings.audit(folder, output / "measurements.sqlite")
+    page.write(found, folder, output)
+    counts = {kind: len(found.of(kind)) for kind in findings.KINDS}
     return counts | {
         "groups": len({finding.group for finding in found.of("near_duplicates")}),
         "photographs": found.counts,
@@ -29,4 +29,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

@@ -13,9 +13,9 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax.cli import app
 
-CONFIG = commands.config_flag()
+CONFIG = app.config_flag()
 _FIRST_STEP = "first_step"  # what `startup` starts: a training program that ends after a step
 WHAT = flags.DEFINE_enum(
     "what",
@@ -35,26 +35,26 @@ def main() -> dict[str, Any]:
 
     config, repeats = options.validate(CONFIG.value), REPEATS.value
     if WHAT.value == "prepare":
-        from cervix_jax.speed import preparing
+        from cervix_jax.benchmarks import preparation
 
-        return preparing.prepare(repeats, Path(IMAGES.value) if IMAGES.value else None)
+        return preparation.prepare(repeats, Path(IMAGES.value) if IMAGES.value else None)
     if WHAT.value == "input":
-        from cervix_jax.speed import feeding
+        from cervix_jax.benchmarks import input_pipeline
 
-        return feeding.feed(config, repeats)
+        return input_pipeline.feed(config, repeats)
     if WHAT.value in ("startup", _FIRST_STEP):
-        from cervix_jax.speed import starting
+        from cervix_jax.benchmarks import startup
 
         if WHAT.value == _FIRST_STEP:
-            starting.until_first_step(config)
+            startup.until_first_step(config)
             return {"what": _FIRST_STEP}
         helping = [sys.executable, "-m", "cervix_jax.train", "--help"]
         stepping = [sys.executable, "-m", "cervix_jax.benchmark", *sys.argv[1:], f"--what={_FIRST_STEP}"]
-        return starting.startup(config, helping, stepping, repeats)
-    from cervix_jax.speed import devices
+        return startup.startup(config, helping, stepping, repeats)
+    from cervix_jax.benchmarks import compute
 
-    return {"step": devices.step, "predict": devices.predict}[WHAT.value](config, repeats)
+    return {"step": compute.step, "predict": compute.predict}[WHAT.value](config, repeats)
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

@@ -5,7 +5,7 @@ python -m cervix_jax.calibrate --workdir=runs/quickstart
 
 from typing import Any
 
-from cervix_jax import commands, run_flags
+from cervix_jax.cli import app, run_flags
 
 run_flags.define_data_flags()
 
@@ -14,7 +14,7 @@ def main() -> dict[str, Any]:
     from cervix_jax.inference.calibration import calibrate
 
     predictor = run_flags.restore()
-    cases = run_flags.cases_of(predictor, "validation")
+    cases = run_flags.labelled_split(predictor, "validation")
     probabilities = predictor.probabilities(cases.photographs, run_flags.BATCH_SIZE.value)
     calibration = calibrate(probabilities, cases.labels, cases.ids, cases.groups)
     calibration.save(predictor.calibration_path)
@@ -26,4 +26,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from cervix_jax.errors import UserError
 
 
-class Untyped(NamedTuple):
+class AnyType(NamedTuple):
     """A default whose option takes values of several types."""
 
     value: Any
@@ -82,13 +82,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "reads the photograph itself (section 11.1).",
     ),
     "model.backbone.cut": (
-        Untyped("conv1_bn"),
+        AnyType("conv1_bn"),
         "Last layer of the backbone: its name, or the report's number of layers (section 11: 3, 6, 12, 20).",
     ),
     "model.backbone.weights": (str, "Weights of the backbone: a path, or 'imagenet' for the published file."),
     "model.backbone.allow_random": (False, "Let a backbone start from random weights; otherwise an error."),
     "model.backbone.trainable": (
-        Untyped("none"),
+        AnyType("none"),
         "'none' (frozen, section 11.3), 'all', or stages: ('conv1', 'conv2'), on the command line conv1,conv2.",
     ),
     "optimizer.learning_rate": (1e-3, "Adam's step size in the first epoch. Not in report."),
@@ -117,7 +117,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }  # fmt: skip
 
 # What may change when a work directory is continued: how long, and where things are, but not what is computed.
-MAY_CHANGE = frozenset(
+CHANGEABLE_ON_RESUME = frozenset(
     {
         "epochs",
         "parallel",
@@ -162,7 +162,7 @@ def get_config() -> ml_collections.ConfigDict:
             node = node[group]
         if isinstance(default, type):
             default = config_dict.placeholder(default)
-        if isinstance(default, Untyped):
+        if isinstance(default, AnyType):
             default = config_dict.FieldReference(default.value, field_type=object)
         node[key] = default
     return config.lock()
@@ -265,5 +265,5 @@ def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[
     return [
         f"config.{name}: the work directory has {recorded[name]!r}, this command {wanted[name]!r}"
         for name in OPTIONS
-        if name not in MAY_CHANGE and recorded[name] != wanted[name]
+        if name not in CHANGEABLE_ON_RESUME and recorded[name] != wanted[name]
     ]

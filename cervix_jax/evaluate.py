@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, process_flags, run_flags
+from cervix_jax.cli import app, process_flags, run_flags
 
 SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.")
 IMAGES = flags.DEFINE_string(
@@ -36,23 +36,25 @@ def main() -> dict[str, Any]:
 
 
 def _evaluate() -> dict[str, Any]:
-    from cervix_jax.explainers import reports
-    from cervix_jax.inference.cases import folder_cases
     from cervix_jax.inference.evaluation import evaluate
-    from cervix_jax.training.distributed import is_main
+    from cervix_jax.inference.labelled import folder_photographs
+    from cervix_jax.plots import evaluation_report
+    from cervix_jax.training.processes import is_lead_host
 
     predictor = run_flags.restore()
     if IMAGES.value:
-        cases, where = folder_cases(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
+        cases, where = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
     else:
-        cases, where = run_flags.cases_of(predictor, SPLIT.value), {"split": SPLIT.value}
+        cases, where = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
     found, probabilities = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
-    if FIGURES.value and is_main():
-        reports.evaluation_figures(Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities)
+    if FIGURES.value and is_lead_host():
+        evaluation_report.evaluation_figures(
+            Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities
+        )
     return found | where | {"epoch": predictor.members[0].record["epoch"]}
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

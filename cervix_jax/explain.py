@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, run_flags
+from cervix_jax.cli import app, run_flags
 
 IMAGES = flags.DEFINE_string(
     "images", None, "A photograph, or a folder; folders named Type_1 to Type_3 tell the true type.", required=True
@@ -27,8 +27,8 @@ FORMAT = flags.DEFINE_enum("format", "png", ["png", "pdf", "html"], "Files, or o
 
 def main() -> dict[str, Any]:
     from cervix_jax.errors import UserError
-    from cervix_jax.explainers.folders import explain_images
     from cervix_jax.inference.calibration import Calibration
+    from cervix_jax.plots.explanation_files import explain_images
 
     if run_flags.TTA.value:
         raise UserError("--tta does not go with explanations, which are of each photograph as it is")
@@ -49,4 +49,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

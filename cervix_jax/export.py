@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, run_flags
+from cervix_jax.cli import app, run_flags
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write; made if missing.", required=True)
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of this run, where there is one.")
@@ -16,13 +16,13 @@ run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
+    from cervix_jax.inference.artifact import check_exportable, export
     from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.evaluation import evaluate
-    from cervix_jax.inference.exporting import check_exportable, export
 
     predictor = run_flags.restore()
     check_exportable(predictor)
-    cases = run_flags.cases_of(predictor, "validation")
+    cases = run_flags.labelled_split(predictor, "validation")
     metrics, _ = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value)
     calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
     files = export(predictor, calibration, metrics, Path(OUTPUT.value))
@@ -30,4 +30,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax.cli import app
 
-CONFIG = commands.config_flag()
+CONFIG = app.config_flag()
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB, h100:GPUS, h100:HOSTSxGPUS or cpu:N.", required=True
 )
@@ -25,17 +25,17 @@ def main() -> dict[str, Any]:
 
     prepare_environment(os.environ, TOPOLOGY.value)
     from cervix_jax import config as options
-    from cervix_jax.planning import planning, tables, topologies
-    from cervix_jax.training.progress import say
+    from cervix_jax.planning import markdown, step_plan, topologies
+    from cervix_jax.progress import log
 
     topology = topologies.Topology.parse(TOPOLOGY.value)
     config = CONFIG.value
     if BATCH_PER_DEVICE.value is not None:
         config.batch_size = BATCH_PER_DEVICE.value * topology.size
-    plan = planning.plan(options.validate(config), topology, largest=LARGEST_BATCH.value, say=say)
-    say(tables.markdown(plan))
+    plan = step_plan.plan(options.validate(config), topology, largest=LARGEST_BATCH.value, log=log)
+    log(markdown.markdown(plan))
     return plan
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

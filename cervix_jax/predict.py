@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, run_flags
+from cervix_jax.cli import app, run_flags
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of photographs; subfolders are searched too.", required=True)
 OUTPUT = flags.DEFINE_string(
@@ -26,14 +26,14 @@ FILL = flags.DEFINE_enum("fill", None, ["prior"], "Row of a file that cannot be 
 def main() -> dict[str, Any]:
     from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.decisions import Rules
-    from cervix_jax.inference.folders import check_output, predict_folder
-    from cervix_jax.training.progress import say
+    from cervix_jax.inference.prediction_files import check_output, predict_folder
+    from cervix_jax.progress import log
 
     check_output(Path(OUTPUT.value))
     predictor = run_flags.restore()
     calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
     if calibration is None and CALIBRATED.value:
-        say("not calibrated: there is no calibration of these runs with these flags")
+        log("not calibrated: there is no calibration of these runs with these flags")
     rules = Rules.choose(calibration, COVERAGE.value, UNSAFE_RATE.value)
     return predict_folder(
         predictor.with_temperature(calibration.temperature) if calibration else predictor,
@@ -46,4 +46,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

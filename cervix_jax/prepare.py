@@ -10,9 +10,9 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands
+from cervix_jax.cli import app
 
-CONFIG = commands.config_flag()
+CONFIG = app.config_flag()
 BEAM = flags.DEFINE_string(
     "beam",
     None,
@@ -23,22 +23,22 @@ BEAM = flags.DEFINE_string(
 
 def main() -> dict[str, Any]:
     from cervix_jax import config as options
-    from cervix_jax.data import pipeline
+    from cervix_jax.datasets import pipeline
 
     config = options.validate(CONFIG.value)
     if BEAM.value is not None:
         pipeline.measure_with_beam(config, shlex.split(BEAM.value))
-    data = pipeline.prepared(config)
+    data = pipeline.load_dataset(config)
     metadata = data.builder.info.metadata
     for note in metadata["notes"]:
         print(note, file=sys.stderr)
     return {
         "splits": data.splits,
         "dropped": collections.Counter(metadata["dropped"].values()),
-        "rejected": collections.Counter(filter(None, data.selection.reasons)),
+        "rejected": collections.Counter(filter(None, data.assignment.reasons)),
         "path": str(data.builder.data_path),
     }
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

@@ -12,11 +12,11 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from cervix_jax import commands
-from cervix_jax.experiments import systems, tables
+from cervix_jax.cli import app
+from cervix_jax.experiments import report_tables, variants
 
-CONFIG = config_flags.DEFINE_config_dict("config", systems.get_config("report"), "Options of all runs.")
-EXPERIMENT = flags.DEFINE_enum("experiment", None, list(tables.EXPERIMENTS), "Table of the report.")
+CONFIG = config_flags.DEFINE_config_dict("config", variants.get_config("report"), "Options of all runs.")
+EXPERIMENT = flags.DEFINE_enum("experiment", None, list(report_tables.EXPERIMENTS), "Table of the report.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments; they share their runs.")
 LIST = flags.DEFINE_boolean("list", False, "Name the experiments, their systems and an estimate of their time.")
 QUICK = flags.DEFINE_boolean("quick", False, "In small, on drawn photographs, to see that everything works.")
@@ -41,8 +41,8 @@ SPEED = flags.DEFINE_float(
 
 def main() -> dict[str, Any]:
     from cervix_jax.errors import UserError
-    from cervix_jax.experiments import reproducing
-    from cervix_jax.experiments.running import Settings
+    from cervix_jax.experiments import reproduction
+    from cervix_jax.experiments.runner import Settings
 
     scale: dict[str, Any] = {}
     if SIZE.value:
@@ -53,16 +53,16 @@ def main() -> dict[str, Any]:
         scale["epochs"] = EPOCHS.value
     settings = Settings(CONFIG.value, QUICK.value, scale, INCEPTION_WEIGHTS.value, ALLOW_RANDOM_BACKBONE.value)
     if LIST.value:
-        found = reproducing.costs(settings, SEEDS.value, IMAGES.value, SPEED.value)
-        reproducing.show_costs(found)
+        found = reproduction.costs(settings, SEEDS.value, IMAGES.value, SPEED.value)
+        reproduction.show_costs(found)
         return {"experiments": found}
     if not EXPERIMENT.value or not WORKDIR.value:
         raise UserError("--experiment and --workdir are needed; --list names the experiments")
     workdir = Path(WORKDIR.value)
     if TABLE.value:
-        return reproducing.tabulate(EXPERIMENT.value, workdir)
-    return reproducing.reproduce(EXPERIMENT.value, workdir, settings, SEEDS.value)
+        return reproduction.tabulate(EXPERIMENT.value, workdir)
+    return reproduction.reproduce(EXPERIMENT.value, workdir, settings, SEEDS.value)
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

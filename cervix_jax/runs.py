@@ -18,7 +18,7 @@ import ml_collections
 from cervix_jax import config as options
 from cervix_jax.errors import UserError
 
-RECORD, METRICS, GATE = "run.json", "metrics.jsonl", "quality.npz"
+RECORD, METRICS, QUALITY_REFERENCE = "run.json", "metrics.jsonl", "quality.npz"
 
 
 class RunError(UserError):

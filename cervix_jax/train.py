@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax import commands, process_flags
+from cervix_jax.cli import app, process_flags
 
-CONFIG = commands.config_flag()
+CONFIG = app.config_flag()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: record, metrics and checkpoints; made if missing.", required=True
 )
@@ -24,4 +24,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    app.run(main)

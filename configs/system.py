@@ -5,8 +5,8 @@
 
 import ml_collections
 
-from cervix_jax.experiments import systems
+from cervix_jax.experiments import variants
 
 
 def get_config(name: str = "report") -> ml_collections.ConfigDict:
-    return systems.get_config(name)
+    return variants.get_config(name)

@@ -13,7 +13,7 @@ python -m cervix_jax.train "${OPTIONS[@]}" --workdir=$RUN
 echo "== predicting the photographs in $RUN/photographs" >&2
 [ -d $RUN/photographs ] || python - $RUN/photographs <<'PYTHON'
 import pathlib, sys
-from cervix_jax.data import synthetic
+from cervix_jax.images import synthetic
 synthetic.write_folder(pathlib.Path(sys.argv[1]), seed=1, counts={"test": 60})
 PYTHON
 python -m cervix_jax.predict --workdir=$RUN --images=$RUN/photographs/test --output=$RUN/predictions.csv

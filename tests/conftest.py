@@ -23,7 +23,7 @@ hypothesis.settings.register_profile("here", deadline=None, derandomize=True, da
 hypothesis.settings.load_profile("here")
 
 from cervix_jax import config as options
-from cervix_jax.data import synthetic
+from cervix_jax.images import synthetic
 from cervix_jax.training import loop
 
 COUNTS = {"train": 60, "additional": 0, "test": 7}

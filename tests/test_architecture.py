@@ -1,6 +1,7 @@
 """The arrows between rooms: who may import whom, read from the import statements themselves."""
 
 import ast
+import collections
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,21 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "__main__" in path.read_text()}
-SHARED = {"errors", "cache"}  # what every room may import
+SHARED = {"errors", "cache", "labels", "progress"}  # what every room may import
+RUN = {"config", "runs"}
 MAY_IMPORT = {
+    "images": SHARED,
     "models": SHARED,
-    "data": SHARED,
-    "training": {"models", "data", "config", "runs"} | SHARED,
-    "inference": {"training", "models", "data", "config", "runs"} | SHARED,
-    "explainers": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
-    "experiments": {"explainers", "inference", "training", "models", "data", "config", "runs"} | SHARED,
-    "planning": {"speed", "training", "models", "config"} | SHARED,
-    "speed": {"inference", "training", "models", "data", "config", "runs"} | SHARED,
+    "datasets": {"images"} | SHARED,
+    "auditing": {"datasets", "images"} | SHARED,
+    "training": {"models", "datasets", "images"} | RUN | SHARED,
+    "inference": {"training", "models", "datasets", "images"} | RUN | SHARED,
+    "explainers": {"inference", "training", "models", "images"} | RUN | SHARED,
+    "plots": {"explainers", "inference", "training", "images"} | RUN | SHARED,
+    "experiments": {"plots", "inference", "training", "models", "datasets"} | RUN | SHARED,
+    "benchmarks": {"inference", "training", "models", "datasets", "images"} | RUN | SHARED,
+    "planning": {"benchmarks", "training", "models", "config"} | SHARED,
+    "cli": {"inference", "training", "datasets"} | RUN | SHARED,
 }
 
 
@@ -56,7 +62,15 @@ def test_arrows_point_one_way(path: Path) -> None:
         assert imports(path) <= MAY_IMPORT[room] | {room}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "data").glob("*.py")), ids=lambda path: path.stem)
-def test_data_computes_with_numpy_alone(path: Path) -> None:
+NUMPY_ALONE = [path for room in ("images", "datasets", "auditing") for path in sorted((PACKAGE / room).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", NUMPY_ALONE, ids=lambda path: path.stem)
+def test_photographs_are_read_with_numpy_alone(path: Path) -> None:
     """Its worker processes must start fast and never open an accelerator."""
     assert not {"jax", "flax", "optax", "orbax"} & outside(path)
+
+
+def test_no_two_modules_have_one_name() -> None:
+    counts = collections.Counter(path.stem for path in FILES if path.stem != "__init__")
+    assert not [name for name, count in counts.items() if count > 1]

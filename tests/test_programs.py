@@ -222,7 +222,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
     programs = {path.stem for path in (ROOT / "cervix_jax").glob("*.py") if "__main__" in path.read_text()}
-    rooms = ("cervix_jax.training.loop", "cervix_jax.explainers.reports", "cervix_jax.inference.folders")
+    rooms = ("cervix_jax.training.loop", "cervix_jax.plots.evaluation_report", "cervix_jax.inference.prediction_files")
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1].split(): importlib.import_module(name)\n"
@@ -239,7 +239,7 @@ def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline()
     assert not {"grain", "tensorflow_datasets"} & loaded(*inference)
     for name in programs:  # so that --help is fast
         assert not {"jax", "tensorflow_datasets", "matplotlib"} & loaded(f"cervix_jax.{name}")
-    backends = "import cervix_jax.data.pipeline, jax._src.xla_bridge as bridge; print(len(bridge._backends))"
+    backends = "import cervix_jax.datasets.pipeline, jax._src.xla_bridge as bridge; print(len(bridge._backends))"
     assert subprocess.check_output([sys.executable, "-c", backends], text=True).strip() == "0"
 
 

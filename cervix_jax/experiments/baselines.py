@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int
 from scipy.optimize import minimize
 
 from cervix_jax.config import ConfigError
-from cervix_jax.data import pipeline
-from cervix_jax.data.selection import stratified_folds
+from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.splits import stratified_folds
+from cervix_jax.models.backbones.preprocessing import PREPROCESSING
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.models.preprocessing import PREPROCESSING
 from cervix_jax.training.initialisation import init_variables, pretrained_backbone
 from cervix_jax.training.metrics import cross_entropy, softmax
 
@@ -117,13 +117,13 @@ def fit(
     targets = np.eye(num_classes)[labels]
     penalised = strength * np.append(np.ones(d), 0.0)[:, None]
 
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss_fn(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(d + 1, num_classes)
         probabilities = softmax(with_one @ weights)
         gradient = with_one.T @ (probabilities - targets) / n + penalised * weights
         return cross_entropy(probabilities, labels) + 0.5 * float((penalised * weights**2).sum()), gradient.ravel()
 
     start = np.zeros((d + 1) * num_classes)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x
+    found = minimize(loss_fn, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x
     weights = found.reshape(d + 1, num_classes)
     return lambda features: softmax(np.hstack([features, np.ones((len(features), 1))]) @ weights)

@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from scipy.stats import binomtest
 
 from cervix_jax import runs
-from cervix_jax.data.photographs import CLASS_NAMES
-from cervix_jax.experiments.running import PREDICTIONS, Run
-from cervix_jax.experiments.systems import SYSTEMS
-from cervix_jax.experiments.tables import PUBLISHED_IMAGES, Experiment, Row
+from cervix_jax.experiments.report_tables import PUBLISHED_IMAGES, Experiment, Row
+from cervix_jax.experiments.runner import PREDICTIONS, Run
+from cervix_jax.experiments.variants import VARIANTS
 from cervix_jax.inference import ensemble
+from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.training.metrics import classification_metrics
 
 
@@ -92,7 +92,7 @@ def _outcomes(row: Row, found_of: Mapping[str, Sequence[Run]], workdir: Path) ->
         folders = [workdir / run.folder for name in row.systems for run in found_of[name] if run.seed == seed]
         if len(folders) == len(row.systems) and all((folder / PREDICTIONS).exists() for folder in folders):
             if row.rule is None:
-                outcomes.append(outcome(folders[0], SYSTEMS[row.systems[0]].epoch))
+                outcomes.append(outcome(folders[0], VARIANTS[row.systems[0]].epoch))
             else:
                 outcomes.append(together(folders, row.rule))
     return outcomes
@@ -131,7 +131,7 @@ def together(folders: Sequence[Path], rule: str) -> Outcome:
     probabilities = np.stack([member.probabilities for member in members])
     if rule == "one_vs_rest":
         names = tuple(member.class_names[1] for member in members)
-        combined = ensemble.one_distribution(probabilities[:, :, 1].T)
+        combined = ensemble.normalize_one_vs_rest(probabilities[:, :, 1].T)
         # Each photograph is positive for exactly one of the three.
         labels = np.stack([member.labels for member in members]).argmax(axis=0)
     else:

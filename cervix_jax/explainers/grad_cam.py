@@ -17,16 +17,16 @@ def grad_cam(
     """The positive part of the feature maps' sum, each weighted by the mean of the score's gradient over it.
 
     Args:
-      score: from offsets, which it adds to feature maps, to scores and those maps; one map, or one of each member of an
-        ensemble.
+      score: maps perturbations, which it adds to feature maps, to (scores, feature maps); one feature map, or one of
+        each member of an ensemble.
       shapes: [b h w c] of the feature maps.
 
     Returns:
       Maps at the size of the feature maps.
     """
 
-    def total(offsets: list[FeatureMap]) -> tuple[Float[Array, ""], list[FeatureMap]]:
-        scores, maps = score(offsets)
+    def total(perturbations: list[FeatureMap]) -> tuple[Float[Array, ""], list[FeatureMap]]:
+        scores, maps = score(perturbations)
         return scores.sum(), maps
 
     gradients, maps = jax.grad(total, has_aux=True)([jnp.zeros(shape) for shape in shapes])

@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from cervix_jax.data.selection import stratified_folds
+from cervix_jax.datasets.splits import stratified_folds
 from cervix_jax.errors import UserError
 from cervix_jax.inference.conformal import repeated_splits
+from cervix_jax.progress import log
 from cervix_jax.training.metrics import cross_entropy, expected_calibration_error
-from cervix_jax.training.progress import say
 
 COVERAGES = (0.8, 0.9, 0.95)  # of sets, that are measured
 LEAST = 6  # photographs in each half; with fewer a temperature says nothing
@@ -84,8 +84,8 @@ def calibrate(
     fitting, reference = halves(ids, labels, groups)
     temperature = fit_temperature(probabilities[fitting], labels[fitting])
     if not 1.01 * LIMITS[0] < temperature < 0.99 * LIMITS[1]:
-        say(f"the temperature is at its limit, {temperature:.3g}: too few photographs, or nothing was learnt")
-    before, after = probabilities[reference], soften(probabilities[reference], temperature)
+        log(f"the temperature is at its limit, {temperature:.3g}: too few photographs, or nothing was learnt")
+    before, after = probabilities[reference], apply_temperature(probabilities[reference], temperature)
     true = labels[reference]
     measured = {
         "fitted_on": int(fitting.sum()),
@@ -97,7 +97,7 @@ def calibrate(
     return Calibration(temperature, after, true, measured)
 
 
-def soften(probabilities: Float[np.ndarray, "n k"], temperature: float) -> Float[np.ndarray, "n k"]:
+def apply_temperature(probabilities: Float[np.ndarray, "n k"], temperature: float) -> Float[np.ndarray, "n k"]:
     """softmax(log p / temperature): what dividing the logits of p does; above 1 less sure, below 1 surer."""
     if temperature == 1:
         return probabilities

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from cervix_jax.data.photographs import STORED_SIZE
+from cervix_jax.images.decode import STORED_SIZE
 from cervix_jax.inference.calibration import COVERAGES, Calibration
 from cervix_jax.inference.conformal import upper_quantile
 from cervix_jax.inference.predictor import Predictor

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cervix_jax.training.metrics import ABLATABLE
+from cervix_jax.labels import ABLATABLE
 
 
 def upper_quantile(scores: Float[np.ndarray, "n"], level: float) -> float:

@@ -38,7 +38,7 @@ def mean(
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def one_distribution(own: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+def normalize_one_vs_rest(own: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
     """Probabilities of 'this type, not the rest' from one model a type, as one distribution (report section 15).
 
     Each is divided by their sum; where that vanishes, since every model says 'rest', all types are equally likely.

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cervix_jax.data.quality import Gate
+from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
-from cervix_jax.inference.calibration import COVERAGES, Calibration, halves, soften
-from cervix_jax.inference.cases import Cases
+from cervix_jax.inference.calibration import COVERAGES, Calibration, apply_temperature, halves
+from cervix_jax.inference.clinical_metrics import auroc, defined, detailed_metrics, scalars
 from cervix_jax.inference.conformal import describe_sets, prediction_sets
 from cervix_jax.inference.decisions import Rules
-from cervix_jax.inference.measures import auroc, defined, detailed_metrics, scalars
+from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.inference.robustness import robustness
 from cervix_jax.training import metrics
@@ -24,7 +24,7 @@ class UnlabelledError(UserError):
 
 def evaluate(
     predictor: Predictor,
-    cases: Cases,
+    cases: LabelledPhotographs,
     *,
     unsafe_rate: float | None = None,
     robust: bool = False,
@@ -60,13 +60,13 @@ def evaluate(
         fitting = halves(cases.ids, cases.labels, cases.groups)[0] if cases.origin == "validation" else None
         found["calibrated"] = calibrated_metrics(probabilities, cases.labels, calibration, fitting)
         if unsafe_rate is not None:
-            after = soften(probabilities, calibration.temperature)
+            after = apply_temperature(probabilities, calibration.temperature)
             found["operating_point"] = operating_point(after, cases.labels, predictor.class_names, rules, fitting)
     if robust:
         found["robustness"] = robustness(predictor, cases.photographs, probabilities, batch_size)
     if cases.origin == "folder":
         found |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
-        found["shift"] = shift(predictor.gate, cases.photographs) if predictor.gate else None
+        found["shift"] = shift(predictor.quality_reference, cases.photographs) if predictor.quality_reference else None
     return found, probabilities
 
 
@@ -91,7 +91,7 @@ def calibrated_metrics(
     """
     rows = np.ones(len(labels), bool) if fitting is None else ~fitting
     before, true = probabilities[rows], labels[rows]
-    after = soften(before, calibration.temperature)
+    after = apply_temperature(before, calibration.temperature)
     if fitting is None:
         reference, known = calibration.probabilities, calibration.labels
         sets = {
@@ -140,7 +140,7 @@ def operating_point(
     return rules.describe() | {"num_examples": int(rows.sum())} | {name: defined(found[name]) for name in wanted}
 
 
-def shift(gate: Gate, photographs: Sequence[Photograph]) -> dict[str, Any]:
+def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, Any]:
     """How far photographs are from those that a run was trained on, by the scores of cleaning and quality.
 
     Returns:
@@ -148,15 +148,15 @@ def shift(gate: Gate, photographs: Sequence[Photograph]) -> dict[str, Any]:
       here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
       `retake`: how many would be flagged, by reason.
     """
-    judged = [gate.judge(photograph.scores) for photograph in photographs]
+    judged = [reference.assess(photograph.scores) for photograph in photographs]
     found = {}
-    for name, reference in gate.reference.items():
+    for name, trained_on in reference.reference.items():
         values = np.array([quality.values[name] for quality in judged])
-        trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(reference), bool)])
+        trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(trained_on), bool)])
         found[name] = {
             "median": float(np.median(values)),
-            "training_median": float(np.median(reference)),
-            "auroc": auroc(np.concatenate([values, reference]), trained),
+            "training_median": float(np.median(trained_on)),
+            "auroc": auroc(np.concatenate([values, trained_on]), trained),
         }
     del found["brightness"]  # darkness with another sign
     reasons = [reason for quality in judged for reason in quality.retake.split(" | ") if reason]

@@ -21,28 +21,24 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from cervix_jax import config as options
-from cervix_jax.data.near_duplicates import signature
-from cervix_jax.data.photographs import (
-    CLASS_NAMES,
-    STORED_SIZE,
-    crop_and_resize,
-    read_bytes,
-    read_photograph,
-    to_stored_jpeg,
-)
-from cervix_jax.data.quality import Gate, Scores
+from cervix_jax.datasets.quality import ImageFeatures, QualityReference
 from cervix_jax.errors import UserError
+from cervix_jax.images.decode import STORED_SIZE, read_photograph, to_stored_jpeg
+from cervix_jax.images.files import read_bytes
+from cervix_jax.images.geometry import CropResize
+from cervix_jax.images.near_duplicates import signature
 from cervix_jax.inference import ensemble
-from cervix_jax.inference.calibration import soften
-from cervix_jax.inference.test_time import transforms
+from cervix_jax.inference.calibration import apply_temperature
+from cervix_jax.inference.tta import transforms
+from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.classifier import Classifier, make_classifier
-from cervix_jax.runs import GATE, RunError, read_record
+from cervix_jax.progress import log
+from cervix_jax.runs import QUALITY_REFERENCE, RunError, read_record
 from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
-from cervix_jax.training.evaluation import Forward, all_logits
+from cervix_jax.training.forward import Forward, all_logits
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.metrics import softmax
-from cervix_jax.training.progress import say
 from cervix_jax.training.state import Variables
 from cervix_jax.training.step import make_forward
 
@@ -52,15 +48,6 @@ SELECTION = ("folds", "fold", "split", "labels")  # what has to agree for runs t
 
 class EnsembleError(UserError):
     """Runs cannot be brought together; the message says why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """How a run sees photographs: see `crop_and_resize`."""
-
-    size: tuple[int, int]
-    crop: float
-    resize: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +63,9 @@ class Photograph:
     jpeg: bytes
 
     @cached_property
-    def scores(self) -> Scores:
+    def scores(self) -> ImageFeatures:
         """Its colours and sharpness."""
-        return Scores.of(read_photograph(self.jpeg))
+        return ImageFeatures.of(read_photograph(self.jpeg))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +79,7 @@ class Member:
       weights: 'raw', or 'ema' for the moving average.
       validation_loss: of that checkpoint and those weights, in nats.
       model, variables, forward: the network.
-      gate: what the photographs look like that it was trained on; None if the run recorded none.
+      quality_reference: what the photographs look like that it was trained on; None if the run recorded none.
     """
 
     workdir: Path
@@ -103,7 +90,7 @@ class Member:
     model: Classifier
     variables: Variables
     forward: Forward
-    gate: Gate | None
+    quality_reference: QualityReference | None
 
     @classmethod
     def restore(cls, workdir: Path, mesh: Mesh, weights: str | None = None) -> "Member":
@@ -123,19 +110,23 @@ class Member:
             template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
             variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
             loss = checkpoints.metrics(step)[LOSSES[item]]
-        gate = Gate.load(workdir / GATE)
-        return cls(workdir, config, record, weights, loss, model, variables, make_forward(model), gate)
+        quality_reference = QualityReference.load(workdir / QUALITY_REFERENCE)
+        return cls(workdir, config, record, weights, loss, model, variables, make_forward(model), quality_reference)
 
     @property
-    def view(self) -> View:
+    def view(self) -> CropResize:
         """How the run sees photographs."""
         dataset = self.config.dataset
-        return View(tuple(dataset.image_size), dataset.crop, dataset.resize)
+        return CropResize(tuple(dataset.image_size), dataset.crop, dataset.resize)
 
     @property
     def digest(self) -> str:
         """Tells this checkpoint from any other; the same wherever it lies."""
-        what = {name: value for name, value in options.flatten(self.config).items() if name not in options.MAY_CHANGE}
+        what = {
+            name: value
+            for name, value in options.flatten(self.config).items()
+            if name not in options.CHANGEABLE_ON_RESUME
+        }
         what |= {name: self.record[name] for name in ("data_fingerprint", "epoch")}
         what |= {"weights": self.weights, "validation_loss": self.validation_loss}
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
@@ -191,7 +182,7 @@ class Predictor:
         for part in predictor._averaged():
             if rule == "report" and len(part) > 1 and predictor._report_weights(part) is None:
                 names = ", ".join(str(members[i].workdir) for i in part)
-                say(f"no validation loss is below {ensemble.REPORT_BASE}: {names} are averaged with equal weights")
+                log(f"no validation loss is below {ensemble.REPORT_BASE}: {names} are averaged with equal weights")
         return predictor
 
     @property
@@ -216,9 +207,9 @@ class Predictor:
             )
 
     @property
-    def gate(self) -> Gate | None:
+    def quality_reference(self) -> QualityReference | None:
         """Of the first run: what a usable photograph looks like."""
-        return self.members[0].gate
+        return self.members[0].quality_reference
 
     def has_seen(self, photographs: Sequence[Photograph]) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n"]]:
         """Whether any run was trained on, or validated with, near-duplicates of photographs; and groups of these.
@@ -228,13 +219,15 @@ class Predictor:
         """
         seen = np.zeros(len(photographs), bool)
         for member in self.members:
-            if member.gate is None:
+            if member.quality_reference is None:
                 raise RunError(
-                    f"{member.workdir} does not know what it was trained on: {GATE} is missing; "
+                    f"{member.workdir} does not know what it was trained on: {QUALITY_REFERENCE} is missing; "
                     "the command that trained it, given again, writes it"
                 )
             view = self.views.index(member.view)
-            known, groups = member.gate.has_seen(np.stack([signature(p.images[view]) for p in photographs]))
+            known, groups = member.quality_reference.has_seen(
+                np.stack([signature(p.images[view]) for p in photographs])
+            )
             seen |= known
         return seen, groups
 
@@ -247,7 +240,7 @@ class Predictor:
         return tuple(self.members[0].record["class_shares"])
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[CropResize, ...]:
         """How members see photographs, each way once."""
         return tuple(dict.fromkeys(member.view for member in self.members))
 
@@ -298,10 +291,7 @@ class Predictor:
           UnreadableError: it is none.
         """
         stored, _ = to_stored_jpeg(source if isinstance(source, bytes) else read_bytes(source), STORED_SIZE)
-        images = tuple(
-            crop_and_resize(read_photograph(stored, min_size=v.size), v.size, crop=v.crop, resize=v.resize)
-            for v in self.views
-        )
+        images = tuple(view(read_photograph(stored, min_size=view.size)) for view in self.views)
         return Photograph(images, stored)
 
     def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
@@ -314,7 +304,7 @@ class Predictor:
         if not photographs:
             return np.zeros((0, len(self.class_names)))
         rows = [self._member_probabilities(member, photographs, batch_size) for member in self.members]
-        return soften(self._combine(rows), self.temperature)
+        return apply_temperature(self._combine(rows), self.temperature)
 
     def _member_probabilities(
         self, member: Member, photographs: Sequence[Photograph], batch_size: int
@@ -335,7 +325,7 @@ class Predictor:
         return np.mean([softmax(each) for each in logits], axis=0)
 
     def _batches(
-        self, view: View, photographs: Sequence[Photograph], batch_size: int
+        self, view: CropResize, photographs: Sequence[Photograph], batch_size: int
     ) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of each batch, in order; the last is filled up with zeros."""
         place = self.views.index(view)
@@ -351,7 +341,7 @@ class Predictor:
     def _combine(self, rows: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:
         """One distribution from those of the members, in order."""
         means = [self._mean(part, rows) for part in self._averaged()]
-        return ensemble.one_distribution(np.stack(means)[:, :, 1].T) if self._is_one_vs_rest else means[0]
+        return ensemble.normalize_one_vs_rest(np.stack(means)[:, :, 1].T) if self._is_one_vs_rest else means[0]
 
     def _averaged(self) -> list[list[int]]:
         """Places of the members that are averaged: all, or those of each type."""

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image, ImageEnhance
 from tqdm import tqdm
 
-from cervix_jax.data.photographs import read_photograph
+from cervix_jax.images.decode import read_photograph
 from cervix_jax.inference.predictor import Photograph, Predictor
 
 Change = Callable[[Image.Image], Image.Image]

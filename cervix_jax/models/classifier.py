@@ -8,14 +8,14 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from cervix_jax.models.backbone import Architecture, Backbone
-from cervix_jax.models.inception_residual import InceptionResidualHead
-from cervix_jax.models.inception_v3 import INCEPTION_V3
-from cervix_jax.models.layers import BatchNorm, Bias, Training
-from cervix_jax.models.naive_transfer import NaiveTransferHead
-from cervix_jax.models.preprocessing import PREPROCESSING
-from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
-from cervix_jax.models.vanilla_cnn import VanillaCNN
+from cervix_jax.models.backbones.backbone import Architecture, Backbone
+from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
+from cervix_jax.models.backbones.preprocessing import PREPROCESSING
+from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
+from cervix_jax.models.heads.inception_residual import InceptionResidualHead
+from cervix_jax.models.heads.naive_transfer import NaiveTransferHead
+from cervix_jax.models.heads.vanilla_cnn import VanillaCNN
+from cervix_jax.models.layers import BatchNorm, Bias, TrainingPass
 
 ARCHITECTURES: dict[str, Architecture] = {
     "resnet50": RESNET50,
@@ -62,15 +62,15 @@ class Classifier(nn.Module):
         self,
         images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"],
         *,
-        training: Training | None = None,
-        offsets: Mapping[str, Array] | None = None,
+        training: TrainingPass | None = None,
+        perturbations: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
         """Returns logits and every named end point of backbone and head.
 
         Args:
           images: RGB, 0 to 255.
           training: None in evaluation; otherwise batch norm is by the batch, except in frozen stages of the backbone.
-          offsets: added to end points by name, see `EndPoints`.
+          perturbations: added to end points by name, see `EndPoints`.
         """
         x = images.astype(jnp.float32)
         if self.backbone is None:
@@ -81,9 +81,9 @@ class Classifier(nn.Module):
         x = x.astype(self.dtype)
         end_points: dict[str, Array] = {}
         if self.backbone is not None:
-            x, end_points = self.backbone(x, training=training, offsets=offsets)
+            x, end_points = self.backbone(x, training=training, perturbations=perturbations)
             x = nn.relu(x)  # a cut such as conv1_bn ends before its activation; after one this changes nothing
-        logits, head_points = self.head(x, training=training, offsets=offsets)
+        logits, head_points = self.head(x, training=training, perturbations=perturbations)
         return logits, end_points | head_points
 
 

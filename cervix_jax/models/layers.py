@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key
 
-from cervix_jax.models.cpu_forms import dot_general
+from cervix_jax.models.cpu_ops import dot_general
 
 KERNEL_INIT = nn.initializers.he_normal()
 
 
-def half_stays(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+def promote_to_input_dtype(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
     """In the place of `flax.linen.dtypes.promote_dtype`: a layer computes in bfloat16 if its input is.
 
     So half precision is chosen once, by the dtype of the image, and parameters stay as they are.
@@ -30,7 +30,7 @@ def half_stays(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]
     return nn.dtypes.promote_dtype(*args, dtype=dtype, inexact=inexact)
 
 
-def single(x: Array) -> Array:
+def at_least_float32(x: Array) -> Array:
     """In float32 at least: what averages over many numbers, or decides."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -38,22 +38,24 @@ def single(x: Array) -> Array:
 class EndPoints(dict[str, Array]):
     """Intermediate results of a network by name, in order.
 
-    What `offsets` has for a name is added to the result as it is named, and so reaches all that follows: the gradient
-    by an offset of zeros is the gradient by the intermediate result.
+    `perturbations[name]`, if given, is added to the intermediate result of that name, so that the gradient with respect
+    to a perturbation of zeros is the gradient with respect to the intermediate result (as `flax.linen.Module.perturb`).
     """
 
-    def __init__(self, offsets: Mapping[str, Array] | None = None):
+    def __init__(self, perturbations: Mapping[str, Array] | None = None):
         super().__init__()
-        self.offsets = offsets or {}
+        self.perturbations = perturbations or {}
 
     def name(self, name: str, x: Array) -> Array:
         """Keeps a result under a name, and returns it to go on with."""
-        self[name] = x + self.offsets[name].astype(x.dtype) if name in self.offsets else x
+        self[name] = x + self.perturbations[name].astype(x.dtype) if name in self.perturbations else x
         return self[name]
 
 
 # A 1x1 convolution. No bias where batch norm follows it.
-BiasedPointwiseConv = partial(nn.Dense, kernel_init=KERNEL_INIT, dot_general=dot_general, promote_dtype=half_stays)
+BiasedPointwiseConv = partial(
+    nn.Dense, kernel_init=KERNEL_INIT, dot_general=dot_general, promote_dtype=promote_to_input_dtype
+)
 PointwiseConv = partial(BiasedPointwiseConv, use_bias=False)
 
 Conv3x3 = partial(
@@ -62,11 +64,11 @@ Conv3x3 = partial(
     padding=((1, 1), (1, 1)),
     use_bias=False,
     kernel_init=KERNEL_INIT,
-    promote_dtype=half_stays,
+    promote_dtype=promote_to_input_dtype,
 )
 
 
-class Training(NamedTuple):
+class TrainingPass(NamedTuple):
     """What a training pass knows besides its input; in evaluation there is None in its place.
 
     Attributes:
@@ -127,7 +129,7 @@ class BatchNorm(nn.Module):
     use_scale: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], training: Training | None) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], training: TrainingPass | None) -> Float[Array, "b h w c"]:
         """Normalises by the batch, and moves the running statistics; by these if `training` is None."""
         channels = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
@@ -136,7 +138,7 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32) if self.use_scale else 1.0
         mean, var = running_mean.value, running_var.value
         if training is not None:
-            mean, var = training.moments(single(x), running_mean.value)
+            mean, var = training.moments(at_least_float32(x), running_mean.value)
             if not self.is_initializing():
                 for running, batch in ((running_mean, mean), (running_var, var)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * batch
@@ -148,7 +150,7 @@ class Bias(nn.Module):
     """A bias for each channel: what is left of batch norm where it is switched off."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], training: Training | None) -> Float[Array, "b h w c"]:
+    def __call__(self, x: Float[Array, "b h w c"], training: TrainingPass | None) -> Float[Array, "b h w c"]:
         """Adds it, in training and in evaluation alike."""
         return x + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(x.dtype)
 
@@ -168,7 +170,7 @@ class ConvNormAct(nn.Module):
     norm: Norm = BatchNorm
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], *, training: Training | None) -> Float[Array, "b h2 w2 c2"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, training: TrainingPass | None) -> Float[Array, "b h2 w2 c2"]:
         x = self.conv(name="conv")(x)
         return nn.relu(self.norm(name="norm")(x, training))
 
@@ -218,7 +220,7 @@ def average_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return (x[:, :, 0:w] + x[:, :, 1 : w + 1] + x[:, :, 2 : w + 2]) / 9
 
 
-def dropout(x: Float[Array, "b *features"], rate: float, training: Training | None) -> Float[Array, "b *features"]:
+def dropout(x: Float[Array, "b *features"], rate: float, training: TrainingPass | None) -> Float[Array, "b *features"]:
     """Drops each number with probability `rate` and scales the rest by 1 / (1 - rate) (report section 5.2).
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import MutableMapping
 
 
 def prepare_environment(environment: MutableMapping[str, str], topology: str) -> None:
-    """Neither JAX nor the compiler's library is to look for an accelerator, or to say that it found none.
+    """Neither JAX nor the compiler's library is to look for an accelerator, or to log that it found none.
 
     Args:
       environment: of this process.

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from cervix_jax.config import ConfigError
 from cervix_jax.models.classifier import Classifier
-from cervix_jax.models.pretrained import load_pretrained
-from cervix_jax.models.published import PUBLISHED
+from cervix_jax.models.weights.pretrained import load_pretrained
+from cervix_jax.models.weights.published import PUBLISHED
 from cervix_jax.training.mesh import replicate
 from cervix_jax.training.state import TrainState, Variables, create_state
 

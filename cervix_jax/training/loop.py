@@ -22,23 +22,23 @@ from jaxtyping import Float
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.data import pipeline
-from cervix_jax.data.near_duplicates import signature
-from cervix_jax.data.quality import Gate
+from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
+from cervix_jax.images.near_duplicates import signature
 from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.progress import Progress, log
 from cervix_jax.training import initialisation
 from cervix_jax.training.checkpoints import Checkpoints
-from cervix_jax.training.distributed import Vote, exact_sum, is_main, main_first, only_main
-from cervix_jax.training.evaluation import Forward, all_logits
+from cervix_jax.training.forward import Forward, all_logits
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.metrics import classification_metrics, softmax
 from cervix_jax.training.optimizer import learning_rate, make_optimizer
-from cervix_jax.training.progress import Progress, say
+from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
 from cervix_jax.training.signals import stop_signals
 from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
 from cervix_jax.training.step import TrainStep, make_forward, make_train_step
-from cervix_jax.training.writers import TensorBoard
+from cervix_jax.training.tensorboard import TensorBoard
 
 CHECK_EVERY = 20  # steps between looks at whether the loss is still finite; each look waits for the device
 
@@ -48,12 +48,12 @@ class NonFiniteError(UserError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Session:
+class TrainContext:
     """What stays the same while a run is trained."""
 
     config: ml_collections.ConfigDict
     mesh: Mesh
-    data: pipeline.Prepared
+    data: pipeline.PreparedDataset
     examples: pipeline.Examples
     validation: pipeline.Examples
     batches: grain.DatasetIterator
@@ -62,13 +62,15 @@ class Session:
     forward: Forward
 
 
-def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepared | None = None) -> dict[str, Any]:
+def train(
+    config: ml_collections.ConfigDict, workdir: Path, data: pipeline.PreparedDataset | None = None
+) -> dict[str, Any]:
     """Trains until `config.epochs` epochs are done.
 
     Args:
       config: of the run.
       workdir: of the run; made if missing.
-      data: `pipeline.prepared(config)`, if that is at hand.
+      data: `pipeline.load_dataset(config)`, if that is at hand.
 
     Returns:
       `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise for the moving average, if one
@@ -81,8 +83,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepa
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
     options.validate(config)
-    only_main(lambda: runs.open_run(workdir, config))
-    data = main_first(lambda: pipeline.prepared(config)) if data is None else data
+    on_lead_host(lambda: runs.open_run(workdir, config))
+    data = lead_host_first(lambda: pipeline.load_dataset(config)) if data is None else data
     examples = data.examples("train")
     model = make_classifier(config.model.to_dict(), len(examples.class_names))
     record = {
@@ -92,22 +94,22 @@ def train(config: ml_collections.ConfigDict, workdir: Path, data: pipeline.Prepa
         "data_fingerprint": data.fingerprint,
     }
     runs.check_data(workdir, data.fingerprint)
-    only_main(lambda: runs.write_record(workdir, **record))
-    session, state = _start(config, model, examples, data)
+    on_lead_host(lambda: runs.write_record(workdir, **record))
+    context, state = _start(config, model, examples, data)
     record = {**record, "config": config.to_dict()}
     sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
-    say(f"{len(examples)} training and {len(session.validation)} validation images")
-    say(
-        f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {session.mesh.size} device(s)"
+    log(f"{len(examples)} training and {len(context.validation)} validation images")
+    log(
+        f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {context.mesh.size} device(s)"
         + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
     averaged = config.optimizer.ema_decay > 0
     with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as stopping:
         if checkpoints.latest is not None:
-            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(session.mesh))
-            session.batches.set_state(saved["iterator"])
-            say(f"continuing {workdir} after step {checkpoints.latest}")
-        rows = _run_epochs(session, state, checkpoints, Vote(stopping), workdir, record)
+            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(context.mesh))
+            context.batches.set_state(saved["iterator"])
+            log(f"continuing {workdir} after step {checkpoints.latest}")
+        rows = _run_epochs(context, state, checkpoints, StopConsensus(stopping), workdir, record)
     speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
     return {
         "best": _best(rows),
@@ -127,8 +129,8 @@ def _start(
     config: ml_collections.ConfigDict,
     model: Classifier,
     examples: pipeline.Examples,
-    data: pipeline.Prepared,
-) -> tuple[Session, TrainState]:
+    data: pipeline.PreparedDataset,
+) -> tuple[TrainContext, TrainState]:
     """Compiles nothing yet; the state is that of step 0."""
     mesh = make_mesh()
     steps_per_epoch = len(examples) // config.batch_size
@@ -136,7 +138,7 @@ def _start(
         examples, config, process_index=jax.process_index(), process_count=jax.process_count()
     )
     tx = make_optimizer(config.optimizer, steps_per_epoch, config.batch_size)
-    session = Session(
+    context = TrainContext(
         config=config,
         mesh=mesh,
         data=data,
@@ -149,60 +151,62 @@ def _start(
     )
 
     def mean_image() -> Float[np.ndarray, "h w 3"]:
-        total = exact_sum(examples.pixel_sums(jax.process_index(), jax.process_count()))
+        total = sum_over_processes(examples.pixel_sums(jax.process_index(), jax.process_count()))
         return (total / len(examples)).astype(np.float32)
 
-    return session, initialisation.initial_state(model, tx, config, mean_image, replicated(mesh))
+    return context, initialisation.initial_state(model, tx, config, mean_image, replicated(mesh))
 
 
 def _run_epochs(
-    session: Session,
+    context: TrainContext,
     state: TrainState,
     checkpoints: Checkpoints,
-    stopping: Vote,
+    stopping: StopConsensus,
     workdir: Path,
     record: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Trains the epochs that are left; returns the metrics of all."""
-    epochs, steps_per_epoch = session.config.epochs, session.steps_per_epoch
+    epochs, steps_per_epoch = context.config.epochs, context.steps_per_epoch
     done = int(state.step)
     rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # later ones were lost in a crash
     if done >= epochs * steps_per_epoch:
-        say(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
-        _write_gate(session, workdir)
-    with closing(TensorBoard(workdir if is_main() else None)) as board:
+        log(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
+        _write_quality_reference(context, workdir)
+    with closing(TensorBoard(workdir if is_lead_host() else None)) as board:
         for epoch in range(done // steps_per_epoch + 1, epochs + 1):
-            state, images_per_second = _train_epoch(session, state, epoch, stopping)
+            state, images_per_second = _train_epoch(context, state, epoch, stopping)
             step = int(state.step)
             if step < epoch * steps_per_epoch:
-                checkpoints.save(state, record | {"iterator": session.batches.get_state()}, None)
+                checkpoints.save(state, record | {"iterator": context.batches.get_state()}, None)
                 raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
-            row = _epoch_metrics(session, state, epoch, images_per_second)
-            _write_gate(session, workdir)
-            state = state.replace(metrics=replicate(MetricSums.zero(), replicated(session.mesh)))
+            row = _epoch_metrics(context, state, epoch, images_per_second)
+            _write_quality_reference(context, workdir)
+            state = state.replace(metrics=replicate(MetricSums.zero(), replicated(context.mesh)))
             rows.append(row)
-            if is_main():
+            if is_lead_host():
                 runs.write_metrics(workdir, rows)
             board.write(row)
-            say(_line(row, epochs))
+            log(_line(row, epochs))
             scores = {
                 name.replace("validation_", ""): x
                 for name, x in row.items()
                 if name.endswith(("validation_loss", "validation_accuracy"))
             }
-            checkpoints.save(state, record | {"iterator": session.batches.get_state(), "epoch": epoch}, scores)
+            checkpoints.save(state, record | {"iterator": context.batches.get_state(), "epoch": epoch}, scores)
             if epoch < epochs and stopping(now=True):
                 raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
     return rows
 
 
-def _train_epoch(session: Session, state: TrainState, epoch: int, stopping: Vote) -> tuple[TrainState, float | None]:
+def _train_epoch(
+    context: TrainContext, state: TrainState, epoch: int, stopping: StopConsensus
+) -> tuple[TrainState, float | None]:
     """Steps until the epoch ends or a signal asks to stop; returns images a second, None for fewer than two steps."""
-    start, end = int(state.step), epoch * session.steps_per_epoch
-    progress = Progress(epoch, session.config.epochs, session.steps_per_epoch, start % session.steps_per_epoch)
+    start, end = int(state.step), epoch * context.steps_per_epoch
+    progress = Progress(epoch, context.config.epochs, context.steps_per_epoch, start % context.steps_per_epoch)
     began = 0.0
     for step in range(start + 1, end + 1):
-        state = session.train_step(state, shard_batch(next(session.batches), session.mesh))
+        state = context.train_step(state, shard_batch(next(context.batches), context.mesh))
         if step == start + 1:  # the first step may compile, so the clock starts after it
             state.step.block_until_ready()
             began = time.monotonic()
@@ -210,38 +214,40 @@ def _train_epoch(session: Session, state: TrainState, epoch: int, stopping: Vote
             check_finite(state.metrics)
         progress.update()
         if stopping():
-            say("asked to stop: saving")
+            log("asked to stop: saving")
             break
     check_finite(state.metrics)
     progress.close()
-    images = (int(state.step) - start - 1) * session.config.batch_size
+    images = (int(state.step) - start - 1) * context.config.batch_size
     return state, images / (time.monotonic() - began) if images else None
 
 
-def _write_gate(session: Session, workdir: Path) -> None:
+def _write_quality_reference(context: TrainContext, workdir: Path) -> None:
     """What the run's photographs look like, for `inference`; once, when all are decoded anyhow.
 
     The others wait: at the next checkpoint they would do so for Orbax' five minutes at most.
     """
-    only_main(partial(_write_gate_once, session, workdir / runs.GATE))
+    on_lead_host(partial(_save_quality_reference, context, workdir / runs.QUALITY_REFERENCE))
 
 
-def _write_gate_once(session: Session, path: Path) -> None:
+def _save_quality_reference(context: TrainContext, path: Path) -> None:
     if not path.exists():
-        parts = (session.examples, session.validation)
+        parts = (context.examples, context.validation)
         seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
-        Gate.fit(session.data.table, session.data.selection, seen).save(path)
+        QualityReference.fit(context.data.manifest, context.data.assignment, seen).save(path)
 
 
-def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_second: float | None) -> dict[str, Any]:
+def _epoch_metrics(
+    context: TrainContext, state: TrainState, epoch: int, images_per_second: float | None
+) -> dict[str, Any]:
     """One line of `metrics.jsonl`."""
     began = time.monotonic()
-    scores = {f"validation_{key}": x for key, x in evaluate(session, state.variables()).items()}
+    scores = {f"validation_{key}": x for key, x in evaluate(context, state.variables()).items()}
     if state.average:
-        averaged = evaluate(session, state.averaged_variables())
+        averaged = evaluate(context, state.averaged_variables())
         scores |= {f"ema_validation_{key}": x for key, x in averaged.items()}
-    sums, step, config = jax.device_get(state.metrics), int(state.step), session.config
-    schedule = learning_rate(config.optimizer, session.steps_per_epoch, config.batch_size)
+    sums, step, config = jax.device_get(state.metrics), int(state.step), context.config
+    schedule = learning_rate(config.optimizer, context.steps_per_epoch, config.batch_size)
     return {
         "epoch": epoch,
         "step": step,
@@ -254,16 +260,16 @@ def _epoch_metrics(session: Session, state: TrainState, epoch: int, images_per_s
     }
 
 
-def evaluate(session: Session, variables: Variables) -> dict[str, float]:
+def evaluate(context: TrainContext, variables: Variables) -> dict[str, float]:
     """Exact loss and accuracy on the validation images; see `classification_metrics`."""
     batches = pipeline.evaluation_batches(
-        session.validation,
-        session.config.eval_batch_size,
+        context.validation,
+        context.config.eval_batch_size,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    logits = all_logits(session.forward, variables, batches, session.mesh)
-    scores = classification_metrics(softmax(logits), session.validation.labels, session.validation.class_names)
+    logits = all_logits(context.forward, variables, batches, context.mesh)
+    scores = classification_metrics(softmax(logits), context.validation.labels, context.validation.class_names)
     return {key: scores[key] for key in ("loss", "accuracy")}
 
 

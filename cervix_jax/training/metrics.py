@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-ABLATABLE = 0  # type 1: only a fully visible zone of it may be ablated (WHO 2021)
 NUM_BINS = 15  # of the expected calibration error (Guo et al. 2017)
 
 

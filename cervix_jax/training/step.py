@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cervix_jax.models.classifier import Classifier
-from cervix_jax.models.layers import Training
+from cervix_jax.models.layers import TrainingPass
 from cervix_jax.training.augmentation import augment
 from cervix_jax.training.losses import class_weighted, cross_entropy, l2_penalty
 from cervix_jax.training.mesh import AXIS
@@ -65,11 +65,11 @@ def _step(
     filled_up = parts * len(batch["mask"]) > config.batch_size
     parts *= config.accumulate
 
-    def objective(
+    def loss_fn(
         params: Variables, batch_stats: Variables, part: dict[str, Array]
     ) -> tuple[Array, tuple[Array, Variables]]:
         """Of a part of the batch, such that the mean over the parts is that of the batch."""
-        training = Training(part["dropout_keys"], part["mask"] if filled_up else None, axis)
+        training = TrainingPass(part["dropout_keys"], part["mask"] if filled_up else None, axis)
         variables = state.variables(params, batch_stats)
         (logits, _), updates = model.apply(variables, part["image"], training=training, mutable=["batch_stats"])
         losses = class_weighted(cross_entropy(logits, part["label"]), part["label"], config.loss.class_weights)
@@ -77,11 +77,11 @@ def _step(
         return loss + config.optimizer.l2 * l2_penalty(params), (logits, updates.get("batch_stats", {}))
 
     rows = {"image": images, "dropout_keys": dropout_keys, "label": batch["label"], "mask": batch["mask"]}
-    slope = jax.value_and_grad(objective, has_aux=True)
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if config.accumulate == 1:
-        (loss, (logits, batch_stats)), gradient = slope(state.params, state.batch_stats, rows)
+        (loss, (logits, batch_stats)), gradient = grad_fn(state.params, state.batch_stats, rows)
     else:
-        loss, logits, batch_stats, gradient = _accumulate(slope, state, rows, config.accumulate)
+        loss, logits, batch_stats, gradient = _accumulate(grad_fn, state, rows, config.accumulate)
     loss, gradient = mean((loss, gradient))
     updates, opt_state = tx.update(gradient, state.opt_state, state.params)
     sums = total(_sums(logits, batch["label"], batch["mask"]))
@@ -102,7 +102,7 @@ def _step(
 
 
 def _accumulate(
-    slope: Callable[..., Any], state: TrainState, rows: dict[str, Array], count: int
+    grad_fn: Callable[..., Any], state: TrainState, rows: dict[str, Array], count: int
 ) -> tuple[Array, Float[Array, "b k"], Variables, Variables]:
     """Loss, logits, batch statistics and gradient of a batch, computed in parts one after another.
 
@@ -114,7 +114,7 @@ def _accumulate(
 
     def add(carry: tuple[Variables, Variables], part: dict[str, Array]) -> tuple[Any, tuple[Array, Array]]:
         total, batch_stats = carry
-        (loss, (logits, batch_stats)), gradient = slope(state.params, batch_stats, part)
+        (loss, (logits, batch_stats)), gradient = grad_fn(state.params, batch_stats, part)
         return (jax.tree.map(lambda a, b: a + b / count, total, gradient), batch_stats), (loss, logits)
 
     start = (jax.tree.map(jnp.zeros_like, state.params), state.batch_stats)
@@ -158,8 +158,8 @@ def _sums(logits: Float[Array, "b k"], labels: Int[Array, "b"], mask: Bool[Array
     }
 
 
-def _add(metrics: MetricSums, sums: dict[str, Array], step: Array, objective: Array, gradient_norm: Any) -> MetricSums:
-    finite = jnp.isfinite(jnp.stack([objective, gradient_norm]))
+def _add(metrics: MetricSums, sums: dict[str, Array], step: Array, loss_fn: Array, gradient_norm: Any) -> MetricSums:
+    finite = jnp.isfinite(jnp.stack([loss_fn, gradient_norm]))
     first = (metrics.first_bad_step < 0) & ~finite.all()
     return MetricSums(
         loss=metrics.loss + sums["loss"],

@@ -24,8 +24,8 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
-from cervix_jax.data import synthetic
-from cervix_jax.explainers.explaining import METHODS, Explanation, explain
+from cervix_jax.explainers.methods import METHODS, Explanation, explain
+from cervix_jax.images import synthetic
 from cervix_jax.inference.predictor import Photograph, Predictor
 from cervix_jax.training.initialisation import init_variables
 

@@ -6,7 +6,7 @@ python -m tests.benchmarks.models
 import jax
 import jax.numpy as jnp
 
-from cervix_jax.models.backbone import Backbone
+from cervix_jax.models.backbones.backbone import Backbone
 from cervix_jax.models.classifier import ARCHITECTURES, make_classifier
 from cervix_jax.models.cost import forward_cost
 from configs import naive_inception_v3, naive_resnet50, no_backbone, one_vs_rest, report, vanilla_cnn

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from cervix_jax.data import synthetic
-from cervix_jax.data.near_duplicates import groups, signature
-from cervix_jax.data.photographs import crop_and_resize, find_photographs, read_photograph
 from tests.data.test_near_duplicates import CHANGES
+
+from cervix_jax.images import synthetic
+from cervix_jax.images.decode import read_photograph
+from cervix_jax.images.files import find_photographs
+from cervix_jax.images.geometry import CropResize
+from cervix_jax.images.near_duplicates import groups, signature
 
 
 def measure(originals: list[np.ndarray]) -> tuple[dict[str, float], float]:
@@ -33,7 +35,7 @@ def main() -> None:
     if sys.argv[1:]:
         paths = find_photographs(Path(sys.argv[1]))
         chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, 200).astype(int)]
-        sets["200 photographs"] = [crop_and_resize(read_photograph(path), (320, 240)) for path in chosen]
+        sets["200 photographs"] = [CropResize((320, 240))(read_photograph(path)) for path in chosen]
     results = {name: measure(images) for name, images in sets.items()}
     print("| change | " + " | ".join(results) + " |")
     print("|---|" + "---|" * len(results))

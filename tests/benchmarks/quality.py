@@ -1,9 +1,9 @@
-"""How well the quality gate tells spoilt pictures from photographs that it was not fitted on.
+"""How well the quality reference tells spoilt pictures from photographs that it was not fitted on.
 
 python -m tests.benchmarks.quality RUN [--data_dir DIR] [--manual_dir DIR]
 
 RUN is a work directory; of its data set, the held-out photographs (validation) are set against the additional ones
-whose names say what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
+whose names log what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
 each kind, the share that is flagged, the AUROC of the least rank, and that of the respect that tells best.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from cervix_jax import config as options
-from cervix_jax.data import pipeline
-from cervix_jax.data.quality import REASONS, Gate, Quality, Scores
-from cervix_jax.inference.measures import auroc
-from cervix_jax.runs import GATE, read_record
+from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityAssessment, QualityReference
+from cervix_jax.inference.clinical_metrics import auroc
+from cervix_jax.runs import QUALITY_REFERENCE, read_record
 
 
 def main() -> None:
@@ -27,13 +27,17 @@ def main() -> None:
     parser.add_argument("--manual_dir")
     arguments = parser.parse_args()
     config = options.unflatten(options.flatten(read_record(arguments.run)["config"]))
-    data = pipeline.prepared(config, arguments.manual_dir, arguments.data_dir)
-    gate, table, split = Gate.load(arguments.run / GATE), data.table, np.array(data.selection.split)
-    if gate is None:
-        raise SystemExit(f"{arguments.run} has no {GATE}")
-    kinds: dict[str, list[Quality]] = collections.defaultdict(list)
-    for i, name in enumerate(table.names):
-        judged = gate.judge(Scores(table.histograms[i], float(table.sharpness[i])))
+    data = pipeline.load_dataset(config, arguments.manual_dir, arguments.data_dir)
+    reference, manifest, split = (
+        QualityReference.load(arguments.run / QUALITY_REFERENCE),
+        data.manifest,
+        np.array(data.assignment.split),
+    )
+    if reference is None:
+        raise SystemExit(f"{arguments.run} has no {QUALITY_REFERENCE}")
+    kinds: dict[str, list[QualityAssessment]] = collections.defaultdict(list)
+    for i, name in enumerate(manifest.names):
+        judged = reference.assess(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i])))
         if split[i] == "validation":
             kinds["held out"].append(judged)
         elif name.startswith("additional/"):
@@ -49,7 +53,7 @@ def main() -> None:
         print(f"| {kind} | {len(bad)} | {share(bad)} | {rank:.3f} | {best} | {areas[best]:.3f} |")
 
 
-def share(judged: list[Quality]) -> str:
+def share(judged: list[QualityAssessment]) -> str:
     return f"{np.mean([bool(quality.retake) for quality in judged]):.0%}"
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cervix_jax.data import synthetic
+from cervix_jax.images import synthetic
 
 SHARES = {"train": 0.6, "additional": 0.3, "test": 0.1}
 TRAINING = ["--config.epochs=1", "--config.dataset.cache_bytes=0", "--config.batch_size=16"]

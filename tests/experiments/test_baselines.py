@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cervix_jax.data import pipeline
+from cervix_jax.datasets import pipeline
 from cervix_jax.experiments import baselines
-from cervix_jax.models.backbone import Backbone
-from cervix_jax.models.resnet import RESNET50
+from cervix_jax.models.backbones.backbone import Backbone
+from cervix_jax.models.backbones.resnet import RESNET50
 from cervix_jax.training.metrics import classification_metrics, cross_entropy
 
 
@@ -29,7 +29,7 @@ def test_the_regression_is_scikit_learn_s(strength: float) -> None:
 
 
 def test_guesses_have_the_losses_that_the_report_computes(tiny_config) -> None:
-    data = pipeline.prepared(tiny_config)
+    data = pipeline.load_dataset(tiny_config)
     train, validation = data.examples("train"), data.examples("validation")
     fitted = baselines.uniform(tiny_config, train, validation)
     assert cross_entropy(fitted.validation, validation.labels) == pytest.approx(np.log(3))
@@ -43,7 +43,7 @@ def test_regression_on_features_of_a_frozen_backbone(tiny_config) -> None:
     """Its features are the backbone's, rectified and averaged; it fits what it is given, and keeps within it."""
     tiny_config.model.backbone.name = "resnet50"
     tiny_config.model.backbone.allow_random = True
-    data = pipeline.prepared(tiny_config)
+    data = pipeline.load_dataset(tiny_config)
     train, validation = data.examples("train"), data.examples("validation")
     images = np.stack([train.image(i) for i in range(3)])
     features = baselines.feature_extractor(tiny_config)(images)

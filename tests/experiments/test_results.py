@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from cervix_jax.data.photographs import CLASS_NAMES
-from cervix_jax.experiments import results, writing
-from cervix_jax.experiments.running import Run
-from cervix_jax.experiments.tables import EXPERIMENTS, Experiment, Published, Row
+from cervix_jax.experiments import rendering, results
+from cervix_jax.experiments.report_tables import EXPERIMENTS, Experiment, Published, Row
+from cervix_jax.experiments.runner import Run
 from cervix_jax.inference import ensemble
+from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.training.metrics import classification_metrics
 
 LABELS = np.array([0, 1, 1, 2, 1, 2, 1, 0, 1, 2])
@@ -106,7 +106,7 @@ def test_one_against_the_rest_becomes_three_types(tmp_path) -> None:
     ]
     rows = [*(Row(name, (name,)) for name in names), Row("together", tuple(names), rule="one_vs_rest")]
     lines = results.rows(table(*rows), found, tmp_path)
-    combined = ensemble.one_distribution(each[:, :, 1].T)
+    combined = ensemble.normalize_one_vs_rest(each[:, :, 1].T)
     assert lines[-1]["measured"]["loss"] == pytest.approx(classification_metrics(combined, LABELS, CLASS_NAMES)["loss"])
     assert [line["measured"]["num_classes"] for line in lines] == [2, 2, 2, 3]
     # To tell one type from the rest is easier, so it is not compared with telling three.
@@ -123,7 +123,7 @@ def test_what_is_missing_or_failed_says_so_and_the_rest_stands(tmp_path) -> None
     lines = results.rows(table(*rows, Row("both", ("report", "initial"), rule="mean")), found, tmp_path)
     assert [line["measured"] is None for line in lines] == [False, True, True, True]
     assert [line["reason"] for line in lines] == [None, "no weights", None, "no weights"]
-    page = writing.markdown(table(*rows), lines, "Conditions.")
+    page = rendering.markdown(table(*rows), lines, "Conditions.")
     assert "| initial | 0.7 | 60.0% | not run: no weights |" in page
     assert "| crop_85 | 0.7 | 60.0% | not run |" in page
 
@@ -143,7 +143,7 @@ def test_accuracies_within_the_best_one_s_interval_are_named(tmp_path) -> None:
         {"published": True, "measured": True},
         {"published": False, "measured": False},
     ]
-    page = writing.markdown(table(*rows), lines, "")
+    page = rendering.markdown(table(*rows), lines, "")
     assert "Published: 1 of 2 other accuracies lie inside the 95 % interval of the best, report (70.0%" in page
     assert "Measured: 1 of 2 other accuracies lie inside the 95 % interval of the best, report (100.0%" in page
 
@@ -151,9 +151,9 @@ def test_accuracies_within_the_best_one_s_interval_are_named(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["class_weights", "cleaning", "cropping"])
 def test_pictures_are_drawn_of_what_there_is(tmp_path, name: str) -> None:
     experiment = EXPERIMENTS[name]
-    assert writing.figures(name, experiment, results.rows(experiment, [], tmp_path), tmp_path) == []
+    assert rendering.figures(name, experiment, results.rows(experiment, [], tmp_path), tmp_path) == []
     found = [fake_run(tmp_path, system, 0, random_probabilities(i)) for i, system in enumerate(experiment.systems[:3])]
-    paths = writing.figures(name, experiment, results.rows(experiment, found, tmp_path), tmp_path)
+    paths = rendering.figures(name, experiment, results.rows(experiment, found, tmp_path), tmp_path)
     more = {"class_weights": "class_weights_confusion", "cleaning": "cleaning_grid"}
     assert [path.stem for path in paths] == [name, *([more[name]] if name in more else [])]
     assert all(path.stat().st_size > 5000 for path in paths)

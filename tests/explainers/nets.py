@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from cervix_jax import config as options
-from cervix_jax.data.photographs import CLASS_NAMES
 from cervix_jax.inference.predictor import Member, Predictor
+from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.classifier import make_classifier
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh

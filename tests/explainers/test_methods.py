@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax.explainers import gradients
-from cervix_jax.explainers.explaining import METHODS
 from cervix_jax.explainers.grad_cam import grad_cam
+from cervix_jax.explainers.methods import METHODS
 from cervix_jax.explainers.occlusion import occlusion, patches
-from cervix_jax.explainers.scores import LayerError, PredictorScore
+from cervix_jax.explainers.predictor_score import LayerError, PredictorScore
 from tests.explainers.nets import drawn, make_member, make_predictor
 
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 6, 5, 3), maxval=255)
@@ -84,8 +84,8 @@ class OneConvolution(nn.Module):
     """A convolution, the mean over the map, a linear layer: class activation maps are defined on this."""
 
     @nn.compact
-    def __call__(self, x, offset=0.0):
-        maps = nn.relu(nn.Conv(4, (3, 3))(x)) + offset
+    def __call__(self, x, perturbation=0.0):
+        maps = nn.relu(nn.Conv(4, (3, 3))(x)) + perturbation
         return nn.Dense(3)(maps.mean(axis=(1, 2))), maps
 
 
@@ -97,8 +97,8 @@ def test_grad_cam_is_the_class_activation_map() -> None:
     kernel = variables["params"]["Dense_0"]["kernel"]
     for class_index in range(3):
 
-        def score(offsets, class_index=class_index):
-            logits, maps = net.apply(variables, x, offsets[0])
+        def score(perturbations, class_index=class_index):
+            logits, maps = net.apply(variables, x, perturbations[0])
             return logits[:, class_index], [maps]
 
         (found,) = grad_cam(score, [maps.shape])
@@ -208,8 +208,8 @@ def test_gradients_reach_pixels_and_layers_through_a_backbone(trainable: str) ->
         score = score.replace(models=(score.models[0].copy(dtype=jnp.float64),))
 
         @jax.jit
-        def total(pixels, offset):
-            return score.with_layers([layer], (images[0] + pixels,), [{layer: offset}])[0].sum()
+        def total(pixels, perturbation):
+            return score.with_layers([layer], (images[0] + pixels,), [{layer: perturbation}])[0].sum()
 
         zeros = jnp.zeros_like(images[0]), jnp.zeros(shape)
         pixels, maps = jax.grad(total, argnums=(0, 1))(*zeros)

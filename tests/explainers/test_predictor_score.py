@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cervix_jax.data.photographs import CLASS_NAMES
-from cervix_jax.explainers.scores import PredictorScore
+from cervix_jax.explainers.predictor_score import PredictorScore
 from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.labels import CLASS_NAMES
 from tests.explainers.nets import drawn, make_member, make_predictor
 
 BINARY = [("rest", name) for name in CLASS_NAMES]

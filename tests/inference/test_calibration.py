@@ -38,7 +38,9 @@ def test_temperature_is_scikit_learn_s(true) -> None:
     oracle = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, labels)), method="temperature")
     oracle.fit(logits, labels)
     found = calibration.fit_temperature(softmax(logits), labels)
-    np.testing.assert_allclose(calibration.soften(softmax(logits), found), oracle.predict_proba(logits), atol=2e-4)
+    np.testing.assert_allclose(
+        calibration.apply_temperature(softmax(logits), found), oracle.predict_proba(logits), atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -51,19 +53,19 @@ def test_no_other_temperature_has_less_cross_entropy() -> None:
     logits, labels = drawn(2.0, 300)
     p = softmax(logits)
     found = calibration.fit_temperature(p, labels)
-    least = cross_entropy(calibration.soften(p, found), labels)
+    least = cross_entropy(calibration.apply_temperature(p, found), labels)
     for factor in (0.9, 0.99, 1.01, 1.1):
-        assert cross_entropy(calibration.soften(p, factor * found), labels) > least
+        assert cross_entropy(calibration.apply_temperature(p, factor * found), labels) > least
 
 
 def test_softening_divides_logits_and_keeps_the_order() -> None:
     logits, _ = drawn(1.0, 50)
     p = softmax(logits)
-    np.testing.assert_allclose(calibration.soften(p, 2.5), softmax(logits / 2.5), atol=1e-12)
-    np.testing.assert_array_equal(calibration.soften(p, 2.5).argsort(1), p.argsort(1))
-    assert calibration.soften(p, 1.0) is p
+    np.testing.assert_allclose(calibration.apply_temperature(p, 2.5), softmax(logits / 2.5), atol=1e-12)
+    np.testing.assert_array_equal(calibration.apply_temperature(p, 2.5).argsort(1), p.argsort(1))
+    assert calibration.apply_temperature(p, 1.0) is p
     certain = np.array([[1.0, 0.0, 0.0]])
-    assert np.isfinite(calibration.soften(certain, 0.1)).all()
+    assert np.isfinite(calibration.apply_temperature(certain, 0.1)).all()
 
 
 def test_certainty_and_error_do_not_run_away() -> None:
@@ -97,7 +99,7 @@ def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_
     assert made.temperature == calibration.fit_temperature(p[fitting], labels[fitting])
     assert made.measured["before"]["loss"] == cross_entropy(p[reference], labels[reference])
     assert made.measured["after"]["loss"] < made.measured["before"]["loss"]
-    np.testing.assert_array_equal(made.probabilities, calibration.soften(p[reference], made.temperature))
+    np.testing.assert_array_equal(made.probabilities, calibration.apply_temperature(p[reference], made.temperature))
     np.testing.assert_array_equal(made.labels, labels[reference])
     made.save(tmp_path / "c.json")
     back = calibration.Calibration.load(tmp_path / "c.json")

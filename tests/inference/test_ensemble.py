@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax import runs
-from cervix_jax.data import pipeline
+from cervix_jax.datasets import pipeline
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.predictor import EnsembleError, Predictor
 from cervix_jax.training import loop
@@ -47,7 +47,7 @@ def test_a_geometric_mean_of_certainties_stays_a_distribution() -> None:
 
 def test_one_vs_rest_models_share_one_distribution() -> None:
     own = np.array([[0.6, 0.3, 0.3], [0.0, 0.0, 0.0], [0.0, 0.0, 0.4]])
-    np.testing.assert_allclose(ensemble.one_distribution(own), [[0.5, 0.25, 0.25], [1 / 3] * 3, [0, 0, 1]])
+    np.testing.assert_allclose(ensemble.normalize_one_vs_rest(own), [[0.5, 0.25, 0.25], [1 / 3] * 3, [0, 0, 1]])
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_three_one_vs_rest_runs_are_one_predictor_of_types(one_vs_rest, photogra
     expected = np.stack(own, axis=1)
     np.testing.assert_allclose(probabilities(predictor, photographs), expected / expected.sum(1, keepdims=True))
     assert sum(predictor.class_shares) == pytest.approx(1)
-    data = pipeline.prepared(predictor.data_config)
+    data = pipeline.load_dataset(predictor.data_config)
     assert set(data.examples("validation").labels) == {0, 1, 2}
     np.testing.assert_allclose(predictor.class_shares, data.examples("train").class_shares(), atol=1e-9)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cervix_jax.data import synthetic
+from cervix_jax.images import synthetic
 from cervix_jax.inference.robustness import CHANGES, robustness
 from tests.inference.runs_of_nothing import Stub
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cervix_jax.models.backbone import Architecture, Backbone
+from cervix_jax.models.backbones.backbone import Architecture, Backbone
 from cervix_jax.models.classifier import ARCHITECTURES
 
 SHARED = Path(os.environ.get("CERVIX_JAX_SHARED", Path(__file__).parents[3] / "shared"))

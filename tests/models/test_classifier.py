@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cervix_jax import config as options
-from cervix_jax.models.backbone import EndPointError
+from cervix_jax.models.backbones.backbone import EndPointError
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.models.layers import Training
+from cervix_jax.models.layers import TrainingPass
 from cervix_jax.training.initialisation import init_variables
 
 SIZE = (32, 24)
@@ -77,7 +77,7 @@ def test_an_unknown_cut_names_the_nearest() -> None:
         make_classifier(model_options(**{"model.backbone.cut": "conv1_bm"}))
 
 
-@pytest.mark.parametrize("training", [None, Training()])
+@pytest.mark.parametrize("training", [None, TrainingPass()])
 @pytest.mark.parametrize("trainable", ["none", "all", ("conv2",)])
 def test_saliency_reaches_the_pixels_through_frozen_stages(trainable, training) -> None:
     changes = {"model.backbone.cut": "conv2_block1_1_relu", "model.backbone.trainable": trainable}
@@ -109,7 +109,7 @@ def test_half_precision_computes_nearly_the_same_with_the_same_parameters(change
 
     def loss(params, model):
         (logits, points), state = model.apply(
-            variables | {"params": params}, pictures(8), training=Training(), mutable=["batch_stats"]
+            variables | {"params": params}, pictures(8), training=TrainingPass(), mutable=["batch_stats"]
         )
         assert logits.dtype == points["features"].dtype == jnp.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32")}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cervix_jax.models.backbone import Backbone
+from cervix_jax.models.backbones.backbone import Backbone
+from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
+from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
 from cervix_jax.models.cost import forward_cost
-from cervix_jax.models.inception_v3 import INCEPTION_V3
-from cervix_jax.models.resnet import RESNET50, RESNET50_V1_5
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_batch_norm_keeps_precision_where_the_mean_is_large(mean: float, steps: 
     Here it is the spread about the running mean that is squared, which follows the mean of the batches.
     """
     x = mean + maps(8, 16, 16, 2)
-    norm, training = layers.BatchNorm(), layers.Training()
+    norm, training = layers.BatchNorm(), layers.TrainingPass()
     variables = norm.init(jax.random.key(0), x, training)
     step = jax.jit(lambda variables: norm.apply(variables, x, training, mutable=["batch_stats"]))
     for _ in range(steps):
@@ -76,7 +76,7 @@ def test_batch_norm_is_that_of_flax(train: bool, use_scale: bool) -> None:
     variables = jax.tree.map(lambda leaf: leaf + 0.3, flax.init(jax.random.key(0), x))
 
     def of_ours(params, x):
-        training = layers.Training() if train else None
+        training = layers.TrainingPass() if train else None
         y, state = ours.apply(variables | {"params": params}, x, training, mutable=["batch_stats"])
         return jnp.sum(y * cotangent), (y, state)
 
@@ -94,7 +94,7 @@ def test_batch_norm_does_not_see_rows_that_only_fill_up() -> None:
     variables = norm.init(jax.random.key(0), x, None)
 
     def apply(x, mask):
-        return norm.apply(variables, x, layers.Training(mask=mask), mutable=["batch_stats"])
+        return norm.apply(variables, x, layers.TrainingPass(mask=mask), mutable=["batch_stats"])
 
     (y, state), (expected, expected_state) = apply(x, jnp.asarray(rows)), apply(x[rows], None)
     np.testing.assert_allclose(y[rows], expected, rtol=1e-5, atol=1e-6)
@@ -105,7 +105,7 @@ def test_batch_norm_does_not_see_rows_that_only_fill_up() -> None:
 
 def test_dropout_drops_the_asked_share_and_keeps_the_mean() -> None:
     x = jnp.ones((64, 500))
-    dropped = layers.dropout(x, 0.4, layers.Training(jax.random.split(jax.random.key(0), 64)))
+    dropped = layers.dropout(x, 0.4, layers.TrainingPass(jax.random.split(jax.random.key(0), 64)))
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.6)}
     np.testing.assert_allclose(np.mean(dropped == 0), 0.4, atol=0.01)
     np.testing.assert_allclose(dropped.mean(), 1, atol=0.02)
@@ -113,12 +113,12 @@ def test_dropout_drops_the_asked_share_and_keeps_the_mean() -> None:
 
 def test_a_dropout_mask_belongs_to_its_example() -> None:
     x, keys = jnp.ones((6, 50)), jax.random.split(jax.random.key(0), 6)
-    whole = layers.dropout(x, 0.5, layers.Training(keys))
-    np.testing.assert_array_equal(whole[4:], layers.dropout(x[4:], 0.5, layers.Training(keys[4:])))
+    whole = layers.dropout(x, 0.5, layers.TrainingPass(keys))
+    np.testing.assert_array_equal(whole[4:], layers.dropout(x[4:], 0.5, layers.TrainingPass(keys[4:])))
     assert not np.array_equal(whole[0], whole[1])
 
 
 def test_without_keys_nothing_is_dropped() -> None:
     x = maps(3, 5)
-    for training in (None, layers.Training()):
+    for training in (None, layers.TrainingPass()):
         np.testing.assert_array_equal(layers.dropout(x, 0.9, training), x)

@@ -22,7 +22,7 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.training import distributed, loop
+from cervix_jax.training import loop, processes
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.optimizer import make_optimizer
@@ -54,7 +54,7 @@ def record_everything(folder: Path) -> None:
 
 def record_together(folder: Path, coordinator: str, process_id: int) -> None:
     """The same as one of two processes of one device each."""
-    with distributed.processes(coordinator, 2, process_id):
+    with processes.processes(coordinator, 2, process_id):
         record(folder, 10, TOGETHER)
 
 
@@ -75,9 +75,9 @@ def record(folder: Path, batch_size: int, layout: str) -> None:
         rows = np.split(np.arange(batch_size), jax.process_count())[jax.process_index()]
         state = step(state, shard_batch({key: x[rows] for key, x in batch.items()}, mesh))
         losses.append(float(state.metrics.loss))
-        if i == 4 and distributed.is_main():
+        if i == 4 and processes.is_lead_host():
             np.savez(folder / f"parameters-{batch_size}-{layout}.npz", *leaves((state.params, state.batch_stats)))
-    if double and distributed.is_main():
+    if double and processes.is_lead_host():
         counts = [int(state.metrics.count), int(state.metrics.correct)]
         (folder / f"losses-{batch_size}-{layout}.json").write_text(json.dumps([losses, counts]))
     elif not double:

@@ -15,8 +15,8 @@ from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
-from cervix_jax.training.distributed import environment_tells, processes
-from cervix_jax.training.watch import LOST, SILENCE_SECONDS
+from cervix_jax.training.heartbeat import LOST, TIMEOUT_SECONDS
+from cervix_jax.training.processes import environment_tells, processes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -133,8 +133,8 @@ def test_the_others_end_when_one_is_cut_off(flags, tmp_path, which: int, how: si
     began = time.monotonic()
     started[which].send_signal(how)
     other = started[1 - which]
-    _, error = other.communicate(timeout=3 * SILENCE_SECONDS)
-    assert time.monotonic() - began < 2 * SILENCE_SECONDS
+    _, error = other.communicate(timeout=3 * TIMEOUT_SECONDS)
+    assert time.monotonic() - began < 2 * TIMEOUT_SECONDS
     started[which].kill()
     started[which].communicate()
     if how == signal.SIGKILL:  # JAX ends the others before anybody else can

@@ -10,7 +10,7 @@ import pytest
 
 from cervix_jax import config as options
 from cervix_jax.models.classifier import Classifier, make_classifier
-from cervix_jax.models.layers import Training
+from cervix_jax.models.layers import TrainingPass
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.optimizer import make_optimizer
@@ -57,7 +57,7 @@ def start(config) -> tuple[Classifier, TrainState, optax.GradientTransformation]
 
 @cache
 def compiled(*changes):
-    """The step of a config, once a session; the state it starts from is copied, since steps consume theirs."""
+    """The step of a config, once a context; the state it starts from is copied, since steps consume theirs."""
     config = make_config(**dict(changes))
     model, state, tx = start(config)
     step = make_train_step(model, tx, config, make_mesh())
@@ -161,7 +161,10 @@ def test_the_gradient_is_that_of_weighted_cross_entropy_plus_l2() -> None:
     @jax.jit
     def loss(params):
         logits = model.apply(
-            variables | {"params": params}, jnp.float32(batch["image"]), training=Training(), mutable=["batch_stats"]
+            variables | {"params": params},
+            jnp.float32(batch["image"]),
+            training=TrainingPass(),
+            mutable=["batch_stats"],
         )[0][0]
         p = jax.nn.softmax(logits)[jnp.arange(8), batch["label"]]
         kernels = [w for path, w in jax.tree.leaves_with_path(params) if path[-1].key == "kernel"]

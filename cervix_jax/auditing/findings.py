@@ -1,0 +1,223 @@
+"""What is wrong with a folder of photographs, before anything is trained on it.
+
+Damaged files, near-duplicates within and across the parts, the same picture under two labels, Kaggle's corrections that
+the folders do not have, bands where a transfer lost the picture, blur, exposure, colour, orientation, and what cleaning
+would drop. Everything is computed from what `measuring` knows and from a look at each stored picture.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from cervix_jax.datasets import feature_cache, kaggle
+from cervix_jax.datasets.builder import make_manifest, scan
+from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.images.decode import read_photograph
+from cervix_jax.images.features import FEATURE_SIZE
+from cervix_jax.images.files import find_photographs
+from cervix_jax.images.geometry import CropResize
+from cervix_jax.labels import CLASS_NAMES
+
+KINDS: Mapping[str, str] = {
+    "damaged": "Files that cannot be read.",
+    "uniform_band": "The lower part is one flat colour, as where a transfer broke off.",
+    "near_duplicates": "The same scene more than once; training and validation must not share one.",
+    "label_conflict": "The same scene under different types.",
+    "uncorrected_label": "Kaggle has published another type than the folder says.",
+    "blurred": "Far less sharp in the middle than the others (below Tukey's fence of the logarithm).",
+    "dark": "Far darker than the others, or all but black.",
+    "bright": "Far brighter than the others, or all but white.",
+    "green_filter": "Green outweighs red and blue by a fifth: taken through a colposcope's green filter.",
+    "orientation": "Landscape where most are portrait, or the other way round.",
+    "rejected": "Additional photographs that cleaning would drop (report section 10).",
+}
+
+_BAND_ROWS = 0.04  # of the height; chance runs of equal rows are shorter
+_BLACK_BAND_ROWS = 0.2  # below a round field of view; of 2,200 of Kaggle's photographs only the damaged one has more
+_BAND_LEVELS = 3  # grey levels within which a band counts as one colour: JPEG's noise in flat areas
+_BLACK = 16  # mean level of a border that is only dark, as around a round field of view
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing found.
+
+    Attributes:
+      kind: one of KINDS.
+      name: of the photograph.
+      detail: what exactly, for people.
+      group: number of the near-duplicates it belongs to, -1 if none.
+    """
+
+    kind: str
+    name: str
+    detail: str
+    group: int = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """All findings about a folder.
+
+    Attributes:
+      findings: in the order of KINDS.
+      counts: photographs that can be read, by part and type.
+      measured, manifest, assignment: what they were found from.
+    """
+
+    findings: tuple[Finding, ...]
+    counts: dict[str, dict[str, int]]
+    measured: feature_cache.FeatureTable
+    rows: list[int]
+    manifest: Manifest
+    assignment: SplitAssignment
+
+    def of(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def picture(self, name: str) -> UInt8[np.ndarray, "320 240 3"]:
+        """A photograph that can be read, as it was scored."""
+        row = self.rows[self.manifest.names.index(name)]
+        return _scored(next(self.measured.jpegs([row])))
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """What one look at each picture tells; a row each, levels 0 to 255."""
+
+    means: Float[np.ndarray, "n 3"]
+    bands: Float[np.ndarray, "n"]
+
+
+def audit(folder: Path, cache: Path) -> Audit:
+    """Looks through `train/`, `additional/` if there is one, and `test/`.
+
+    Raises:
+      ManualDirError: the folder is not laid out as expected.
+    """
+    additional = folder / "additional"
+    labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
+    facts = kaggle.facts(folder, labels)
+    measured = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
+    rows, manifest = make_manifest(measured, labels, facts)
+    assignment = assign_splits(manifest, SplitConfig())
+    looks = _look(measured, rows)
+    findings = [
+        *(Finding("damaged", n, reason) for n, reason in zip(measured.names, measured.reasons, strict=True) if reason),
+        *_pictures(manifest, looks, measured, rows),
+        *_groups(manifest),
+        *_labels(manifest),
+        *(
+            Finding("rejected", name, reason)
+            for name, reason in zip(manifest.names, assignment.reasons, strict=True)
+            if reason
+        ),
+    ]
+    order = list(KINDS)
+    counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for name, label in zip(manifest.names, manifest.labels, strict=True):
+        counts[name.split("/")[0]][CLASS_NAMES[label] if label >= 0 else "unlabelled"] += 1
+    return Audit(
+        findings=tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
+        counts={part: dict(sorted(count.items())) for part, count in counts.items()},
+        measured=measured,
+        rows=rows,
+        manifest=manifest,
+        assignment=assignment,
+    )
+
+
+def band_height(image: UInt8[np.ndarray, "h w 3"]) -> float:
+    """Share of the height that one flat colour fills from below; 0 for the black border of a round field of view."""
+    last = image[-1].reshape(-1, 3).astype(int)
+    colour = np.median(last, axis=0)
+    flat = (np.abs(image.astype(int) - colour).max(axis=(1, 2)) <= _BAND_LEVELS)[::-1]
+    rows = len(flat) if flat.all() else int(np.argmin(flat))
+    share = rows / len(image)
+    least = _BAND_ROWS if colour.mean() > _BLACK else _BLACK_BAND_ROWS
+    return share if share >= least else 0.0
+
+
+def outliers(values: Float[np.ndarray, "n"]) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Which values lie below and above Tukey's fences: one and a half interquartile ranges beyond the quartiles."""
+    if len(values) == 0:
+        return np.zeros(0, bool), np.zeros(0, bool)
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    reach = 1.5 * (upper - lower)
+    return values < lower - reach, values > upper + reach
+
+
+def _scored(jpeg: bytes) -> UInt8[np.ndarray, "320 240 3"]:
+    return CropResize(FEATURE_SIZE)(read_photograph(jpeg))
+
+
+def _look(measured: feature_cache.FeatureTable, rows: list[int]) -> Looks:
+    means, bands = np.zeros((len(rows), 3)), np.zeros(len(rows))
+    for i, jpeg in enumerate(measured.jpegs(rows)):
+        image = _scored(jpeg)
+        means[i], bands[i] = image.mean(axis=(0, 1)), band_height(image)
+    return Looks(means, bands)
+
+
+def _pictures(
+    manifest: Manifest, looks: Looks, measured: feature_cache.FeatureTable, rows: list[int]
+) -> Iterator[Finding]:
+    names, level = manifest.names, looks.means.mean(axis=1)
+    for i in _where(looks.bands > 0):
+        yield Finding("uniform_band", names[i], f"the lower {looks.bands[i]:.0%}")
+    blurred, _ = outliers(np.log(np.maximum(manifest.sharpness, 1).astype(float)))
+    for i in _where(blurred):
+        yield Finding(
+            "blurred", names[i], f"sharpness {manifest.sharpness[i]:.0f}, median {np.median(manifest.sharpness):.0f}"
+        )
+    dark, bright = outliers(level)
+    for kind, found in (("dark", dark | (level < _BLACK)), ("bright", bright | (level > 255 - _BLACK))):
+        for i in _where(found):
+            yield Finding(kind, names[i], f"mean level {level[i]:.0f}, median {np.median(level):.0f} of 255")
+    red, green, blue = looks.means.T
+    for i in _where(green > 1.2 * np.maximum(red, blue)):
+        yield Finding("green_filter", names[i], f"red {red[i]:.0f}, green {green[i]:.0f}, blue {blue[i]:.0f}")
+    height, width = measured.original_size[rows].T
+    tilted = width > height if np.mean(width > height) < 0.5 else width < height
+    for i in _where(tilted):
+        yield Finding("orientation", names[i], f"{width[i]} x {height[i]} pixels")
+
+
+def _groups(manifest: Manifest) -> Iterator[Finding]:
+    for group in _where(np.bincount(manifest.groups) > 1):
+        members = _where(manifest.groups == group)
+        parts = sorted({manifest.source[i] for i in members})
+        for i in members:
+            yield Finding("near_duplicates", manifest.names[i], f"{' + '.join(parts)}, {len(members)} pictures", group)
+        types = sorted({CLASS_NAMES[manifest.labels[i]] for i in members if manifest.labels[i] >= 0})
+        if len(types) > 1:
+            for i in members:
+                if manifest.labels[i] >= 0:
+                    detail = f"{CLASS_NAMES[manifest.labels[i]]} here; the group has {', '.join(types)}"
+                    yield Finding("label_conflict", manifest.names[i], detail, group)
+
+
+def _where(chosen: Bool[np.ndarray, "n"]) -> list[int]:
+    return np.flatnonzero(chosen).tolist()
+
+
+def _labels(manifest: Manifest) -> Iterator[Finding]:
+    for i in _where((manifest.labels != manifest.folder_labels) & (manifest.folder_labels >= 0)):
+        told, known = CLASS_NAMES[manifest.folder_labels[i]], CLASS_NAMES[manifest.labels[i]]
+        yield Finding("uncorrected_label", manifest.names[i], f"in the folder of {told}, corrected to {known}")
+
+
+def additional_scores(found: Audit) -> Iterator[tuple[str, float, float, str]]:
+    """Name, log density, sharpness and what cleaning does ('' keeps it) of each additional photograph."""
+    for i in _where(found.manifest.of(ADDITIONAL)):
+        yield (
+            found.manifest.names[i],
+            float(found.assignment.log_density[i]),
+            float(found.manifest.sharpness[i]),
+            found.assignment.reasons[i],
+        )

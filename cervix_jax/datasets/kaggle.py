@@ -1,0 +1,117 @@
+"""What is known to be wrong with Kaggle's own photographs, applied only to them.
+
+Kaggle's *Intel & MobileODT Cervical Cancer Screening* published corrections after its archives: three labels of the
+initial set, and the tables `fixed_labels_v2.csv` and `removed_files.csv` (filename, old_label, new_label) for the
+additional set, and later the labels of stage 1's test photographs, `solution_stg1_release.csv`.
+"""
+
+import csv
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cervix_jax.errors import UserError
+from cervix_jax.labels import CLASS_NAMES
+
+# SHA-256 of the sorted names of the 1,481 initial photographs, a line each.
+TRAIN_NAMES = "79391e842d7f8ce530a2d6883956014f4bf3976152808e256fa8e0dad223cc90"
+TRAIN_CORRECTIONS = {"train/Type_2/80.jpg": 2, "train/Type_3/968.jpg": 0, "train/Type_3/1120.jpg": 0}
+
+FIXED_LABELS = ("fixed_labels_v2.csv", "fixed_labels.csv")  # the newer one wins
+REMOVED_FILES = "removed_files.csv"
+TEST_LABELS = "solution_stg1_release.csv"
+TABLES = (*FIXED_LABELS, REMOVED_FILES, TEST_LABELS)
+
+
+class TableError(UserError):
+    """One of Kaggle's tables cannot be read; the message names file and line."""
+
+
+@dataclasses.dataclass
+class Facts:
+    """What to change about a folder.
+
+    Attributes:
+      labels: corrected labels (0, 1, 2) by name.
+      removed: reasons by name.
+      notes: one line a change, for people.
+    """
+
+    labels: dict[str, int] = dataclasses.field(default_factory=dict)
+    removed: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def facts(folder: Path, names: Iterable[str]) -> Facts:
+    """The corrections that apply to the photographs of a raw folder.
+
+    Args:
+      folder: where Kaggle's tables lie, if they do.
+      names: of the photographs, inside the folder.
+
+    Raises:
+      TableError: a table is there and is not laid out as Kaggle's.
+    """
+    names = set(names)
+    found = Facts()
+    if is_kaggles(names):
+        for name, label in TRAIN_CORRECTIONS.items():
+            found.labels[name] = label
+            found.notes.append(f"{name}: {CLASS_NAMES[label]}, as Kaggle corrected it")
+    fixed = next((folder / name for name in FIXED_LABELS if (folder / name).is_file()), None)
+    if fixed is not None:
+        for name, new in _moved(fixed, names):
+            if new is not None:
+                found.labels[name] = new
+                found.notes.append(f"{name}: {CLASS_NAMES[new]}, by {fixed.name}")
+    if (folder / REMOVED_FILES).is_file():
+        for name, _ in _moved(folder / REMOVED_FILES, names):
+            found.removed[name] = f"listed in {REMOVED_FILES}"
+            found.notes.append(f"{name}: left out, by {REMOVED_FILES}")
+    if (folder / TEST_LABELS).is_file():
+        test_labels = _test_labels(folder / TEST_LABELS, names)
+        found.labels |= test_labels
+        found.notes.append(f"{len(test_labels)} labels of test/, by {TEST_LABELS}")
+    return found
+
+
+def is_kaggles(names: Iterable[str]) -> bool:
+    """Whether the initial photographs are named exactly as Kaggle's 1,481 are."""
+    train = sorted(name for name in names if name.startswith("train/"))
+    return hashlib.sha256("\n".join(train).encode(errors="surrogateescape")).hexdigest() == TRAIN_NAMES
+
+
+def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:
+    """Photographs that a table of filename, old_label, new_label names, and their new labels (None: of no type).
+
+    Numbers repeat between the parts of the data set; the tables are about the additional one.
+    """
+    for number, row in _rows(table, ("filename", "old_label", "new_label")):
+        if row["old_label"] not in CLASS_NAMES:
+            raise TableError(f"{table}, line {number}: old_label is {row['old_label']!r}")
+        new = CLASS_NAMES.index(row["new_label"]) if row["new_label"] in CLASS_NAMES else None
+        name = f"additional/{row['old_label']}/{row['filename']}"
+        if name in names:
+            yield name, new
+
+
+def _test_labels(table: Path, names: set[str]) -> dict[str, int]:
+    labels = {}
+    for number, row in _rows(table, ("image_name", *CLASS_NAMES)):
+        shares = [row[class_name].removesuffix(".0") for class_name in CLASS_NAMES]
+        if sorted(shares) != ["0", "0", "1"]:
+            raise TableError(f"{table}, line {number}: one of {', '.join(CLASS_NAMES)} must be 1, the others 0")
+        if (name := f"test/{row['image_name']}") in names:
+            labels[name] = shares.index("1")
+    return labels
+
+
+def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing:
+            raise TableError(f"{table} has no column {', '.join(missing)}")
+        for row in reader:
+            yield reader.line_num, {column: (row[column] or "").strip() for column in columns}

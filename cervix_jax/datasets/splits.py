@@ -1,0 +1,187 @@
+"""Which photographs train and which validate, from what is known of all of them (report sections 4, 10 and 15).
+
+Splits are assigned from a manifest of features, not from pictures, so another fold or another tolerance costs a
+second and rebuilds nothing. Nothing that is fitted here sees a photograph of the validation fold, unless the report's own way
+is asked for: the Gaussian and the sharpness threshold come from the training side of the initial photographs.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+from cervix_jax.datasets.cleaning import Gaussian, closest, cross_fitted_log_density
+from cervix_jax.labels import CLASS_NAMES
+
+INITIAL, ADDITIONAL, TEST = "initial", "additional", "test"
+NO_FOLD = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What is known of the photographs that can be read, a row each.
+
+    Attributes:
+      names: paths inside the raw folder.
+      source: 'initial', 'additional' or 'test'.
+      labels: 0, 1, 2, or -1 where unknown; corrected.
+      folder_labels: as the folder says.
+      histograms: `scores.colour_histograms`.
+      sharpness: `scores.sharpness`.
+      groups: near-duplicates have the same number.
+    """
+
+    names: Sequence[str]
+    source: Sequence[str]
+    labels: Int[np.ndarray, "n"]
+    folder_labels: Int[np.ndarray, "n"]
+    histograms: Float32[np.ndarray, "n d"]
+    sharpness: Float32[np.ndarray, "n"]
+    groups: Int[np.ndarray, "n"]
+
+    def of(self, source: str) -> Bool[np.ndarray, "n"]:
+        """Which rows are from a source."""
+        return np.array([s == source for s in self.source], bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """How to assign_splits; the defaults are those a data set is built with.
+
+    Attributes:
+      folds: number of folds of the initial photographs.
+      fold: which of them validates, 0 to folds - 1.
+      split: 'grouped': stratified folds that near-duplicates do not straddle; 'random': the report's, drawn with no
+        regard to types or near-duplicates.
+      labels: 'corrected' or 'folder'.
+      additional: 'cleaned', 'none' or 'all'; never near-duplicates of an initial or test photograph.
+      keep_fraction: of the additional photographs, those closest to the initial ones (not in report).
+      sharpness: of the least sharp initial photograph, that an additional one must have (report: 1).
+      fitted_on: 'training': Gaussian and threshold are fitted without the validation fold; 'initial': with it, as the
+        report does.
+      one_vs_rest: 'none', or a type to tell from the two others (report section 15), in the same folds.
+    """
+
+    folds: int = 5
+    fold: int = 4
+    split: str = "grouped"
+    labels: str = "corrected"
+    additional: str = "cleaned"
+    keep_fraction: float = 0.5
+    sharpness: float = 1.0
+    fitted_on: str = "training"
+    one_vs_rest: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitAssignment:
+    """What becomes of each row.
+
+    Attributes:
+      split: 'train', 'validation', 'test' or 'rejected'.
+      reasons: why a row is rejected, '' otherwise.
+      folds: of the initial photographs, -1 elsewhere.
+      log_density: under the Gaussian of the initial photographs (cross-fitted for those it was fitted on); float64,
+        NaN where there are no additional photographs to compare.
+      labels: to train and validate with; -1 where unknown.
+      class_names: what the labels count.
+      least_sharp: the threshold of sharpness.
+    """
+
+    split: tuple[str, ...]
+    reasons: tuple[str, ...]
+    folds: Int[np.ndarray, "n"]
+    log_density: Float[np.ndarray, "n"]
+    labels: Int[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+    least_sharp: float
+
+
+def assign_splits(manifest: Manifest, options: SplitConfig) -> SplitAssignment:
+    """Splits the photographs and cleans the additional ones."""
+    initial, additional = manifest.of(INITIAL), manifest.of(ADDITIONAL)
+    folds = np.full(len(manifest.names), NO_FOLD)
+    names = [name for name, is_initial in zip(manifest.names, initial, strict=True) if is_initial]
+    if options.split == "random":
+        folds[initial] = random_folds(names, options.folds)
+    else:
+        folds[initial] = stratified_folds(names, manifest.labels[initial], options.folds, manifest.groups[initial])
+    validation = folds == options.fold
+    fitted = initial if options.fitted_on == "initial" else initial & ~validation
+    log_density = np.full(len(manifest.names), np.nan)
+    if additional.any() and fitted.any():
+        log_density = _log_density(manifest, fitted)
+    least_sharp = options.sharpness * float(manifest.sharpness[fitted].min(initial=np.inf))
+
+    reasons = np.full(len(manifest.names), "", object)
+    if options.additional == "none":
+        reasons[additional] = "additional"
+    if options.additional == "cleaned":
+        reasons[additional & (manifest.sharpness < least_sharp)] = "blurred"
+        distant = np.zeros(len(manifest.names), bool)
+        distant[additional] = ~closest(log_density[additional], options.keep_fraction)
+        reasons[distant] = "unlike the initial photographs"
+    known = np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
+    reasons[additional & known] = "near_duplicate"
+
+    split = np.full(len(manifest.names), "train", object)
+    split[manifest.of(TEST)] = "test"
+    split[validation] = "validation"
+    split[reasons != ""] = "rejected"
+    labels = manifest.labels if options.labels == "corrected" else manifest.folder_labels
+    class_names: tuple[str, ...] = CLASS_NAMES
+    if options.one_vs_rest != "none":
+        class_names = ("rest", options.one_vs_rest)
+        labels = np.where(labels < 0, labels, labels == CLASS_NAMES.index(options.one_vs_rest))
+    return SplitAssignment(tuple(split), tuple(reasons), folds, log_density, labels, class_names, least_sharp)
+
+
+def stratified_folds(
+    names: Sequence[str], labels: Int[np.ndarray, "n"], num_folds: int, groups: Int[np.ndarray, "n"] | None = None
+) -> Int[np.ndarray, "n"]:
+    """A fold (0 to num_folds - 1) for each name; groups stay together, classes are spread evenly.
+
+    Larger groups are placed first, each where its classes are rarest. Among equals the order is that of a hash of the
+    name, so folds do not follow the order in which pictures were taken and are the same on every machine. Without
+    groups, class counts and sizes of the folds differ by at most one.
+    """
+    members: dict[int, list[int]] = {}
+    for i, group in enumerate(range(len(names)) if groups is None else groups):
+        members.setdefault(int(group), []).append(i)
+
+    def order(group: list[int]) -> tuple[int, int, bytes]:
+        digests = [_digest(names[i]) for i in group]
+        return -len(group), min(int(labels[i]) for i in group), min(digests)
+
+    folds = np.full(len(names), NO_FOLD)
+    counts = np.zeros((num_folds, int(labels.max(initial=0)) + 1), int)
+    for group in sorted(members.values(), key=order):
+        own = np.bincount(labels[group], minlength=counts.shape[1])
+        fold = min(range(num_folds), key=lambda f: (int(counts[f] @ own), int(counts[f].sum()), f))
+        folds[group] = fold
+        counts[fold] += own
+    return folds
+
+
+def random_folds(names: Sequence[str], num_folds: int) -> Int[np.ndarray, "n"]:
+    """Folds by a hash of the name alone, of sizes that differ by at most one."""
+    order = sorted(range(len(names)), key=lambda i: _digest(f"random {names[i]}"))
+    folds = np.empty(len(names), int)
+    folds[order] = np.arange(len(names)) % num_folds
+    return folds
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def _log_density(manifest: Manifest, fitted: Bool[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Of the rows the Gaussian is fitted on, cross-fitted in five folds; of the others, under that of all of them."""
+    rows = np.flatnonzero(fitted).tolist()
+    folds = stratified_folds([manifest.names[i] for i in rows], manifest.labels[rows], 5, manifest.groups[rows])
+    density = np.empty(len(fitted))
+    density[~fitted] = Gaussian.fit(manifest.histograms[rows]).log_density(manifest.histograms[~fitted])
+    density[rows] = cross_fitted_log_density(manifest.histograms[rows], folds)
+    return density

@@ -1,0 +1,188 @@
+"""The report's tables as data: which systems each compares, and the numbers that the report published.
+
+Published numbers are of the report's own split of Kaggle's originals: 296 validation images, a fifth of the initial
+ones (each accuracy but one is a whole number of 296). None where the report gives none.
+"""
+
+import dataclasses
+
+from cervix_jax.experiments.variants import KEEP_FRACTIONS, SHARPNESSES, kept
+
+PUBLISHED_IMAGES = 296
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What the report says of a system, as fractions and nats."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    train_accuracy: float | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+      title: as the report calls it.
+      systems: names in `systems.VARIANTS`; one, or several that are brought together by `rule`.
+      published: by the report.
+      rule: 'report', 'mean' or 'geometric' (section 12), or 'one_vs_rest' (section 15).
+    """
+
+    title: str
+    systems: tuple[str, ...]
+    published: Published = Published()
+    rule: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One table.
+
+    Attributes:
+      title: what is compared.
+      section: of the report.
+      rows: in its order.
+    """
+
+    title: str
+    section: str
+    rows: tuple[Row, ...]
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """What is to be trained, each once."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.systems))
+
+
+def _row(title: str, system: str, loss: float | None = None, percent: float | None = None, note: str = "") -> Row:
+    return Row(title, (system,), Published(loss, None if percent is None else round(percent / 100, 4), note=note))
+
+
+SPECIALISTS = ("specialist_1", "specialist_2", "specialist_3")
+ONE_VS_REST = ("one_vs_rest_1", "one_vs_rest_2", "one_vs_rest_3")
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "baselines": Experiment(
+        "Baselines",
+        "4.2, 6",
+        (
+            _row("always equal", "uniform", 1.099),
+            _row("always the shares of the types", "shares", 0.999),
+            _row("vanilla CNN", "vanilla_cnn", 0.9723, 51.52),
+            _row("naive transfer, ResNet-50", "naive_resnet50", 1.0963, 59.12),
+            _row("naive transfer, ResNet-50 up to conv3", "naive_resnet50_conv3"),
+            _row("naive transfer, Inception-v3", "naive_inception_v3", 0.8953, 60.47),
+            Row("overfitted ResNet", ("overfitted",), Published(None, 0.4493, 0.95)),
+            _row("logistic regression on conv1 features", "logistic_conv1"),
+            _row("logistic regression on conv3 features", "logistic_conv3"),
+            _row("the report's network, for comparison", "initial", 0.8168, 63.18, "section 8"),
+        ),
+    ),
+    "cropping": Experiment(
+        "Share of each side that is kept around the centre",
+        "8",
+        (
+            _row("100 %", "initial", 0.8168, 63.18),
+            _row("85 %", "crop_85", 0.8114, 64.53),
+            _row("70 %", "crop_70", 0.7725, 68.24),
+            _row("55 %", "crop_55", 0.8249, 61.15),
+            _row("40 %", "crop_40", 0.8567, 60.14),
+        ),
+    ),
+    "class_weights": Experiment(
+        "Weights of the types in the loss",
+        "9",
+        (
+            _row("none", "initial", 0.8168, 63.18, "section 8"),
+            _row("5.88, 1.89, 3.33", "weights_5.88_1.89_3.33", 0.9931, 48.31),
+            _row("4.88, 1.89, 3.33", "weights_4.88_1.89_3.33", 0.9696, 54.39),
+            _row("4.88, 1.89, 2.33", "weights_4.88_1.89_2.33", 0.9652, 56.08),
+            _row("2.5, 1.0, 1.5", "weights_2.5_1.0_1.5", 0.8583, 57.77),
+        ),
+    ),
+    "cleaning": Experiment(
+        "Additional photographs: share kept by colours, and times the least sharpness",
+        "10, 15",
+        (
+            _row("none", "initial"),
+            _row("all", kept(1.0, 0.0)),
+            _row("density only", kept(0.5, 0.0)),
+            _row("sharpness only", kept(1.0, 1.0)),
+            _row("density and sharpness", kept(0.5, 1.0), 0.7157, 69.93, "section 11"),
+            *(
+                _row(f"closest {fraction:.0%}, sharpness x {sharpness:g}", kept(fraction, sharpness))
+                for fraction in KEEP_FRACTIONS
+                for sharpness in SHARPNESSES
+                if (fraction, sharpness) not in ((1.0, 0.0), (0.5, 0.0), (1.0, 1.0), (0.5, 1.0))
+            ),
+        ),
+    ),
+    "features": Experiment(
+        "Network whose first 3 layers extract features, frozen",
+        "11.1",
+        (
+            _row("none", "no_backbone", 0.8016, 63.51),
+            _row("Inception-v3", "inception_v3", 0.7592, 68.24),
+            _row("ResNet-50", "report", 0.7157, 69.93),
+        ),
+    ),
+    "depth": Experiment(
+        "Layers of ResNet-50 before the head",
+        "11.2",
+        (
+            _row("3, trained", "trained_3", 0.7734, 62.16),
+            _row("6, trained", "trained_6", 0.7629, 67.23),
+            _row("12, trained", "trained_12", 0.7565, 64.86),
+            _row("20, trained", "trained_20", 0.7894, 63.18),
+            _row("3, frozen", "report", 0.7157, 69.93),
+            _row("6, frozen", "frozen_6"),
+            _row("12, frozen", "frozen_12"),
+            _row("20, frozen", "frozen_20"),
+        ),
+    ),
+    "finetune": Experiment(
+        "Training the first 3 layers of ResNet-50",
+        "11.3",
+        (_row("yes", "trained_3", 0.7734, 62.16), _row("no", "report", 0.7157, 69.93)),
+    ),
+    "regularisation": Experiment(
+        "Regularisation, each kind left out in turn",
+        "5.2, 7",
+        (
+            _row("all", "initial"),
+            _row("without dropout", "without_dropout"),
+            _row("without batch norm", "without_batch_norm"),
+            _row("without L2", "without_l2"),
+            _row("without augmentation", "without_augmentation"),
+        ),
+    ),
+    "ensemble": Experiment(
+        "Three networks, each with one type weighted higher",
+        "12",
+        (
+            _row("single network", "report", 0.7157, 69.93),
+            *(_row(f"type {i} weighted higher", f"specialist_{i}") for i in (1, 2, 3)),
+            Row(
+                "ensemble, weighted by 0.95 - loss",
+                SPECIALISTS,
+                Published(0.7452, note="on Kaggle's test images, the single network's loss there was higher"),
+                "report",
+            ),
+            Row("ensemble, plain mean", SPECIALISTS, rule="mean"),
+            Row("ensemble, geometric mean", SPECIALISTS, rule="geometric"),
+        ),
+    ),
+    "one_vs_rest": Experiment(
+        "Three networks, each telling one type from the rest",
+        "15",
+        (
+            _row("one network", "report", 0.7157, 69.93),
+            *(_row(f"type {i} or not", f"one_vs_rest_{i}") for i in (1, 2, 3)),
+            Row("three brought together", ONE_VS_REST, rule="one_vs_rest"),
+        ),
+    ),
+}

@@ -1,0 +1,84 @@
+"""Files of a folder: which are named like photographs, and their bytes, without following links out of the folder."""
+
+import os
+import stat
+from collections import deque
+from pathlib import Path
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+MAX_BYTES = 400_000_000  # an uncompressed picture of `decode.MAX_PIXELS`
+
+
+class UnreadableError(ValueError):
+    """A file is not a photograph that can be read; the message is the reason, in a few words."""
+
+
+def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
+    """Every file below a folder that is named like a picture, in a fixed order (numbers by value).
+
+    Links are followed as long as they stay inside, and no folder is searched twice. Links that leave, special files and
+    folders that cannot be searched are returned too, for `read_bytes` to log why they are refused.
+
+    Args:
+      folder: searched with its subfolders.
+      inside: where links may lead; `folder` unless given.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    found, searched, waiting = [], set(), deque([folder])
+    while waiting:
+        part = waiting.popleft()
+        if (real := os.path.realpath(part)) in searched:
+            continue
+        searched.add(real)
+        try:
+            paths = sorted(part.iterdir())
+        except OSError:
+            found.append(part)
+            continue
+        for path in paths:
+            is_link, is_folder = path.is_symlink(), os.path.isdir(path)  # noqa: PTH112 (pathlib raises at loops)
+            if is_folder and is_link and leaves(path, inside or folder):
+                found.append(path)
+            elif is_folder and is_link:
+                waiting.append(path)  # after all real folders: photographs go by their real names
+            elif is_folder:
+                waiting.appendleft(path)
+            elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                found.append(path)
+    return sorted(found, key=lambda p: (p.parent, _number(p.stem), p.name))
+
+
+def leaves(path: Path, folder: Path) -> bool:
+    """Whether a path leads out of a folder once links are followed."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def read_bytes(path: str | os.PathLike[str], inside: Path | None = None) -> bytes:
+    """The bytes of an ordinary file of sensible size: no pipe that waits for ever, no device that never ends.
+
+    Args:
+      path: of a file.
+      inside: a folder that the path must not leave by a link; anything goes unless given.
+
+    Raises:
+      UnreadableError: otherwise.
+    """
+    try:
+        if inside is not None and leaves(Path(path), inside):
+            raise UnreadableError("a link that leaves the folder")
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("not an ordinary file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableError(f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from error
+
+
+def _number(stem: str) -> int:
+    return int(stem) if stem.isascii() and stem.isdigit() else 1 << 62

@@ -1,0 +1,81 @@
+"""From a photograph to the pixels that a network sees, and from maps at these pixels back to the photograph."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+Size = tuple[int, int]  # height, width in pixels
+
+_FILTER = Image.Resampling.BILINEAR  # antialiased in Pillow: its support grows with the reduction
+
+
+@dataclasses.dataclass(frozen=True)
+class CropResize:
+    """Crops the centre of a photograph and resizes it; what training and prediction do with every photograph.
+
+    Attributes:
+      size: (height, width) of the result in pixels.
+      crop: fraction of each side that is kept around the centre (report section 8).
+      resize: 'stretch' changes the aspect if need be, as the report does; 'fit' keeps it and pads with black.
+    """
+
+    size: Size
+    crop: float = 1.0
+    resize: str = "stretch"
+
+    def __call__(self, image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
+        """The centre of an RGB photograph at `size`."""
+        region = self._region((image.height, image.width))
+        if region != (0, 0, image.width, image.height):
+            image = image.crop(region)
+        left, top, right, bottom = self._placement((image.height, image.width))
+        if (left, top, right, bottom) == (0, 0, self.size[1], self.size[0]):
+            return np.asarray(image.resize(self.size[::-1], _FILTER))
+        canvas = Image.new("RGB", self.size[::-1])
+        canvas.paste(image.resize((right - left, bottom - top), _FILTER), (left, top))
+        return np.asarray(canvas)
+
+    def region(self, size: Size) -> Box:
+        """The part of a photograph of (height, width) pixels that is kept, as fractions of its sides."""
+        height, width = size
+        left, top, right, bottom = self._region(size)
+        return left / width, top / height, right / width, bottom / height
+
+    def to_photograph(
+        self, heat: Float[np.ndarray, "h w"], size: Size, *, keep_sum: bool = False
+    ) -> Float[np.ndarray, "H W"]:
+        """Maps values at the network's pixels back onto the photograph; 0 where the network does not look.
+
+        Args:
+          heat: values at the pixels of the result of this transform.
+          size: (height, width) of the upright photograph, and of the returned map, in pixels.
+          keep_sum: rescale so that the sum stays, for values that are shares of a whole; else values are kept.
+        """
+        left, top, right, bottom = self._region(size)
+        x0, y0, x1, y1 = self._placement((bottom - top, right - left))
+        inner = Image.fromarray(np.asarray(heat, np.float32)[y0:y1, x0:x1])
+        result = np.zeros(size, np.float32)
+        visible = result[top:bottom, left:right]
+        visible[...] = np.asarray(inner.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+        if keep_sum:
+            visible *= (x1 - x0) * (y1 - y0) / visible.size
+        return result
+
+    def _region(self, size: Size) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in pixels of the photograph."""
+        height, width = size
+        left, top = round(width * (1 - self.crop) / 2), round(height * (1 - self.crop) / 2)
+        return left, top, max(left + 1, width - left), max(top + 1, height - top)
+
+    def _placement(self, size: Size) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom in pixels of the result, where a region of (height, width) pixels comes to lie."""
+        rows, columns = self.size
+        if self.resize == "stretch":
+            return 0, 0, columns, rows
+        scale = min(rows / size[0], columns / size[1])
+        inner_rows, inner_columns = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        x, y = (columns - inner_columns) // 2, (rows - inner_rows) // 2
+        return x, y, x + inner_columns, y + inner_rows

@@ -1,0 +1,152 @@
+"""What matters about predictions of the transformation zone, each with an interval (beside `training/metrics.py`).
+
+Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous error is to call a type 2 or 3 'type 1'.
+Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they log how far another sample of
+photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A share of none or of
+all has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does
+not look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
+reflected at the number (the 'basic' bootstrap), and holds the number.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import binomtest, rankdata
+
+from cervix_jax.labels import ABLATABLE, CLASS_NAMES
+from cervix_jax.training import metrics
+
+RESAMPLES = 1000
+LEVELS = (2.5, 97.5)  # percentiles
+
+
+def detailed_metrics(
+    probabilities: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    class_names: Sequence[str],
+    groups: Int[np.ndarray, "n"] | None = None,
+) -> dict[str, Any]:
+    """`classification_metrics`, those of `scalars`, and their 95 % intervals, ready for JSON.
+
+    Args:
+      probabilities: rows sum to one.
+      labels: 0 to k - 1.
+      class_names: k names.
+      groups: photographs of one group are drawn together; each alone if not given.
+
+    Returns:
+      Also `reliability`: bins of the calibration error; `risk_coverage`: error among the share of photographs that the
+      network is surest of; `intervals`: [low, high] of each number, None where no sample defines it.
+    """
+    rng = np.random.default_rng(0)
+    decisions = probabilities.argmax(axis=1)
+    point = scalars(probabilities, labels, class_names, decisions)
+    samples = []
+    _, of_group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    members = np.split(np.argsort(of_group, kind="stable"), np.cumsum(np.bincount(of_group))[:-1])
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([members[group] for group in rng.integers(0, len(members), len(members))])
+        samples.append(list(scalars(probabilities[rows], labels[rows], class_names, decisions[rows]).values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
+        low, high = np.nanpercentile(np.array(samples, float), LEVELS, axis=0)
+    limits = {name: (low[i], high[i]) for i, name in enumerate(point)}
+    lower, upper = (2 * point["ece"] - limit for limit in limits["ece"][::-1])
+    limits["ece"] = (max(0.0, lower), max(point["ece"], upper))
+    intervals = {name: [defined(a), defined(b)] for name, (a, b) in limits.items()}
+    for name, (part, whole) in shares(labels, decisions, class_names).items():
+        if whole and part in (0, whole):
+            intervals[name] = list(map(float, binomtest(part, whole).proportion_ci(0.95, "exact")))
+    found = metrics.classification_metrics(probabilities, labels, class_names)
+    return {
+        **found,
+        **{name: defined(value) for name, value in point.items() if name not in found},
+        "intervals": intervals,
+        "reliability": metrics.reliability(probabilities, labels),
+        "risk_coverage": risk_coverage(probabilities, labels),
+    }
+
+
+def scalars(
+    probabilities: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+    class_names: Sequence[str],
+    decisions: Int[np.ndarray, "n"],
+) -> dict[str, float]:
+    """Every single number; NaN where the photographs do not define it.
+
+    `loss`, `accuracy`, `brier`, `ece`; `kappa`: Cohen's; `auroc`: mean over types of one against the rest; `aurc`: area
+    under the risk-coverage curve (Geifman & El-Yaniv 2017); `sensitivity/TYPE`; and, for the three types,
+    `unsafe_rate`: share of types 2 and 3 that are called type 1; `1_called_3` and `3_called_1`: shares of the one type.
+
+    Args:
+      probabilities: rows sum to one.
+      labels: 0 to k - 1.
+      class_names: k names.
+      decisions: the type that each photograph is called.
+    """
+    k = len(class_names)
+    confusion = np.bincount(labels * k + decisions, minlength=k * k).reshape(k, k)
+    true, called, n = confusion.sum(axis=1), confusion.sum(axis=0), len(labels)
+    chance = float(true @ called) / n**2
+    return {
+        "loss": metrics.cross_entropy(probabilities, labels),
+        "brier": metrics.brier_score(probabilities, labels),
+        "ece": metrics.expected_calibration_error(probabilities, labels),
+        "kappa": _ratio(np.trace(confusion) / n - chance, 1 - chance),
+        "auroc": float(np.mean([auroc(probabilities[:, i], labels == i) for i in range(k)])),
+        "aurc": float(np.mean(_risks(probabilities, labels))),
+        **{name: _ratio(*counts) for name, counts in shares(labels, decisions, class_names).items()},
+    }
+
+
+def shares(
+    labels: Int[np.ndarray, "n"], decisions: Int[np.ndarray, "n"], class_names: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Those of `scalars` that count photographs among photographs: how many, of how many."""
+
+    def count(true: Bool[np.ndarray, "n"], called: Bool[np.ndarray, "n"]) -> tuple[int, int]:
+        return int((true & called).sum()), int(true.sum())
+
+    found = {"accuracy": (int((labels == decisions).sum()), len(labels))}
+    found |= {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
+    if tuple(class_names) == CLASS_NAMES:
+        found["unsafe_rate"] = count(labels != ABLATABLE, decisions == ABLATABLE)
+        found["1_called_3"] = count(labels == 0, decisions == 2)
+        found["3_called_1"] = count(labels == 2, decisions == 0)
+    return found
+
+
+def auroc(scores: Float[np.ndarray, "n"], positive: Any) -> float:
+    """Probability that a positive scores above a negative, ties counting half; NaN without either (Hanley 1982)."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(scores)[positive].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def risk_coverage(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> list[dict[str, float]]:
+    """`risk`, the share of errors, among the `coverage`, 10 % to 100 %, of photographs of highest confidence."""
+    risks, n = _risks(probabilities, labels), len(labels)
+    counts = {max(1, round(n * tenth / 10)) for tenth in range(1, 11)}
+    return [{"coverage": count / n, "risk": float(risks[count - 1])} for count in sorted(counts)]
+
+
+def _risks(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Share of errors among the first, the first two, ... in order of confidence."""
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    wrong = (probabilities.argmax(axis=1) != labels)[order]
+    return np.cumsum(wrong) / np.arange(1, len(labels) + 1)
+
+
+def _ratio(part: Any, whole: Any) -> float:
+    return float(part) / float(whole) if whole else float("nan")
+
+
+def defined(number: float) -> float | None:
+    """The number, None for NaN, which JSON does not know."""
+    return None if np.isnan(number) else float(number)

@@ -1,0 +1,1 @@
+"""Networks trained on ImageNet, cut at any layer."""

@@ -1,0 +1,1 @@
+"""Networks from backbone features, or photographs, to logits."""

@@ -1,0 +1,1 @@
+"""Results to pictures: figures of evaluations, panels and contact sheets of explanations."""

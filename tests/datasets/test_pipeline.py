@@ -1,0 +1,116 @@
+"""Batches: every example, no example twice, the same on any number of processes, and from a saved position."""
+
+import numpy as np
+import pytest
+
+from cervix_jax.datasets import pipeline
+
+
+@pytest.fixture
+def examples(tiny_config):
+    return pipeline.load_dataset(tiny_config).examples("train")
+
+
+def every_image(examples):
+    return np.stack([examples.image(i) for i in range(len(examples))])
+
+
+def indices(batches, count):
+    return np.concatenate([next(batches)["index"] for _ in range(count)])
+
+
+def test_every_pass_holds_every_example_once_in_another_order(examples, tiny_config):
+    assert len(examples) == 48
+    batches = pipeline.training_batches(examples, tiny_config)
+    first, second = indices(batches, 3), indices(batches, 3)
+    assert sorted(first) == sorted(second) == list(range(48))
+    assert list(first) != list(second)
+
+
+def test_no_example_is_left_out_where_batches_do_not_divide(examples, tiny_config):
+    tiny_config.batch_size = 20
+    seen = indices(pipeline.training_batches(examples, tiny_config), 12)  # five passes
+    assert (np.bincount(seen, minlength=48) == 5).all()
+
+
+def test_order_is_a_function_of_the_seed(examples, tiny_config):
+    first = indices(pipeline.training_batches(examples, tiny_config), 4)
+    again = indices(pipeline.training_batches(examples, tiny_config), 4)
+    np.testing.assert_array_equal(first, again)
+    tiny_config.seed = 1
+    assert list(indices(pipeline.training_batches(examples, tiny_config), 4)) != list(first)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_same_global_batches(examples, tiny_config, count):
+    whole = pipeline.training_batches(examples, tiny_config)
+    shards = [
+        pipeline.training_batches(examples, tiny_config, process_index=i, process_count=count) for i in range(count)
+    ]
+    for _ in range(5):
+        parts = [next(shard)["index"] for shard in shards]
+        assert {len(part) for part in parts} == {16 // count}
+        assert sorted(np.concatenate(parts)) == sorted(next(whole)["index"])
+
+
+def test_a_saved_position_continues_with_the_next_batch(examples, tiny_config):
+    batches = pipeline.training_batches(examples, tiny_config)
+    indices(batches, 4)
+    position = batches.get_state()
+    expected = indices(batches, 3)
+    resumed = pipeline.training_batches(examples, tiny_config)
+    resumed.set_state(position)
+    np.testing.assert_array_equal(indices(resumed, 3), expected)
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(5, 1), (12, 1), (48, 1), (10, 2), (9, 3), (100, 4)])
+def test_evaluation_counts_each_example_once(examples, batch_size, count):
+    seen = []
+    for process in range(count):
+        for batch in pipeline.evaluation_batches(examples, batch_size, process_index=process, process_count=count):
+            assert len(batch["image"]) == batch_size // count
+            assert not batch["image"][~batch["mask"]].any()
+            seen += list(batch["index"][batch["mask"]])
+    assert sorted(seen) == list(range(48))
+
+
+def test_images_held_in_memory_and_decoded_anew_are_the_same(tiny_config):
+    held = pipeline.load_dataset(tiny_config).examples("train")
+    tiny_config.dataset.cache_bytes = 0
+    decoded = pipeline.load_dataset(tiny_config).examples("train")
+    for _ in range(2):
+        np.testing.assert_array_equal(every_image(held), every_image(decoded))
+    assert every_image(held).shape == (48, 32, 24, 3)
+
+
+def test_an_image_is_decoded_once(examples, monkeypatch):
+    before = every_image(examples)
+    monkeypatch.setattr(pipeline, "read_photograph", lambda *args, **kwargs: pytest.fail("decoded again"))
+    np.testing.assert_array_equal(every_image(examples), before)
+
+
+def test_mean_image_and_class_shares(examples):
+    parts = [examples.pixel_sums(i, 3) for i in range(3)]
+    np.testing.assert_array_equal(sum(parts), every_image(examples).astype(int).sum(axis=0))
+    np.testing.assert_array_equal(examples.pixel_sums(), sum(parts))
+    assert examples.class_shares() == [np.mean(examples.labels == label) for label in range(3)]
+
+
+def test_what_does_not_fit_is_refused(examples, tiny_config):
+    with pytest.raises(pipeline.DatasetError, match="does not divide over 3 processes"):
+        pipeline.training_batches(examples, tiny_config, process_count=3)
+    tiny_config.batch_size = 64
+    with pytest.raises(pipeline.DatasetError, match="there are 48 training images"):
+        pipeline.training_batches(examples, tiny_config)
+    with pytest.raises(pipeline.DatasetError, match="no split 'validate'; it has"):
+        pipeline.load_dataset(tiny_config).examples("validate")
+
+
+def test_another_selection_of_the_same_data_is_that_of_its_own_config(tiny_config) -> None:
+    data = pipeline.load_dataset(tiny_config)
+    tiny_config.selection.fold, tiny_config.dataset.image_size = 1, (16, 12)
+    again, fresh = data.with_splits(tiny_config), pipeline.load_dataset(tiny_config)
+    assert again.assignment.split == fresh.assignment.split != data.assignment.split
+    one, other = again.examples("validation"), fresh.examples("validation")
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(one.image(0), other.image(0))

@@ -1,0 +1,105 @@
+"""The quality reference: ranks against a reference, and what it says of pictures that are spoilt in a known way."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityReference
+from cervix_jax.images import synthetic
+from cervix_jax.images.decode import read_photograph
+from cervix_jax.images.near_duplicates import signature
+
+
+@pytest.fixture(scope="module")
+def reference(manual_dir, data_dir) -> QualityReference:
+    from tests.conftest import make_tiny_config
+
+    data = pipeline.load_dataset(make_tiny_config(manual_dir, data_dir))
+    parts = [data.examples(split) for split in ("train", "validation")]
+    seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
+    return QualityReference.fit(data.manifest, data.assignment, seen)
+
+
+@pytest.fixture
+def photograph(manual_dir):
+    return read_photograph(min((manual_dir / "train/Type_2").iterdir()))
+
+
+SPOILT = {
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(8)),
+    "too dark": lambda image: ImageEnhance.Brightness(image).enhance(0.15),
+    "too bright": lambda image: Image.blend(image, Image.new("RGB", image.size, "white"), 0.85),
+    "badly framed": lambda image: _in_the_dark(image),
+    "not like the training pictures": lambda image: ImageOps.invert(image),
+}
+
+
+def _in_the_dark(image):
+    canvas = Image.new("RGB", image.size)
+    canvas.paste(image.resize((image.width // 2, image.height // 2)), (0, 0))
+    return canvas
+
+
+@pytest.mark.parametrize("reason", SPOILT)
+def test_each_way_to_spoil_a_picture_is_named(reference, photograph, reason) -> None:
+    name = {text: key for key, text in REASONS.items()}[reason]
+    as_it_is, spoilt = (
+        reference.assess(ImageFeatures.of(photograph)),
+        reference.assess(ImageFeatures.of(SPOILT[reason](photograph))),
+    )
+    assert as_it_is.ranks[name] > 0.05
+    assert spoilt.ranks[name] == pytest.approx(1 / 49)
+    assert spoilt.values[name] < as_it_is.values[name]
+
+
+def test_ranks_below_a_hundredth_are_reasons_to_take_it_again(reference, photograph) -> None:
+    copies = {name: np.repeat(values, 4) for name, values in reference.reference.items()}
+    larger = QualityReference(reference.gaussian, copies, reference.seen)
+    assert larger.assess(ImageFeatures.of(photograph)).retake == ""
+    judged = larger.assess(ImageFeatures.of(SPOILT["blurred"](SPOILT["too dark"](photograph))))
+    assert set(judged.retake.split(" | ")) >= {"blurred", "too dark"}
+    assert judged.rank == pytest.approx(1 / 193)
+
+
+def test_reference_photographs_have_even_ranks(reference, manual_dir) -> None:
+    """Those of the training side rank as uniformly as their own order statistics, but for densities."""
+    paths = sorted((manual_dir / "train").rglob("*.jpg"))
+    ranks = np.array([reference.assess(ImageFeatures.of(read_photograph(path))).ranks["sharpness"] for path in paths])
+    assert 0.4 < ranks.mean() < 0.6
+    assert ranks.min() < 0.1
+    assert ranks.max() > 0.95
+
+
+def test_it_knows_what_was_trained_on(reference, manual_dir, photograph) -> None:
+    blurred = photograph.filter(ImageFilter.GaussianBlur(2))
+    pictures = [photograph, read_photograph(manual_dir / "test/0.jpg"), blurred]
+    seen, groups = reference.has_seen(np.stack([signature(np.asarray(picture)) for picture in pictures]))
+    assert seen.tolist() == [True, False, True]
+    assert groups[0] == groups[2] != groups[1]
+    assert len(reference.seen) == 60
+
+
+def test_it_comes_back_from_its_file(reference, tmp_path, photograph) -> None:
+    reference.save(tmp_path / "quality.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["quality.npz"]
+    back = QualityReference.load(tmp_path / "quality.npz")
+    assert back.assess(ImageFeatures.of(photograph)) == reference.assess(ImageFeatures.of(photograph))
+    np.testing.assert_array_equal(back.seen, reference.seen)
+    assert QualityReference.load(tmp_path / "none.npz") is None
+
+
+def test_junk_ranks_below_photographs_of_a_cervix(reference) -> None:
+    def density(kind: str, seed: int) -> list[float]:
+        drawn = [synthetic.draw(seed, "additional", i, kind=kind) for i in range(12)]
+        return [reference.assess(ImageFeatures.of(_coded(each.image))).values["log_density"] for each in drawn]
+
+    assert np.median(density("junk", 5)) < np.median(density("clean", 5))
+
+
+def _coded(image: np.ndarray) -> Image.Image:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=95)
+    return read_photograph(out.getvalue())

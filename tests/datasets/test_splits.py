@@ -1,0 +1,163 @@
+"""Selections: who validates, who trains, and that nothing fitted has seen the validation fold."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cervix_jax.datasets.splits import (
+    ADDITIONAL,
+    INITIAL,
+    TEST,
+    Manifest,
+    SplitConfig,
+    assign_splits,
+    random_folds,
+    stratified_folds,
+)
+
+
+@given(
+    counts=st.lists(st.integers(5, 60), min_size=3, max_size=3), num_folds=st.integers(2, 7), prefix=st.text(max_size=3)
+)
+def test_folds_are_stratified_repeatable_and_of_one_size(counts, num_folds, prefix):
+    names = [f"{prefix}{label}/{i}" for label, count in enumerate(counts) for i in range(count)]
+    labels = np.repeat(np.arange(3), counts)
+    folds = stratified_folds(names, labels, num_folds)
+    backwards = stratified_folds(names[::-1], labels[::-1], num_folds)
+    np.testing.assert_array_equal(folds, backwards[::-1])
+    sizes = np.bincount(folds, minlength=num_folds)
+    assert sizes.max() - sizes.min() <= 1
+    for label in range(3):
+        within = np.bincount(folds[labels == label], minlength=num_folds)
+        assert within.max() - within.min() <= 1
+
+
+def test_kaggle_s_counts_give_the_report_s_296_validation_images():
+    labels = np.repeat(np.arange(3), (250, 781, 450))
+    names = [f"{label}/{i}" for i, label in enumerate(labels)]
+    assert (stratified_folds(names, labels, 5) == 4).sum() == 296
+    assert (random_folds(names, 5) == 4).sum() == 296
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=10, max_size=120), st.integers(2, 5))
+def test_groups_never_straddle_folds(rows, num_folds):
+    labels, groups = np.array(rows).T
+    folds = stratified_folds([str(i) for i in range(len(rows))], labels, num_folds, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+    largest = np.bincount(groups).max()
+    for label in range(3):
+        within = np.bincount(folds[labels == label], minlength=num_folds)
+        assert within.max() - within.min() <= 2 * largest
+
+
+def make_manifest(seed=0, initial=60, additional=40, test=6):
+    """Random scores; every third additional photograph is of another distribution."""
+    rng = np.random.default_rng(seed)
+    n = initial + additional + test
+    histograms = rng.normal(size=(n, 8)).astype(np.float32)
+    histograms[initial : initial + additional : 3] += 4
+    labels = rng.integers(0, 3, n)
+    labels[initial + additional :] = -1
+    return Manifest(
+        names=[f"{i}.jpg" for i in range(n)],
+        source=[INITIAL] * initial + [ADDITIONAL] * additional + [TEST] * test,
+        labels=labels,
+        folder_labels=np.where(np.arange(n) == 0, (labels + 1) % 3, labels),
+        histograms=histograms,
+        sharpness=rng.uniform(10, 100, n).astype(np.float32),
+        groups=np.arange(n),
+    )
+
+
+options = st.builds(
+    SplitConfig,
+    folds=st.just(5),
+    fold=st.integers(0, 4),
+    split=st.sampled_from(["grouped", "random"]),
+    labels=st.sampled_from(["corrected", "folder"]),
+    additional=st.sampled_from(["cleaned", "none", "all"]),
+    keep_fraction=st.floats(0, 1),
+    sharpness=st.floats(0.1, 3),
+    fitted_on=st.sampled_from(["training", "initial"]),
+)
+TYPES = ("Type_1", "Type_2", "Type_3")
+
+
+@given(options, st.integers(0, 2))
+def test_one_type_against_the_rest_changes_labels_alone(choice, label):
+    manifest = make_manifest()
+    whole, binary = (
+        assign_splits(manifest, choice),
+        assign_splits(manifest, dataclasses.replace(choice, one_vs_rest=TYPES[label])),
+    )
+    assert (whole.class_names, binary.class_names) == (TYPES, ("rest", TYPES[label]))
+    assert (whole.split, whole.reasons) == (binary.split, binary.reasons)
+    np.testing.assert_array_equal(binary.labels == 1, whole.labels == label)
+    np.testing.assert_array_equal(binary.labels == -1, whole.labels == -1)
+
+
+@given(options, st.integers(0, 20))
+def test_whatever_is_selected_validation_is_one_fold_of_initial_photographs(choice, seed):
+    manifest = make_manifest(seed)
+    found = assign_splits(manifest, choice)
+    source, split = np.array(manifest.source), np.array(found.split)
+    assert set(source[split == "validation"]) == {INITIAL}
+    np.testing.assert_array_equal(split == "validation", found.folds == choice.fold)
+    assert set(split[source == INITIAL]) == {"train", "validation"}
+    assert set(split[source == TEST]) == {"test"}
+    assert all((reason != "") == (s == "rejected") for reason, s in zip(found.reasons, split, strict=True))
+
+
+def test_what_is_fitted_does_not_see_the_validation_fold():
+    """Scores and thresholds stay the same whatever the validation photographs look like, unless the report's way."""
+    manifest = make_manifest()
+    before = assign_splits(manifest, SplitConfig())
+    held_out = before.folds == 4
+    changed = dataclasses.replace(
+        manifest,
+        histograms=np.where(held_out[:, None], 100, manifest.histograms).astype(np.float32),
+        sharpness=np.where(held_out, 0, manifest.sharpness).astype(np.float32),
+    )
+    after = assign_splits(changed, SplitConfig())
+    assert after.split == before.split
+    assert after.least_sharp == before.least_sharp
+    np.testing.assert_allclose(after.log_density[~held_out], before.log_density[~held_out])
+    leaky = assign_splits(changed, SplitConfig(fitted_on="initial"))
+    assert leaky.least_sharp == 0
+    assert not np.allclose(leaky.log_density[~held_out], before.log_density[~held_out])
+
+
+def test_cleaning_keeps_the_closest_that_are_sharp():
+    manifest = make_manifest()
+    found = assign_splits(manifest, SplitConfig(keep_fraction=0.5))
+    additional = manifest.of(ADDITIONAL)
+    kept = additional & (np.array(found.split) == "train")
+    assert manifest.sharpness[kept].min() >= found.least_sharp
+    median = np.median(found.log_density[additional])
+    assert (found.log_density[kept] >= median).all()
+    assert set(np.array(found.reasons)[additional & ~kept]) <= {"blurred", "unlike the initial photographs"}
+    trained = manifest.of(INITIAL) & (found.folds != 4)
+    assert found.least_sharp == manifest.sharpness[trained].min()
+
+
+@pytest.mark.parametrize(("additional", "expected"), [("none", 0), ("all", 38)])
+def test_duplicates_of_initial_and_test_photographs_are_never_trained_on(additional, expected):
+    manifest = make_manifest()
+    manifest.groups[[60, 61]] = manifest.groups[[3, -1]]
+    found = assign_splits(manifest, SplitConfig(additional=additional))
+    assert found.reasons[60] == found.reasons[61] == "near_duplicate"
+    split = np.array(found.split)
+    assert (split[manifest.of(ADDITIONAL)] == "train").sum() == expected
+
+
+def test_labels_are_the_corrected_ones_or_the_folder_s():
+    manifest = make_manifest()
+    assert assign_splits(manifest, SplitConfig()).labels[0] == manifest.labels[0]
+    assert (
+        assign_splits(manifest, SplitConfig(labels="folder")).labels[0]
+        == manifest.folder_labels[0]
+        != manifest.labels[0]
+    )

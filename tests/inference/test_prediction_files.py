@@ -1,0 +1,89 @@
+"""Prediction of folders: the CSV, files that cannot be read, and where photographs come from."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from cervix_jax.datasets import pipeline
+from cervix_jax.inference.image_folder import NoPhotographsError
+from cervix_jax.inference.prediction_files import predict_folder
+from cervix_jax.inference.predictor import Predictor
+
+
+@pytest.fixture
+def predictor(run):
+    return Predictor.restore([run[0]])
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_a_photograph_as_kaggle_wants_it(predictor, manual_dir, tmp_path):
+    result = predict_folder(predictor, manual_dir / "test", tmp_path / "out" / "p.csv", batch_size=3)
+    lines = (tmp_path / "out" / "p.csv").read_text().splitlines()
+    assert lines[0] == "image_name,Type_1,Type_2,Type_3"
+    rows = rows_of(tmp_path / "out" / "p.csv")
+    assert [row["image_name"] for row in rows] == [f"{i}.jpg" for i in range(7)]
+    table = np.array([[float(row[name]) for name in predictor.class_names] for row in rows])
+    assert (table >= 0).all()
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-7)
+    assert {key: result[key] for key in ("predicted", "skipped", "output", "temperature")} == {
+        "predicted": 7,
+        "skipped": [],
+        "output": str(tmp_path / "out" / "p.csv"),
+        "temperature": 1.0,
+    }
+
+
+def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor, manual_dir, tmp_path):
+    examples = pipeline.load_dataset(predictor.config).examples("test")
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    expected = dict(zip(examples.ids, predictor.probabilities(photographs), strict=True))
+    predict_folder(predictor, manual_dir, tmp_path / "p.csv")
+    rows = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
+    assert len(rows) == 67
+    for name, probabilities in expected.items():
+        found = [float(rows[name][column]) for column in predictor.class_names]
+        np.testing.assert_allclose(found, probabilities, atol=1e-6)
+
+
+def test_unreadable_files_are_named_and_filled_only_if_asked(predictor, manual_dir, tmp_path):
+    folder = tmp_path / "a, b"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(manual_dir / "test/0.jpg", folder / "sub/ö 0.jpg")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / 'odd,"name.png').write_text("text")
+    result = predict_folder(predictor, folder, tmp_path / "p.csv")
+    assert result["predicted"] == 1
+    assert {row["image_name"]: row["reason"] for row in result["skipped"]} == {
+        "empty.jpg": "empty file",
+        'odd,"name.png': "not a picture",
+    }
+    assert [row["image_name"] for row in rows_of(tmp_path / "p.csv")] == ["sub/ö 0.jpg"]
+    predict_folder(predictor, folder, tmp_path / "p.csv", fill_prior=True)
+    filled = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
+    assert len(filled) == 3
+    shares = [float(filled['odd,"name.png'][name]) for name in predictor.class_names]
+    np.testing.assert_allclose(shares, predictor.class_shares, atol=1e-8)
+
+
+def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(NoPhotographsError, match="holds no pictures"):
+        predict_folder(predictor, tmp_path / "none", tmp_path / "p.csv")
+    with pytest.raises(NoPhotographsError, match="there is no folder"):
+        predict_folder(predictor, tmp_path / "missing", tmp_path / "p.csv")
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_probabilities_do_not_depend_on_the_batch(predictor):
+    examples = pipeline.load_dataset(predictor.config).examples("validation")
+    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
+    whole = predictor.probabilities(photographs, 32)
+    np.testing.assert_allclose(predictor.probabilities(photographs, 5), whole, atol=1e-6)
+    np.testing.assert_allclose(predictor.probabilities(photographs[::-1], 7)[::-1], whole, atol=1e-6)
+    np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-12)

@@ -1,0 +1,114 @@
+"""Each form that is there for XLA's CPU backend, against the plain operation, forward and backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import export
+
+from cervix_jax.models.cpu_ops import channel_matmul, dot_general, pointwise_conv, spatial_conv
+
+sizes = st.integers(1, 9)
+
+
+def random(seed: int, *shape: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def close(ours, theirs) -> None:
+    def compare(a, b) -> None:  # numbers that cancel are as exact as those that they are the difference of
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
+    jax.tree.map(compare, ours, theirs)
+
+
+def cube(module: nn.Module, variables, x: jax.Array):
+    """A scalar of a module's output, and its gradients."""
+    return jax.value_and_grad(lambda variables, x: jnp.sum(module.apply(variables, x) ** 3), (0, 1))(variables, x)
+
+
+@settings(max_examples=40)  # each compiles
+@given(st.lists(sizes, min_size=1, max_size=3), sizes, sizes)
+def test_a_channel_product_is_a_matrix_product(rows, channels, features) -> None:
+    x, kernel, cotangent = random(0, *rows, channels), random(1, channels, features), random(2, *rows, features)
+    ours, theirs = (jax.vjp(f, x, kernel) for f in (channel_matmul, jnp.matmul))
+    close(ours[0], theirs[0])
+    close(ours[1](cotangent), theirs[1](cotangent))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 1)])
+def test_a_pointwise_convolution_is_that_of_flax(size, stride, bias) -> None:
+    x = random(0, 2, *size, 5)
+    plain = nn.Conv(4, (1, 1), (stride, stride), padding=((0, 0), (0, 0)), use_bias=bias)
+    ours = plain.copy(conv_general_dilated=pointwise_conv)
+    variables = plain.init(jax.random.key(0), x)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (9, 10)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"),
+    [
+        ((3, 3), 1, ((1, 1), (1, 1))),
+        ((7, 7), 2, ((3, 3), (3, 3))),
+        ((3, 3), 2, ((1, 1), (1, 1))),
+        ((3, 3), 2, ((0, 0), (0, 0))),
+        ((1, 5), 1, ((0, 0), (2, 2))),
+        ((5, 1), 3, ((2, 2), (0, 0))),
+        ((2, 2), 3, ((0, 1), (1, 0))),
+    ],
+)
+def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, stride, padding) -> None:
+    monkeypatch.setattr(cpu_ops, "LARGE_MAP", 0)  # every map is
+    monkeypatch.setattr(cpu_ops, "MANY_FEATURES", 0)
+    x = random(0, 2, *size, 5)
+    plain = nn.Conv(4, window, (stride, stride), padding=padding)
+    ours = plain.copy(conv_general_dilated=spatial_conv)
+    variables = plain.init(jax.random.key(0), x)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+def test_sums_over_images_are_not_of_half_precision(monkeypatch) -> None:
+    monkeypatch.setattr(cpu_ops, "LARGE_MAP", 0)
+    monkeypatch.setattr(cpu_ops, "MANY_FEATURES", 0)
+    x, kernel = random(0, 64, 6, 6, 3), random(1, 3, 3, 3, 4)
+
+    def gradient(dtype):
+        def loss(kernel):
+            return jnp.sum(spatial_conv(x.astype(dtype), kernel, (1, 1), ((1, 1), (1, 1))).astype(jnp.float32))
+
+        return np.asarray(jax.grad(loss)(kernel.astype(dtype)), np.float32)
+
+    exact = gradient(jnp.float32)
+    assert np.abs(gradient(jnp.bfloat16) - exact).max() < 0.006 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(
+    ("platform", "features", "loops"), [("cpu", 32, 1), ("cpu", 31, 0), ("tpu", 32, 0), ("cuda", 32, 0)]
+)
+def test_only_large_maps_of_many_features_and_only_on_cpu_go_by_image(platform, features, loops) -> None:
+    def loss(kernel, x):
+        return jnp.sum(spatial_conv(x, kernel, (1, 1), ((1, 1), (1, 1))) ** 2)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 3, 4, features), (2, 60, 40, 4))]
+    lowered = export.export(jax.jit(jax.grad(loss)), platforms=[platform])(*shapes)
+    assert lowered.mlir_module().count("stablehlo.while") == loops
+
+
+def test_a_dense_layer_is_that_of_flax() -> None:
+    x, plain = random(0, 2, 3, 7, 5), nn.Dense(4)
+    variables = plain.init(jax.random.key(0), x)
+    ours = plain.copy(dot_general=dot_general)
+    close(cube(ours, variables, x), cube(plain, variables, x))
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 1), ("tpu", 0), ("cuda", 0)])
+def test_other_platforms_keep_the_plain_form(platform, barriers) -> None:
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(channel_matmul(x, kernel) ** 2)))
+    lowered = export.export(gradient, platforms=[platform])(random(0, 5, 4), random(1, 6, 5))
+    assert lowered.mlir_module().count("stablehlo.optimization_barrier") == barriers
