@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "__main__" in path.read_text()}
-SHARED = {"errors", "cache", "labels", "progress"}  # what every room may import
+SHARED = {"atomic", "errors", "cache", "labels", "progress"}  # what every room may import
 RUN = {"config", "runs"}
 MAY_IMPORT = {
     "images": SHARED,

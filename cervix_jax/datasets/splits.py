@@ -1,7 +1,7 @@
 """Which photographs train and which validate, from what is known of all of them (report sections 4, 10 and 15).
 
-Splits are assigned from a manifest of features, not from pictures, so another fold or another tolerance costs a
-second and rebuilds nothing. Nothing that is fitted here sees a photograph of the validation fold, unless the report's own way
+Splits are assigned from a manifest of features, not from pictures, so another fold or another tolerance costs a second
+and rebuilds nothing. Nothing that is fitted here sees a photograph of the validation fold, unless the report's own way
 is asked for: the Gaussian and the sharpness threshold come from the training side of the initial photographs.
 """
 
