@@ -226,6 +226,11 @@ class Examples:
         i = int(index)
         return {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
 
+    @property
+    def images(self) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
+        """All photographs as networks see them, each decoded when it is asked for."""
+        return _Images(self)
+
     def image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         """The photograph as networks see it, before augmentation and normalisation."""
         if self._cache is not None and self._cached[index]:
@@ -253,6 +258,21 @@ class Examples:
         for i in range(process_index, len(self), process_count):
             total += self.image(i)
         return total
+
+
+class _Images(Sequence[UInt8[np.ndarray, "h w 3"]]):
+    """`Examples.images`."""
+
+    def __init__(self, examples: Examples):
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._examples.image(i) for i in range(*index.indices(len(self)))]
+        return self._examples.image(range(len(self))[index])
 
 
 def training_batches(
