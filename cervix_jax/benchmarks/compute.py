@@ -16,12 +16,12 @@ import numpy as np
 from cervix_jax.benchmarks import timing
 from cervix_jax.config import num_classes
 from cervix_jax.models.classifier import Classifier, make_classifier
-from cervix_jax.training.forward import all_logits
+from cervix_jax.training.forward import make_forward, predict_logits
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
 from cervix_jax.training.optimizer import make_optimizer
 from cervix_jax.training.state import Variables, create_state
-from cervix_jax.training.step import make_forward, make_train_step
+from cervix_jax.training.step import make_train_step
 
 PEAK = "product of square float32 matrices, on all devices, at the precision that the network computes with"
 _SIDES = {"cpu": 2048}  # of the matrices: large enough for full speed, small enough to take a moment
@@ -109,7 +109,7 @@ def _predict(
     """Figures, and floating-point operations of a batch."""
     mesh, batch, forward = make_mesh(), random_batch(config, size), make_forward(model)
     with timing.everything_compiled():
-        compiling, times = timing.first_and_repeated(lambda: all_logits(forward, variables, [batch], mesh), repeats)
+        compiling, times = timing.first_and_repeated(lambda: predict_logits(forward, variables, [batch], mesh), repeats)
     row = {
         "batch_size": size,
         "images_per_second": timing.summary([size / t for t in times]),

@@ -1,17 +1,15 @@
-"""Trains what an experiment compares: each system with each seed once, whichever experiments it belongs to.
+"""Trains what an experiment compares: each variant with each seed once, whichever experiments it belongs to.
 
-A run lies in `WORKDIR/runs/SYSTEM-seedN-DIGEST`, an ordinary work directory; the digest is of its options, so that a
-run of other options is another folder and is never taken for it. What is finished is not done again, what was
-interrupted goes on, and what fails leaves its reason and does not stop the others. Beside the run's own files lies
-`validation.csv`, the probabilities of its best epoch, so that tables and ensembles need nothing but the work directory.
+A run lies in `WORKDIR/runs/SYSTEM-seedN-DIGEST`, an ordinary work directory. The digest is over its options, so that a
+run with other options gets another folder and is never mistaken for it. Finished runs are skipped, interrupted ones
+resume, and one that fails leaves its reason and does not stop the others. Beside the run's own files lies
+`validation.csv`, the predictions of its best epoch, so that tables and ensembles need nothing but the work directory.
 """
 
-import csv
 import dataclasses
 import hashlib
 import json
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,26 +18,29 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.pipeline import Examples, PreparedDataset, load_dataset
 from cervix_jax.errors import Interrupted, UserError
-from cervix_jax.experiments import baselines
+from cervix_jax.experiments import baselines, validation_predictions
+from cervix_jax.experiments.time_estimates import RemainingTime
+from cervix_jax.experiments.validation_predictions import ValidationPredictions
 from cervix_jax.experiments.variants import QUICK, VARIANTS, Overrides, Variant
 from cervix_jax.inference.predictor import Member
 from cervix_jax.models.weights.pretrained import IMAGENET
 from cervix_jax.models.weights.published import PUBLISHED
 from cervix_jax.progress import log
 from cervix_jax.training import loop
-from cervix_jax.training.forward import all_logits
+from cervix_jax.training.forward import image_batches, predict_logits
 from cervix_jax.training.mesh import make_mesh
-from cervix_jax.training.metrics import classification_metrics, softmax
+from cervix_jax.training.metrics import classification_metrics
 
-PREDICTIONS = "validation.csv"
-FITTED: dict[str, Callable[..., baselines.Fitted]] = {
+# By `Variant.kind`.
+BASELINES: dict[str, Callable[[ml_collections.ConfigDict, Examples, Examples], baselines.Predictions]] = {
     "uniform": baselines.uniform,
-    "shares": baselines.shares,
+    "shares": baselines.class_priors,
     "logistic_regression": baselines.logistic_regression,
 }
 
@@ -49,11 +50,11 @@ class Settings:
     """What all runs of an experiment share.
 
     Attributes:
-      config: options under the overrides of the systems: `dataset.manual_dir`, `model.backbone.weights` (of ResNet-50),
-        epochs, size and whatever else is to differ from the defaults.
-      quick: in small, on drawn photographs, with random backbones where no weights are given.
-      scale: epochs and size, above those of `quick`.
-      inception_weights: as `model.backbone.weights`, of Inception-v3.
+      config: options under the variants' overrides: `dataset.manual_dir`, `model.backbone.weights` (of ResNet-50), epochs,
+        image size and whatever else is to differ from the defaults.
+      quick: small networks on drawn photographs, with random backbones where no weights are given.
+      scale: epochs and image size; they take precedence over `quick`.
+      inception_weights: as `model.backbone.weights`, for Inception-v3.
       allow_random_backbone: start from random weights where none are given.
     """
 
@@ -63,34 +64,32 @@ class Settings:
     inception_weights: str | None = None
     allow_random_backbone: bool = False
 
-    def resolve(self, system: Variant, seed: int) -> ml_collections.ConfigDict:
+    def resolve(self, variant: Variant, seed: int) -> ml_collections.ConfigDict:
         """The whole config of one run."""
         config = options.unflatten(options.flatten(self.config))
         config.seed += seed
-        config.update_from_flattened_dict((QUICK if self.quick else {}) | self.scale)
-        config.update_from_flattened_dict(dict(system.overrides))
-        if self.quick:
-            config.update_from_flattened_dict(dict(system.quick))
+        quick, quick_variant = (QUICK, variant.quick_overrides) if self.quick else ({}, {})
+        config.update_from_flattened_dict(quick | self.scale | variant.overrides | quick_variant)
         backbone = config.model.backbone
-        if system.backbone == "inception_v3":
+        if variant.backbone == "inception_v3":
             backbone.weights = self.inception_weights
-        if system.backbone == "none":
+        if variant.backbone == "none":
             backbone.weights = None
-        without = needs_weights(system, config) and backbone.weights is None
-        backbone.allow_random = without and (self.allow_random_backbone or self.quick)
+        lacks_weights = needs_weights(variant, config) and backbone.weights is None
+        backbone.allow_random = lacks_weights and (self.allow_random_backbone or self.quick)
         return config
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One system with one seed.
+    """One variant with one seed.
 
     Attributes:
-      system: a name in `VARIANTS`.
-      seed: added to `config.seed`, of weights, shuffling, augmentation and dropout.
-      folder: its work directory, as seen from the work directory of the experiments.
-      random_backbone: started from random weights where the system wants ImageNet's.
-      reason: why it could not be done; None if it was, or not yet.
+      system: name of the variant, in `VARIANTS`.
+      seed: added to `config.seed`, the seed of weights, shuffling, augmentation and dropout.
+      folder: its work directory, relative to the work directory of the experiments.
+      random_backbone: whether it starts from random weights where the variant calls for ImageNet's.
+      reason: why it failed; None if it did not.
     """
 
     system: str
@@ -99,14 +98,17 @@ class Run:
     random_backbone: bool = False
     reason: str | None = None
 
+    @property
+    def variant(self) -> Variant:
+        """What is trained."""
+        return VARIANTS[self.system]
 
-def needs_weights(system: Variant, config: ml_collections.ConfigDict) -> bool:
-    """Whether a run has a backbone that is to start from ImageNet's weights."""
-    return "none" not in (system.backbone, config.model.backbone.name)
+
+PlannedRun = tuple[Run, ml_collections.ConfigDict]
 
 
-def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[tuple[Run, ml_collections.ConfigDict]]:
-    """Every run of some systems, and its config."""
+def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[PlannedRun]:
+    """Every run of the named variants, each with its config."""
     planned = []
     for name in systems:
         for seed in range(seeds):
@@ -116,27 +118,8 @@ def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[tuple[R
     return planned
 
 
-def _digest(system: Variant, config: ml_collections.ConfigDict) -> str:
-    """Of all that a run computes, weights by their contents; how many epochs, and where data are, is no part of it."""
-    what = {name: value for name, value in options.flatten(config).items() if name not in options.CHANGEABLE_ON_RESUME}
-    if needs_weights(system, config):
-        what["weights"] = _contents(config.model.backbone.weights, config.model.backbone.name)
-    return hashlib.sha256(json.dumps([system.kind, what], sort_keys=True).encode()).hexdigest()[:8]
-
-
-@cache
-def _contents(weights: str | None, backbone: str) -> str | None:
-    """SHA-256 of a file of weights; its path where there is none."""
-    if weights is None or not Path(weights).is_file():
-        return PUBLISHED[backbone].sha256 if weights == IMAGENET else weights
-    with Path(weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def run_all(
-    planned: Sequence[tuple[Run, ml_collections.ConfigDict]], workdir: Path, report: Callable[[list[Run]], None]
-) -> list[Run]:
-    """Does every run that is not done; returns them with the reasons of those that failed.
+def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[list[Run]], None]) -> list[Run]:
+    """Does every unfinished run; returns all runs, those that failed with their reasons.
 
     Args:
       planned: see `plan`.
@@ -144,91 +127,86 @@ def run_all(
       report: called with all runs whenever one has ended.
 
     Raises:
-      Interrupted: by a signal; the same call goes on.
-      ConfigError, ManualDirError, DatasetError: what every run needs is missing or does not fit.
+      Interrupted: by a signal; the same call resumes.
+      ConfigError, ManualDirError, DatasetError: something that every run needs is missing or does not fit.
     """
-    found = [run for run, _ in planned]
-    data = pipeline.load_dataset(options.validate(planned[0][1]))
-    left = [
-        not is_finished(workdir / run.folder, VARIANTS[run.system], config, data.fingerprint) for run, config in planned
-    ]
-    costs = [VARIANTS[run.system].cost for (run, _), to_do in zip(planned, left, strict=True) if to_do]
-    clock = _Clock(sum(costs, start=0.0))
+    all_runs = [run for run, _ in planned]
+    dataset = load_dataset(options.validate(planned[0][1]))
+    unfinished = [not is_finished(workdir, run, config, dataset.fingerprint) for run, config in planned]
+    remaining_time = RemainingTime(
+        sum(run.variant.relative_step_time for run, wanted in zip(all_runs, unfinished, strict=True) if wanted)
+    )
     for i, (run, config) in enumerate(planned):
         title = f"[{i + 1}/{len(planned)}] {run.system}, seed {run.seed}"
-        if not left[i]:
-            log(f"{title}: done before")
+        if not unfinished[i]:
+            log(f"{title}: already finished")
         else:
-            log(f"{title}{clock.time_left()}: {run.folder}")
+            log(f"{title}{remaining_time}: {run.folder}")
             try:
-                _do(VARIANTS[run.system], config, workdir / run.folder, data)
+                _execute(run.variant, config, workdir / run.folder, dataset)
             except (Interrupted, KeyboardInterrupt):
                 raise
             except Exception as error:
                 reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 if not isinstance(error, UserError):
                     traceback.print_exc(file=sys.stderr)
-                found[i] = dataclasses.replace(run, reason=reason)
+                all_runs[i] = dataclasses.replace(run, reason=reason)
                 log(f"{title}: failed: {reason}")
-            clock.done(VARIANTS[run.system].cost)
-        report(found)
-    return found
+            remaining_time.finish(run.variant.relative_step_time)
+        report(all_runs)
+    return all_runs
 
 
-class _Clock:
-    """How long the runs that are left will take, by those that this process has done."""
-
-    def __init__(self, cost: float):
-        self._total, self._done, self._began = cost, 0.0, time.monotonic()
-
-    def done(self, cost: float) -> None:
-        """A run of this cost has ended."""
-        self._done += cost
-
-    def time_left(self) -> str:
-        """For a title; nothing while nothing is known."""
-        if not self._done:
-            return ""
-        seconds = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        return f", about {max(1, round(seconds / 60))} min left"
-
-
-def is_finished(folder: Path, system: Variant, config: ml_collections.ConfigDict, fingerprint: str) -> bool:
-    """Whether a run has all its epochs and predictions, of the photographs with this fingerprint."""
-    wanted = config.epochs if system.kind == "network" else 1
-    if not (folder / PREDICTIONS).exists() or len(runs.read_metrics(folder)) < wanted:
+def is_finished(workdir: Path, run: Run, config: ml_collections.ConfigDict, fingerprint: str) -> bool:
+    """Whether a run has all its epochs and its predictions, on the photographs with this fingerprint."""
+    folder = workdir / run.folder
+    epochs = config.epochs if run.variant.kind == "network" else 1
+    if not (folder / validation_predictions.FILE_NAME).exists() or len(runs.read_metrics(folder)) < epochs:
         return False
     return runs.read_record(folder)["data_fingerprint"] == fingerprint
 
 
-def _do(system: Variant, config: ml_collections.ConfigDict, folder: Path, data: pipeline.PreparedDataset) -> None:
-    _check_weights(system, config)
+def needs_weights(variant: Variant, config: ml_collections.ConfigDict) -> bool:
+    """Whether a run has a backbone that is to start from ImageNet's weights."""
+    return "none" not in (variant.backbone, config.model.backbone.name)
+
+
+def _digest(variant: Variant, config: ml_collections.ConfigDict) -> str:
+    """Over all options that change the result, weights by content; not over the epochs, nor over where data are."""
+    computed = {name: x for name, x in options.flatten(config).items() if name not in options.CHANGEABLE_ON_RESUME}
+    if needs_weights(variant, config):
+        computed["weights"] = _weights_digest(config.model.backbone.weights, config.model.backbone.name)
+    return hashlib.sha256(json.dumps([variant.kind, computed], sort_keys=True).encode()).hexdigest()[:8]
+
+
+@cache
+def _weights_digest(weights: str | None, backbone: str) -> str | None:
+    """SHA-256 of a weights file; its path if there is no such file."""
+    if weights is None or not Path(weights).is_file():
+        return PUBLISHED[backbone].sha256 if weights == IMAGENET else weights
+    with Path(weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _execute(variant: Variant, config: ml_collections.ConfigDict, folder: Path, dataset: PreparedDataset) -> None:
+    _check_weights(variant, config)
     if (folder / runs.RECORD).exists():
-        runs.check_data(folder, data.fingerprint)
-    (folder / PREDICTIONS).unlink(missing_ok=True)  # of fewer epochs
-    data = data.with_splits(options.validate(config))
-    validation = data.examples("validation")
-    if system.kind == "network":
-        loop.train(config, folder, data)
-        probabilities = _best_predictions(folder, config, validation)
+        runs.check_data(folder, dataset.fingerprint)
+    (folder / validation_predictions.FILE_NAME).unlink(missing_ok=True)  # from fewer epochs
+    dataset = dataset.with_splits(options.validate(config))
+    validation = dataset.examples("validation")
+    if variant.kind == "network":
+        loop.train(config, folder, dataset)
+        probabilities = _best_probabilities(folder, config, validation)
     else:
-        runs.open_run(folder, config)
-        train = data.examples("train")
-        runs.write_record(folder, class_names=list(train.class_names), data_fingerprint=data.fingerprint)
-        fitted = FITTED[system.kind](config, train, validation)
-        probabilities = fitted.validation
-        of_train = classification_metrics(fitted.train, train.labels, train.class_names)
-        scores = classification_metrics(fitted.validation, validation.labels, validation.class_names)
-        row = {f"train_{key}": of_train[key] for key in ("loss", "accuracy")}
-        row |= {f"validation_{key}": scores[key] for key in ("loss", "accuracy")}
-        runs.write_metrics(folder, [{"epoch": 1} | row])
-    write_predictions(folder, validation, probabilities)
+        probabilities = _fit_baseline(variant, config, folder, dataset)
+    ValidationPredictions(validation.ids, validation.labels, validation.class_names, probabilities).write(folder)
 
 
-def _check_weights(system: Variant, config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError, by the flags of `reproduce`, if a backbone has neither weights nor leave to be random."""
+def _check_weights(variant: Variant, config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError, naming the flags of `reproduce`, if a backbone has no weights and may not be random."""
     backbone = config.model.backbone
-    if needs_weights(system, config) and backbone.weights is None and not backbone.allow_random:
+    if needs_weights(variant, config) and backbone.weights is None and not backbone.allow_random:
         flag = "--inception_weights" if backbone.name == "inception_v3" else "--config.model.backbone.weights"
         raise options.ConfigError(
             f"no weights: {flag}=imagenet fetches {PUBLISHED[backbone.name].file_name} once, or give its path; "
@@ -236,22 +214,28 @@ def _check_weights(system: Variant, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _best_predictions(
-    folder: Path, config: ml_collections.ConfigDict, validation: pipeline.Examples
+def _best_probabilities(
+    folder: Path, config: ml_collections.ConfigDict, validation: Examples
 ) -> Float[np.ndarray, "n k"]:
-    """Of the epoch of least validation loss; of the moving average where one was kept."""
+    """Those of the epoch of least validation loss; by the moving average where one was kept."""
     mesh = make_mesh()
     member = Member.restore(folder, mesh)
-    batches = pipeline.evaluation_batches(validation, config.eval_batch_size)
-    return softmax(all_logits(member.forward, member.variables, batches, mesh))
+    batches = image_batches(validation.images, config.eval_batch_size)
+    logits = predict_logits(member.forward, member.variables, batches, mesh)
+    return softmax(logits.astype(np.float64), axis=1)
 
 
-def write_predictions(folder: Path, examples: pipeline.Examples, probabilities: Float[np.ndarray, "n k"]) -> None:
-    """`validation.csv`: image name, place of its type in the class names, probabilities."""
-    partial = folder / (PREDICTIONS + ".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image_name", "label", *examples.class_names])
-        for name, label, row in zip(examples.ids, examples.labels, probabilities, strict=True):
-            writer.writerow([name, int(label), *map(repr, row.tolist())])
-    partial.replace(folder / PREDICTIONS)
+def _fit_baseline(
+    variant: Variant, config: ml_collections.ConfigDict, folder: Path, dataset: PreparedDataset
+) -> Float[np.ndarray, "n k"]:
+    """Validation probabilities; the record and the metrics are written as those of a network after one epoch."""
+    train, validation = dataset.examples("train"), dataset.examples("validation")
+    runs.open_run(folder, config)
+    runs.write_record(folder, class_names=list(train.class_names), data_fingerprint=dataset.fingerprint)
+    predictions = BASELINES[variant.kind](config, train, validation)
+    metrics: dict[str, int | float] = {"epoch": 1}
+    for split, examples in (("train", train), ("validation", validation)):
+        scores = classification_metrics(getattr(predictions, split), examples.labels, examples.class_names)
+        metrics |= {f"{split}_{key}": scores[key] for key in ("loss", "accuracy")}
+    runs.write_metrics(folder, [metrics])
+    return predictions.validation

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from cervix_jax import config as options
 from cervix_jax.datasets.quality import ImageFeatures, QualityReference
 from cervix_jax.errors import UserError
-from cervix_jax.images.decode import STORED_SIZE, read_photograph, to_stored_jpeg
+from cervix_jax.images.decode import read_photograph, to_stored
 from cervix_jax.images.files import read_bytes
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.images.near_duplicates import signature
@@ -35,12 +35,11 @@ from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.progress import log
 from cervix_jax.runs import QUALITY_REFERENCE, RunError, read_record
 from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
-from cervix_jax.training.forward import Forward, all_logits
+from cervix_jax.training.forward import Forward, make_forward, predict_logits
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.metrics import softmax
 from cervix_jax.training.state import Variables
-from cervix_jax.training.step import make_forward
 
 ITEMS = {"raw": "variables", "ema": "averaged"}  # names of `--weights` -> items of a checkpoint
 SELECTION = ("folds", "fold", "split", "labels")  # what has to agree for runs to have held out the same photographs
@@ -290,7 +289,7 @@ class Predictor:
         Raises:
           UnreadableError: it is none.
         """
-        stored, _ = to_stored_jpeg(source if isinstance(source, bytes) else read_bytes(source), STORED_SIZE)
+        stored = to_stored(source if isinstance(source, bytes) else read_bytes(source)).jpeg
         images = tuple(view(read_photograph(stored, min_size=view.size)) for view in self.views)
         return Photograph(images, stored)
 
@@ -319,7 +318,7 @@ class Predictor:
 
         forwards = [augmented(t) for t in transforms(self.augmentations)] if self.augmentations else [member.forward]
         logits = [
-            all_logits(forward, member.variables, self._batches(member.view, photographs, batch_size), self._mesh)
+            predict_logits(forward, member.variables, self._batches(member.view, photographs, batch_size), self._mesh)
             for forward in forwards
         ]
         return np.mean([softmax(each) for each in logits], axis=0)

@@ -30,14 +30,14 @@ from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.progress import Progress, log
 from cervix_jax.training import initialisation
 from cervix_jax.training.checkpoints import Checkpoints
-from cervix_jax.training.forward import Forward, all_logits
+from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.metrics import classification_metrics, softmax
 from cervix_jax.training.optimizer import learning_rate, make_optimizer
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
 from cervix_jax.training.signals import stop_signals
 from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
-from cervix_jax.training.step import TrainStep, make_forward, make_train_step
+from cervix_jax.training.step import TrainStep, make_train_step
 from cervix_jax.training.tensorboard import TensorBoard
 
 CHECK_EVERY = 20  # steps between looks at whether the loss is still finite; each look waits for the device
@@ -262,13 +262,8 @@ def _epoch_metrics(
 
 def evaluate(context: TrainContext, variables: Variables) -> dict[str, float]:
     """Exact loss and accuracy on the validation images; see `classification_metrics`."""
-    batches = pipeline.evaluation_batches(
-        context.validation,
-        context.config.eval_batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    logits = all_logits(context.forward, variables, batches, context.mesh)
+    batches = image_batches(context.validation.images, context.config.eval_batch_size)
+    logits = predict_logits(context.forward, variables, batches, context.mesh)
     scores = classification_metrics(softmax(logits), context.validation.labels, context.validation.class_names)
     return {key: scores[key] for key in ("loss", "accuracy")}
 

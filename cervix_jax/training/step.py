@@ -1,4 +1,4 @@
-"""One training step and one forward pass, over every device of a mesh.
+"""One training step over every device of a mesh.
 
 Two layouts of the same step: 'jit' is one program on global arrays, which XLA splits over the devices; 'pmap' is one
 program a device, which averages over the others where it says so. They compute the same, and test each other.
@@ -132,15 +132,6 @@ def ema_decay(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
 
 def _same(tree: Any) -> Any:
     return tree
-
-
-def make_forward(model: Classifier) -> Callable[[Variables, Array], Float[Array, "b k"]]:
-    """The jitted evaluation pass (variables, images) -> logits."""
-
-    def forward(variables: Variables, images: Array) -> Array:
-        return model.apply(variables, images)[0]
-
-    return jax.jit(forward)
 
 
 def example_keys(seed: int, step: Int[Array, ""], index: Int[Array, "b"]) -> tuple[Key[Array, "b"], Key[Array, "b"]]:

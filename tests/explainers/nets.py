@@ -9,9 +9,9 @@ from cervix_jax import config as options
 from cervix_jax.inference.predictor import Member, Predictor
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.classifier import make_classifier
+from cervix_jax.training.forward import make_forward
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh
-from cervix_jax.training.step import make_forward
 
 TINY = {
     "dataset.image_size": (24, 16),

@@ -11,11 +11,12 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.models.layers import TrainingPass
+from cervix_jax.training.forward import make_forward
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.optimizer import make_optimizer
 from cervix_jax.training.state import TrainState, create_state
-from cervix_jax.training.step import example_keys, make_forward, make_train_step
+from cervix_jax.training.step import example_keys, make_train_step
 
 SIZE = (24, 16)
 SMALL = {

@@ -38,10 +38,11 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 
     from cervix_jax import config as defaults
     from cervix_jax.models.classifier import make_classifier
+    from cervix_jax.training.forward import make_forward
     from cervix_jax.training.mesh import make_mesh, replicated, shard_batch
     from cervix_jax.training.optimizer import make_optimizer
     from cervix_jax.training.state import count_parameters, create_state
-    from cervix_jax.training.step import make_forward, make_train_step
+    from cervix_jax.training.step import make_train_step
 
     config = defaults.unflatten(defaults.flatten(options["config"]))
     model, mesh = make_classifier(config.model.to_dict()), make_mesh()
