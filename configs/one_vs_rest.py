@@ -5,12 +5,8 @@
 
 import ml_collections
 
-from cervix_jax import config as defaults
+from cervix_jax.experiments import variants
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = defaults.get_config()
-    config.dataset.name = "cervix/initial"
-    config.batch_size = 16
-    config.selection.one_vs_rest = "Type_1"
-    return config
+    return variants.get_config("one_vs_rest_1")

@@ -1,6 +1,7 @@
-"""One system of the report's tables by its name: --config=configs/system.py:crop_70.
+"""Any variant of the report's tables by its name: --config=configs/system.py:crop_70.
 
-`python -m cervix_jax.reproduce --list` names them all; `cervix_jax/experiments/tables.py` says what each should reach.
+`python -m cervix_jax.reproduce --list` names them all; `cervix_jax/experiments/report_tables.py` says what each should
+reach.
 """
 
 import ml_collections

@@ -1,1 +1,1 @@
-"""The report's tables: systems, published numbers, and what is measured of the same systems here."""
+"""The report's tables: which variants they compare, published numbers, and the same variants measured here."""

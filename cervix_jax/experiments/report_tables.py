@@ -1,19 +1,19 @@
-"""The report's tables as data: which systems each compares, and the numbers that the report published.
+"""The report's tables as data: which variants each compares, and the numbers that the report published.
 
-Published numbers are of the report's own split of Kaggle's originals: 296 validation images, a fifth of the initial
-ones (each accuracy but one is a whole number of 296). None where the report gives none.
+Published numbers are for the report's own split of Kaggle's originals: 296 validation images, a fifth of the initial
+ones (each accuracy but one is a multiple of 1/296). None where the report gives no number.
 """
 
 import dataclasses
 
-from cervix_jax.experiments.variants import KEEP_FRACTIONS, SHARPNESSES, kept
+from cervix_jax.experiments.variants import KEEP_FRACTIONS, SHARPNESSES, cleaning_variant
 
 PUBLISHED_IMAGES = 296
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """What the report says of a system, as fractions and nats."""
+    """What the report says of a variant: loss in nats, accuracies as fractions."""
 
     loss: float | None = None
     accuracy: float | None = None
@@ -23,13 +23,13 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table.
+    """One row of a table.
 
     Attributes:
-      title: as the report calls it.
-      systems: names in `systems.VARIANTS`; one, or several that are brought together by `rule`.
-      published: by the report.
-      rule: 'report', 'mean' or 'geometric' (section 12), or 'one_vs_rest' (section 15).
+      title: the report's name for it.
+      systems: a name in `VARIANTS`; or several, for an ensemble.
+      published: the report's numbers.
+      rule: of the ensemble: 'report', 'mean' or 'geometric' (section 12), or 'one_vs_rest' (section 15).
     """
 
     title: str
@@ -40,12 +40,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One table.
+    """One table of the report.
 
     Attributes:
       title: what is compared.
       section: of the report.
-      rows: in its order.
+      rows: in the report's order.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Experiment:
 
     @property
     def systems(self) -> tuple[str, ...]:
-        """What is to be trained, each once."""
+        """Names of the variants to be trained, each once."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.systems))
 
 
@@ -109,12 +109,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "10, 15",
         (
             _row("none", "initial"),
-            _row("all", kept(1.0, 0.0)),
-            _row("density only", kept(0.5, 0.0)),
-            _row("sharpness only", kept(1.0, 1.0)),
-            _row("density and sharpness", kept(0.5, 1.0), 0.7157, 69.93, "section 11"),
+            _row("all", cleaning_variant(1.0, 0.0)),
+            _row("density only", cleaning_variant(0.5, 0.0)),
+            _row("sharpness only", cleaning_variant(1.0, 1.0)),
+            _row("density and sharpness", cleaning_variant(0.5, 1.0), 0.7157, 69.93, "section 11"),
             *(
-                _row(f"closest {fraction:.0%}, sharpness x {sharpness:g}", kept(fraction, sharpness))
+                _row(f"closest {fraction:.0%}, sharpness x {sharpness:g}", cleaning_variant(fraction, sharpness))
                 for fraction in KEEP_FRACTIONS
                 for sharpness in SHARPNESSES
                 if (fraction, sharpness) not in ((1.0, 0.0), (0.5, 0.0), (1.0, 1.0), (0.5, 1.0))
