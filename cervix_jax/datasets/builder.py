@@ -43,6 +43,7 @@ cervix/initial and cervix/cleaned are built from photographs that only Kaggle ma
   2. kaggle competitions download -c intel-mobileodt-cervical-cancer-screening -f train.7z     (and -f test.7z)
   3. 7z x train.7z -oDIR; 7z x test.7z -oDIR
   4. for cervix/cleaned also additional_Type_1_v2.7z, _2_ and _3_: 7z x additional_Type_1_v2.7z -oDIR/additional
+     (without additional photographs: --config.dataset.name=cervix/initial)
 so that DIR holds train/Type_1, train/Type_2, train/Type_3 (and test/, additional/Type_1 ...), and name it:
 --config.dataset.manual_dir=DIR.
 Your own photographs in the same folders work too."""
