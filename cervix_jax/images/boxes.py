@@ -1,0 +1,97 @@
+"""Boxes around the cervix, as fractions of the sides of the upright photograph: (left, top, right, bottom), 0 to 1.
+
+Fractions survive every resizing, so a box that was drawn on a small copy fits the camera's original. The functions work
+on NumPy and JAX arrays alike (Python array API), so that the loss and the metrics of a localiser share them.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of the whole photograph
+
+
+def area(boxes: Any) -> Any:
+    """Area of boxes [... 4] as a fraction of the photograph; 0 where right <= left or bottom <= top."""
+    xp = boxes.__array_namespace__()
+    sides = xp.maximum(boxes[..., 2:] - boxes[..., :2], 0 * boxes[..., :2])
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(a: Any, b: Any) -> Any:
+    """Intersection over union of boxes [... 4], 0 to 1; 0 where both are empty."""
+    intersection = _area_of_intersection(a, b)
+    return intersection / _positive(area(a) + area(b) - intersection)
+
+
+def generalized_iou(a: Any, b: Any) -> Any:
+    """IoU less the share of the enclosing box that neither covers, -1 to 1 (Rezatofighi et al. 2019, algorithm 1).
+
+    Unlike `iou` it has a gradient for boxes that do not touch.
+    """
+    xp = a.__array_namespace__()
+    intersection = _area_of_intersection(a, b)
+    union = area(a) + area(b) - intersection
+    corners = [xp.minimum(a[..., :2], b[..., :2]), xp.maximum(a[..., 2:], b[..., 2:])]
+    hull = area(xp.concat(corners, axis=-1))
+    return intersection / _positive(union) - (hull - union) / _positive(hull)
+
+
+def crop_region(
+    box: tuple[float, float, float, float], size: tuple[int, int], margin: float, aspect: float | None = None
+) -> tuple[int, int, int, int]:
+    """The part of a photograph to crop for a box: the box with a margin, inside the photograph, at least one pixel.
+
+    Args:
+      box: fractions.
+      size: (height, width) of the photograph in pixels.
+      margin: added on each side, as a fraction of the box's own height or width.
+      aspect: height / width of the region in pixels, which is reached by growing its shorter side where the photograph
+        has room; None for that of the box.
+
+    Returns:
+      Left, top, right, bottom in pixels.
+    """
+    height, width = size
+    left, top, right, bottom = box
+    center = ((left + right) / 2 * width, (top + bottom) / 2 * height)
+    across, down = (right - left) * width * (1 + 2 * margin), (bottom - top) * height * (1 + 2 * margin)
+    if aspect is not None:
+        across, down = max(across, down / aspect), max(down, across * aspect)
+    left_pixel, right_pixel = _interval(center[0], across, width)
+    top_pixel, bottom_pixel = _interval(center[1], down, height)
+    return left_pixel, top_pixel, right_pixel, bottom_pixel
+
+
+def average(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "4"]:
+    """Mean of each side."""
+    return boxes.mean(axis=0)
+
+
+def mirrored(boxes: Any, *, horizontal: bool = False, vertical: bool = False) -> Any:
+    """Boxes [... 4] of the mirrored photograph."""
+    xp = boxes.__array_namespace__()
+    left, top, right, bottom = (boxes[..., i] for i in range(4))
+    if horizontal:
+        left, right = 1 - right, 1 - left
+    if vertical:
+        top, bottom = 1 - bottom, 1 - top
+    return xp.stack([left, top, right, bottom], axis=-1)
+
+
+def _area_of_intersection(a: Any, b: Any) -> Any:
+    xp = a.__array_namespace__()
+    return area(xp.concat([xp.maximum(a[..., :2], b[..., :2]), xp.minimum(a[..., 2:], b[..., 2:])], axis=-1))
+
+
+def _positive(x: Any) -> Any:
+    return x + (x <= 0)
+
+
+def _interval(center: float, length: float, limit: int) -> tuple[int, int]:
+    """Whole pixels [start, stop) of about this length around a centre, moved and then cut to fit into [0, limit)."""
+    length = min(max(length, 1.0), limit)
+    start = min(max(center - length / 2, 0.0), limit - length)
+    first = min(round(start), limit - 1)
+    return first, min(max(first + 1, round(start + length)), limit)
