@@ -31,7 +31,7 @@ run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
-    with process_flags.processes():
+    with process_flags.join_processes():
         return _evaluate()
 
 

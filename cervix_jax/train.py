@@ -19,7 +19,7 @@ WORKDIR = flags.DEFINE_string(
 def main() -> dict[str, Any]:
     from cervix_jax.training import loop
 
-    with process_flags.processes():
+    with process_flags.join_processes():
         return loop.train(CONFIG.value, Path(WORKDIR.value))
 
 

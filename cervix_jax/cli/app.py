@@ -1,4 +1,4 @@
-"""What the programs share: one config flag, errors as one line, a result as one JSON object on the last line."""
+"""The frame of every program: its config flag, user errors as one line, the result as JSON on the last line."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from cervix_jax.cache import cache_dir
 from cervix_jax.errors import Interrupted, UserError
+from cervix_jax.progress import is_silenced
 
 
 def config_flag() -> flags.FlagHolder:
@@ -22,75 +23,69 @@ def config_flag() -> flags.FlagHolder:
     return holder
 
 
-def prepare_process() -> None:
-    """What makes programs fast that must be settled before JAX is imported; the user's environment goes first.
-
-    Compiled programs are kept in `cache_dir()`, so that the next start need not compile them.
-
-    On Linux the process starts again, once, with large allocations in huge pages: XLA on CPU takes its working memory,
-    a gigabyte, anew for each step, and to clear that in pages of 4 KiB is a fifth of the time of a step. The C library
-    reads this setting only when a process starts.
-    """
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
-    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-        os.execv(sys.executable, sys.orig_argv)
-
-
 def run(program: Callable[[], dict[str, Any]]) -> None:
-    """Parses the flags, runs a program and prints its result as JSON on standard output.
+    """Parses the flags, calls `program` and prints its result as JSON on standard output.
 
-    An error that a user can act on ends with its message and status 2, an interruption with status 130; anything else
-    is a defect and shows its traceback.
-
-    Args:
-      program: does the work; called once flags are parsed.
+    User errors print one line and exit with status 2, interruptions exit with status 130; any other exception is a bug
+    and shows its traceback.
     """
-    prepare_process()
+    _keep_compiled_programs()
+    _restart_with_huge_pages()
     logging.set_verbosity(logging.ERROR)
-    # As Ctrl-C, until training saves first. In a container, where Python is process 1, SIGTERM would have no effect.
+    # The same as Ctrl-C, until training installs its own handlers. Without one, SIGTERM would have no effect on process
+    # 1 of a container.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def main(_: list[str]) -> None:
         try:
             result = program()
         except UserError as error:
-            _end(f"error: {error}", 2)
+            _exit(f"error: {error}", 2)
         except Interrupted as stop:
-            _end(str(stop) if _speaks() else None, 130)
+            _exit(None if is_silenced() else str(stop), 130)
         except KeyboardInterrupt:
-            _end("interrupted", 130)
+            _exit("interrupted", 130)
         else:
-            if _speaks():
+            if not is_silenced():
                 print(json.dumps(result), flush=True)
 
     app.run(main, flags_parser=_parse)
 
 
-def _speaks() -> bool:
-    """Whether this process gives the result: the only one, or the first of several."""
-    progress = sys.modules.get("cervix_jax.progress")
-    return progress is None or not progress.is_muted()
+def _keep_compiled_programs() -> None:
+    """Has JAX, once it is imported, keep compiled programs for the next start, where the user has not said where."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir() / "compiled"))
+
+
+def _restart_with_huge_pages() -> None:
+    """On Linux, executes this process anew, once, with large allocations in huge pages.
+
+    XLA on CPU allocates its working memory, a gigabyte, in each step, and clearing that in pages of 4 KiB takes a fifth
+    of the step's time. The C library reads this setting only when a process starts.
+    """
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
-            flags.FLAGS.config.items()  # a file that is not there is an error only once it is used
+            flags.FLAGS.config.items()  # a missing file raises only here
     except (flags.Error, UserError) as error:
-        _end(f"error: {error}", 2)
+        _exit(f"error: {error}", 2)
     except OSError as error:
-        _end(f"error: --config: {str(error).splitlines()[-1].strip()}", 2)
-    except (KeyError, AttributeError) as error:  # ml_collections' own, with the nearest option in the message
+        _exit(f"error: --config: {str(error).splitlines()[-1].strip()}", 2)
+    except (KeyError, AttributeError) as error:  # from ml_collections, naming the nearest option
         message = str(error.args[0]).replace("\\'", "'").strip("\"'").splitlines()
-        _end(f"error: there is no option {message[0].strip(chr(39))!r}. {' '.join(message[1:])}", 2)
+        _exit(f"error: there is no option {message[0].strip(chr(39))!r}. {' '.join(message[1:])}", 2)
     if rest[1:]:
-        _end(f"error: unexpected arguments {' '.join(rest[1:])}; options are written --name=value", 2)
+        _exit(f"error: unexpected arguments {' '.join(rest[1:])}; options are written --name=value", 2)
     return rest
 
 
-def _end(message: str | None, status: int) -> None:
+def _exit(message: str | None, status: int) -> None:
     if message is not None:
         print(message, file=sys.stderr, flush=True)
     sys.exit(status)

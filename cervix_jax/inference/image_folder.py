@@ -10,9 +10,10 @@ from tqdm import tqdm
 from cervix_jax import progress
 from cervix_jax.errors import UserError
 from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 
-_THREADS, _AHEAD = 2, 32
+_THREADS, _READ_AHEAD = 2, 32
 
 
 class NoPhotographsError(UserError):
@@ -31,24 +32,33 @@ def photographs_in(folder: Path) -> list[Path]:
     return paths
 
 
-def read_all(predictor: Predictor, folder: Path, paths: Sequence[Path]) -> Iterator[tuple[str, Photograph | str]]:
-    """The name of each photograph inside its folder, and the photograph, or the reason why it cannot be read.
+def read_all(
+    predictor: Predictor, folder: Path, paths: Sequence[Path], *, with_features: bool = False
+) -> Iterator[tuple[str, Photograph | str]]:
+    """Reads photographs; at most some tens are held at a time. A bar on a terminal shows the progress.
 
-    At most some tens are held at a time. A bar on a terminal shows how far it is.
+    Args:
+      predictor: whose transforms they are read by.
+      folder: that holds them; links must not leave it.
+      paths: of the photographs.
+      with_features: see `Photograph`.
+
+    Yields:
+      The path inside the folder, and the photograph, or the reason why it cannot be read.
     """
 
     def read(path: Path) -> Photograph | str:
         try:
-            return predictor.read(read_bytes(path, inside=folder))
+            return predictor.read(read_bytes(path, inside=folder), with_features=with_features)
         except UnreadableError as error:
             return str(error)
 
-    waiting = iter(paths)
+    remaining = iter(paths)
     with ThreadPoolExecutor(_THREADS) as threads, _bar(len(paths)) as bar:
-        while part := list(itertools.islice(waiting, _AHEAD)):
-            for path, found in zip(part, threads.map(read, part), strict=True):
+        while chunk := list(itertools.islice(remaining, _READ_AHEAD)):
+            for path, photograph in zip(chunk, threads.map(read, chunk), strict=True):
                 bar.update()
-                yield path.relative_to(folder).as_posix(), found
+                yield path.relative_to(folder).as_posix(), photograph
 
 
 def _bar(total: int) -> tqdm:

@@ -1,7 +1,7 @@
-"""Notices that another process of a run is gone or cut off, and ends this one with a message that names it.
+"""Detects that another process of a run has died or cannot be reached, and ends this one with a message that names it.
 
 Each process writes a growing number into the key-value store of JAX's coordinator, which lives in process 0, and reads
-those of the others. JAX watches too, but more slowly, and what it says then is a dump of stacks.
+those of the others. JAX has a heartbeat too, but a slower one, and its error message is a dump of stack traces.
 """
 
 import contextlib
@@ -10,74 +10,89 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-TIMEOUT_SECONDS = 20  # without a sign of life
-LOST = 3  # status of a process that has lost another
-_BEAT_SECONDS = 2.0
-_FOLDER = "cervix_jax/alive"
+TIMEOUT_SECONDS = 20  # without a heartbeat, after which a process counts as lost
+LOST_STATUS = 3  # exit status of a process that has lost another
+_INTERVAL_SECONDS = 2.0
+_DIRECTORY = "cervix_jax/alive"
 
 
 class Heartbeat:
-    """Signs of life to the other processes and from them, in threads of their own.
+    """Sends this process's heartbeats and watches those of the others, each in a thread.
 
     Args:
-      client: of JAX's coordinator.
-      process_id: this one.
-      count: of processes.
+      client: of JAX's coordinator; `key_value_set` and `key_value_dir_get` are called.
+      process_id: of this process.
+      process_count: of the run.
+      clock: seconds, monotonic.
     """
 
-    def __init__(self, client: Any, process_id: int, count: int):
-        self._client, self._me, self._count = client, process_id, count
-        self._heard = dict.fromkeys(range(count), (-1, time.monotonic()))  # last number, and when it was new
-        self._answered = time.monotonic()  # by process 0
-        self._leaving, self._over = threading.Event(), threading.Event()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._exchange, self._look)]
+    def __init__(
+        self, client: Any, process_id: int, process_count: int, *, clock: Callable[[], float] = time.monotonic
+    ):
+        self._client, self._process_id, self._process_count, self._clock = client, process_id, process_count, clock
+        self._last_beats = dict.fromkeys(range(process_count), (-1, clock()))  # process: number, when it was new
+        self._last_answer = clock()  # of the coordinator
+        self._leaving, self._closed = threading.Event(), threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat_until_closed, self._watch)]
 
     def start(self) -> None:
-        """From here on the loss of another process ends this one."""
+        """From now on, the loss of another process ends this one."""
         for thread in self._threads:
             thread.start()
 
     def leave(self) -> None:
-        """The others may end now, so silence is no loss any more; this one still gives signs of life."""
+        """The others may exit from now on, so their silence is no loss; heartbeats are still sent."""
         self._leaving.set()
 
     def close(self) -> None:
-        """After all have left. No thread may be inside the client while Python ends: that would abort the process."""
-        self._over.set()
+        """Stops the threads; to be called when all processes have left.
+
+        A thread that is inside the client while Python exits would abort the process.
+        """
+        self._closed.set()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
+
+    def beat(self, number: int) -> None:
+        """Sends one heartbeat and receives those of the others.
+
+        Args:
+          number: greater than that of the heartbeat before.
+        """
+        with contextlib.suppress(Exception):  # of a coordinator that does not answer: `silent` looks at its last answer
+            self._client.key_value_set(f"{_DIRECTORY}/{self._process_id}", str(number), allow_overwrite=True)
+            beats = self._client.key_value_dir_get(_DIRECTORY)
+            self._last_answer = self._clock()
+            for key, value in beats:
+                process = int(key.rsplit("/", 1)[-1])
+                if int(value) != self._last_beats[process][0]:
+                    self._last_beats[process] = (int(value), self._clock())
 
     def silent(self) -> list[int]:
-        """Other processes without a sign of life; 0 alone if it does not answer, since nothing is heard without it."""
-        now = time.monotonic()
-        if self._me != 0 and now - self._answered > TIMEOUT_SECONDS:
-            return [0]
-        return [i for i, (_, when) in self._heard.items() if i not in (0, self._me) and now - when > TIMEOUT_SECONDS]
+        """Other processes without a heartbeat for TIMEOUT_SECONDS.
 
-    def _exchange(self) -> None:
+        Process 0 alone if the coordinator in it does not answer, since then nothing is received from the others either.
+        """
+        now = self._clock()
+        if self._process_id != 0 and now - self._last_answer > TIMEOUT_SECONDS:
+            return [0]
+        others = self._last_beats.keys() - {0, self._process_id}
+        return sorted(i for i in others if now - self._last_beats[i][1] > TIMEOUT_SECONDS)
+
+    def _beat_until_closed(self) -> None:
         for number in itertools.count():
-            with contextlib.suppress(Exception):  # the coordinator does not answer; if it has gone, its silence tells
-                self._client.key_value_set(f"{_FOLDER}/{self._me}", str(number), allow_overwrite=True)
-                found = self._client.key_value_dir_get(_FOLDER)
-                self._answered = time.monotonic()
-                for key, value in found:
-                    self._hear(int(key.rsplit("/", 1)[-1]), int(value))
-            if self._over.wait(_BEAT_SECONDS):
+            self.beat(number)
+            if self._closed.wait(_INTERVAL_SECONDS):
                 return
 
-    def _hear(self, process: int, number: int) -> None:
-        if number != self._heard[process][0]:
-            self._heard[process] = (number, time.monotonic())
-
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while not self._leaving.wait(1.0):
             if silent := self.silent():
                 names = ", ".join(map(str, silent))
-                print(
-                    f"error: lost process {names} of {self._count}; the same command goes on from the checkpoint",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(LOST)
+                message = f"error: lost process {names} of {self._process_count}; rerun the same command to resume"
+                print(message, file=sys.stderr, flush=True)
+                os._exit(LOST_STATUS)

@@ -54,7 +54,7 @@ def record_everything(folder: Path) -> None:
 
 def record_together(folder: Path, coordinator: str, process_id: int) -> None:
     """The same as one of two processes of one device each."""
-    with processes.processes(coordinator, 2, process_id):
+    with processes.join_processes(coordinator, 2, process_id):
         record(folder, 10, TOGETHER)
 
 

@@ -15,8 +15,8 @@ from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
-from cervix_jax.training.heartbeat import LOST, TIMEOUT_SECONDS
-from cervix_jax.training.processes import environment_tells, processes
+from cervix_jax.training.heartbeat import LOST_STATUS, TIMEOUT_SECONDS
+from cervix_jax.training.processes import is_started_by_launcher, join_processes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -114,8 +114,8 @@ def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -
     started[1].kill()
     statuses, _, errors = finish(started)
     assert statuses[1] == -signal.SIGKILL
-    assert statuses[0] == LOST, errors[0]
-    assert "error: lost process 1 of 2; the same command goes on" in errors[0]
+    assert statuses[0] == LOST_STATUS, errors[0]
+    assert "error: lost process 1 of 2; rerun the same command to resume" in errors[0]
     done = len(curve(tmp_path))
     assert 2 <= done < 40
     (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
@@ -141,8 +141,8 @@ def test_the_others_end_when_one_is_cut_off(flags, tmp_path, which: int, how: si
         assert other.returncode == -signal.SIGABRT
         assert "leader task" in error
     else:
-        assert other.returncode == LOST, error
-        assert f"error: lost process {which} of 2; the same command goes on" in error
+        assert other.returncode == LOST_STATUS, error
+        assert f"error: lost process {which} of 2; rerun the same command to resume" in error
     done = len(curve(tmp_path))
     (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
     assert status == 0, error
@@ -160,12 +160,12 @@ def test_the_others_end_when_one_is_cut_off(flags, tmp_path, which: int, how: si
         ({"TPU_PROCESS_ADDRESSES": "host-0:8476,host-1:8476"}, True),
     ],
 )
-def test_what_the_environment_tells(environment, several: bool) -> None:
-    assert environment_tells(environment) is several
+def test_what_the_is_started_by_launcher(environment, several: bool) -> None:
+    assert is_started_by_launcher(environment) is several
 
 
 def test_half_of_the_flags_is_an_error() -> None:
-    with pytest.raises(UserError, match="all or none"), processes("host:1", None, 0):
+    with pytest.raises(UserError, match="all or none"), join_processes("host:1", None, 0):
         raise AssertionError
 
 
@@ -181,7 +181,7 @@ def test_half_of_the_flags_is_an_error() -> None:
 def test_half_of_an_environment_is_an_error(environment, message, monkeypatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=message), processes(None, None, None):
+    with pytest.raises(UserError, match=message), join_processes(None, None, None):
         raise AssertionError
 
 
