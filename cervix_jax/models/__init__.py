@@ -1,1 +1,1 @@
-"""Networks, and the pretrained weights some of them start from."""
+"""Networks: backbones, heads, and the pretrained weights that backbones start from."""

@@ -1,5 +1,6 @@
-"""A photograph classifier: normalise as the weights want, backbone, head; and how to build one from its options."""
+"""The network of a run: normalise photographs as the weights need it, backbone, head; built from `config.model`."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,32 +9,22 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from cervix_jax.models.backbones.backbone import Architecture, Backbone
-from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
-from cervix_jax.models.backbones.preprocessing import PREPROCESSING
-from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
-from cervix_jax.models.heads.inception_residual import InceptionResidualHead
-from cervix_jax.models.heads.naive_transfer import NaiveTransferHead
-from cervix_jax.models.heads.vanilla_cnn import VanillaCNN
-from cervix_jax.models.layers import BatchNorm, Bias, TrainingPass
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "resnet50": RESNET50,
-    "resnet50_v1_5": RESNET50_V1_5,
-    "inception_v3": INCEPTION_V3,
-}
+from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.backbone import Backbone, preprocess
+from cervix_jax.models.heads import HEADS
+from cervix_jax.models.layers import TrainingPass
 
 
 class Classifier(nn.Module):
-    """Photographs to logits.
+    """Photographs to the output of a head: logits.
 
     Variables: `params` and `batch_stats` of `backbone` and `head`; `constants` with `mean_image` where the
     preprocessing is 'mean_image'.
 
     Attributes:
-      head: features to (logits, end points).
-      backbone: normalised photographs to (features, end points); None for a head that reads the photograph itself.
-      dtype: of the computation, float32 or bfloat16; parameters, statistics and logits are float32.
+      head: features to (output, end points).
+      backbone: normalised photographs to (features, end points); None for a head that reads photographs.
+      dtype: of the computation, float32 or bfloat16; parameters, statistics and outputs are float32.
     """
 
     head: nn.Module
@@ -42,19 +33,19 @@ class Classifier(nn.Module):
 
     @property
     def preprocessing(self) -> str:
-        """A name in `PREPROCESSING`, as the backbone's weights want it.
+        """Name of the backbone's `Preprocessing`, or 'mean_image' without a backbone.
 
-        Without a backbone 'mean_image': subtract the training set's mean photograph and divide by 64, so that numbers
-        are of order 1 (report section 5.1, vanilla CNNs).
+        'mean_image' subtracts the training set's mean photograph and divides by 64, so that inputs are of order 1
+        (report section 5.1, vanilla CNNs).
         """
-        return "mean_image" if self.backbone is None else self.backbone.architecture.preprocessing
+        return "mean_image" if self.backbone is None else self.backbone.architecture.weights.preprocessing.name
 
     @property
     def trained_layers(self) -> frozenset[str]:
-        """Layers of the backbone whose parameters are trained."""
+        """Names of the backbone's layers whose parameters are trained."""
         if self.backbone is None:
             return frozenset()
-        layers = self.backbone.architecture.needed(self.backbone.cut)
+        layers = self.backbone.architecture.layers_up_to(self.backbone.cut)
         return frozenset(layer.name for layer in layers if layer.stage in self.backbone.trained)
 
     @nn.compact
@@ -65,50 +56,46 @@ class Classifier(nn.Module):
         training: TrainingPass | None = None,
         perturbations: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
-        """Returns logits and every named end point of backbone and head.
+        """Returns the head's output and every named end point of backbone and head.
 
         Args:
           images: RGB, 0 to 255.
-          training: None in evaluation; otherwise batch norm is by the batch, except in frozen stages of the backbone.
+          training: None in evaluation; otherwise batch norm uses the batch's statistics, except in frozen stages.
           perturbations: added to end points by name, see `EndPoints`.
         """
         x = images.astype(jnp.float32)
+        end_points: dict[str, Array] = {}
         if self.backbone is None:
             mean = self.variable("constants", "mean_image", jnp.zeros, x.shape[1:], jnp.float32)
-            x = (x - mean.value) / 64
+            x = ((x - mean.value) / 64).astype(self.dtype)
         else:
-            x = PREPROCESSING[self.preprocessing](x)
-        x = x.astype(self.dtype)
-        end_points: dict[str, Array] = {}
-        if self.backbone is not None:
+            x = preprocess(x, self.backbone.architecture.weights.preprocessing).astype(self.dtype)
             x, end_points = self.backbone(x, training=training, perturbations=perturbations)
             x = nn.relu(x)  # a cut such as conv1_bn ends before its activation; after one this changes nothing
-        logits, head_points = self.head(x, training=training, perturbations=perturbations)
-        return logits, end_points | head_points
+        output, head_points = self.head(x, training=training, perturbations=perturbations)
+        return output, end_points | head_points
 
 
 def make_classifier(options: Mapping[str, Any], num_classes: int = 3) -> Classifier:
     """The classifier that `config.model` describes.
 
+    Options that the head does not read are ignored here, so that runs recorded with any can be restored;
+    `config.validate` refuses them for training.
+
     Raises:
-      EndPointError: the backbone has no such layer to be cut at, or no such stage to be trained; names the nearest.
+      EndPointError: the backbone has no layer of the cut's name, or no stage to be trained; names the nearest.
     """
-    name, dtype = options["name"], jnp.dtype(options["dtype"])
-    regular = {"dropout_rate": options["dropout_rate"], "norm": BatchNorm if options["batch_norm"] else Bias}
-    if name == "vanilla_cnn":
-        return Classifier(VanillaCNN(num_classes, **regular), None, dtype)
-    backbone = make_backbone(options["backbone"])
-    if name == "naive_transfer":
-        return Classifier(NaiveTransferHead(num_classes, **regular), backbone, dtype)
-    head = InceptionResidualHead(
-        stem=backbone is None,
-        num_classes=num_classes,
-        widths=tuple(options["widths"]),
-        blocks=tuple(options["blocks"]),
-        remat=options["remat"],
-        **regular,
-    )
-    return Classifier(head, backbone, dtype)
+    head = HEADS[options["name"]]
+    backbone = None if head.backbone == "unsupported" else make_backbone(options["backbone"])
+    head_class = head.load()
+    attributes = {name: options[name] for name in head.options} | {"num_classes": num_classes, "stem": backbone is None}
+    fields = {field.name for field in dataclasses.fields(head_class)}
+    attributes = {
+        name: tuple(value) if isinstance(value, list) else value  # from JSON; jit needs what can be hashed
+        for name, value in attributes.items()
+        if name in fields or name in head.options
+    }
+    return Classifier(head_class(**attributes), backbone, jnp.dtype(options["dtype"]))
 
 
 def make_backbone(options: Mapping[str, Any]) -> Backbone | None:
@@ -119,6 +106,6 @@ def make_backbone(options: Mapping[str, Any]) -> Backbone | None:
     """
     if options["name"] == "none":
         return None
-    architecture = ARCHITECTURES[options["name"]]
+    architecture = BACKBONES[options["name"]]
     cut = architecture.end_point(options["cut"])
     return Backbone(architecture, cut, architecture.trained_stages(options["trainable"], cut))

@@ -1,6 +1,11 @@
-"""Forms of an operation that XLA's CPU backend compiles better than the plain one; other platforms keep the plain one.
+"""Equivalents of matmul and convolution whose weight gradients are fast on CPU; other platforms get the plain ones.
 
-Each stays only while it gains a tenth of a training step; the README keeps the table of what was tried.
+- `channel_matmul`: a matmul over channels, and `dot_general` and `pointwise_conv`, the same for flax's `Dense` and 1x1
+  `Conv`: spares XLA's CPU backend a transposed copy in the weight gradient.
+- `spatial_conv`: a convolution for flax's `Conv`: on large maps, its weight gradient is a sum of matmuls, image by
+  image.
+
+Each stays only while it saves a tenth of a training step; the README of `benchmarks` lists what was tried.
 """
 
 from collections.abc import Sequence
@@ -13,14 +18,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _Pair = tuple[int, int]
-LARGE_MAP, MANY_FEATURES = 2400, 32  # pixels and channels of a result from which `spatial_conv` gains
+LARGE_MAP, MANY_FEATURES = 2400, 32  # pixels and channels of an output from which `spatial_conv` gains
 
 
 @jax.custom_vjp
 def channel_matmul(x: Float[Array, "*rows c"], kernel: Float[Array, "c f"]) -> Float[Array, "*rows f"]:
-    """Product over channels, whose weight gradient is one product of two matrices that are in memory as they are.
+    """Matmul over channels whose weight gradient is one matmul of two matrices as they lie in memory.
 
-    Left alone, XLA writes one of them transposed, out of the loop that computes it: that takes longer than the product.
+    Left alone, XLA fuses a transpose into the loop that computes one of them, which takes longer than the matmul.
     """
     return x @ kernel
 
@@ -31,8 +36,8 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    as_it_is = lax.platform_dependent(gradient, cpu=lax.optimization_barrier, default=lambda gradient: gradient)
-    return gradient @ kernel.T, _matrix(x).T @ _matrix(as_it_is)
+    unfused = lax.platform_dependent(gradient, cpu=lax.optimization_barrier, default=lambda gradient: gradient)
+    return gradient @ kernel.T, _matrix(x).T @ _matrix(unfused)
 
 
 def _matrix(x: Array) -> Array:
@@ -43,17 +48,21 @@ channel_matmul.defvjp(_forward, _backward)
 
 
 def dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """`channel_matmul` in the place of `lax.dot_general`, as `flax.linen.Dense` calls it."""
+    """`channel_matmul` with the signature of `lax.dot_general`, for `flax.linen.Dense`."""
     return channel_matmul(x, kernel)
 
 
 def pointwise_conv(x: Array, kernel: Array, strides: Sequence[int], *_: Any, **__: Any) -> Array:
-    """`channel_matmul` in the place of `lax.conv_general_dilated`, as a 1x1 `flax.linen.Conv` calls it."""
+    """`channel_matmul` with the signature of `lax.conv_general_dilated`, for a 1x1 `flax.linen.Conv`."""
     return channel_matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
 
 
 def spatial_conv(x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Sequence[int]], **_: Any) -> Array:
-    """In the place of `lax.conv_general_dilated`, as a `flax.linen.Conv` with explicit padding calls it."""
+    """A convolution with the signature of `lax.conv_general_dilated`, for a `flax.linen.Conv` with explicit padding.
+
+    On CPU, with one device and large maps of many features, its weight gradient is computed image by image. XLA
+    computes it as a convolution with a kernel as large as the map, which takes twice as long.
+    """
     return _spatial_conv(tuple(strides), tuple(map(tuple, padding)), x, kernel)
 
 
@@ -63,10 +72,6 @@ def _plain_conv(strides: _Pair, padding: tuple[_Pair, _Pair], x: Array, kernel: 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _spatial_conv(strides: _Pair, padding: tuple[_Pair, _Pair], x: Array, kernel: Array) -> Array:
-    """A convolution whose weight gradient, on large maps, is computed image by image.
-
-    XLA computes it as a convolution with a kernel as large as the map, which takes twice as long.
-    """
     return _plain_conv(strides, padding, x, kernel)
 
 
@@ -76,18 +81,18 @@ def _spatial_forward(strides: _Pair, padding: tuple[_Pair, _Pair], x: Array, ker
 
 def _spatial_backward(strides: _Pair, padding: tuple[_Pair, _Pair], saved: Any, gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    plain = partial(_plain_conv, strides, padding)
-    (of_x,) = jax.vjp(lambda x: plain(x, kernel), x)[1](gradient)
+    conv = partial(_plain_conv, strides, padding)
+    (x_gradient,) = jax.vjp(lambda x: conv(x, kernel), x)[1](gradient)
 
-    def of_kernel(x: Array, gradient: Array) -> Array:
-        return jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](gradient)[0]
+    def kernel_gradient(x: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda kernel: conv(x, kernel), kernel)[1](gradient)[0]
 
     _, height, width, features = gradient.shape
     # A loop over a batch that is split between devices would fetch every image from its device.
     if jax.device_count() > 1 or height * width < LARGE_MAP or features < MANY_FEATURES:
-        return of_x, of_kernel(x, gradient)
+        return x_gradient, kernel_gradient(x, gradient)
     by_image = partial(_kernel_gradient_by_image, strides, padding, kernel.shape)
-    return of_x, lax.platform_dependent(x, gradient, cpu=by_image, default=of_kernel)
+    return x_gradient, lax.platform_dependent(x, gradient, cpu=by_image, default=kernel_gradient)
 
 
 _spatial_conv.defvjp(_spatial_forward, _spatial_backward)
@@ -100,31 +105,31 @@ def _kernel_gradient_by_image(
     x: Float[Array, "b h w c"],
     gradient: Float[Array, "b i j f"],
 ) -> Float[Array, "k l c f"]:
-    """Sum over images of products of shifted columns with the gradient; images stay in the processor's cache.
+    """Sum over images of matmuls of shifted columns with the gradient; an image at a time stays in the CPU's cache.
 
-    A stride becomes channels first: a kernel of 7x7 and stride 2 is one of 4x4 on 2x2 patches, of which some weights
-    are not used.
+    A stride is turned into channels first (space to depth): a 7x7 kernel of stride 2 is a 4x4 kernel on 2x2 patches,
+    some of whose weights are cut off at the end.
     """
     (rows, columns), ((top, _), (left, _)) = strides, padding
     (batch, height, width, channels), (out_height, out_width, features) = x.shape, gradient.shape[1:]
     down, across = -(-shape[0] // rows), -(-shape[1] // columns)  # taps
     high, wide = out_height + down - 1, out_width + across - 1
-    fill = [(0, 0, 0), (top, rows * high - height - top, 0), (left, columns * wide - width - left, 0), (0, 0, 0)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), fill).reshape(batch, high, rows, wide, columns, channels)
+    pad = [(0, 0, 0), (top, rows * high - height - top, 0), (left, columns * wide - width - left, 0), (0, 0, 0)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), pad).reshape(batch, high, rows, wide, columns, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, high, wide, rows * columns * channels)
 
-    wide_sum = jnp.promote_types(x.dtype, jnp.float32)
+    sum_dtype = jnp.promote_types(x.dtype, jnp.float32)
 
     def add_image(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        image, of_image = pair
+        image, image_gradient = pair
         taps = jnp.concatenate([image[:, j : j + out_width] for j in range(across)], axis=-1)
-        flat = _matrix(of_image)
-        product = [
-            jnp.matmul(_matrix(taps[i : i + out_height]).T, flat, preferred_element_type=wide_sum) for i in range(down)
+        flat = _matrix(image_gradient)
+        products = [
+            jnp.matmul(_matrix(taps[i : i + out_height]).T, flat, preferred_element_type=sum_dtype) for i in range(down)
         ]
-        return total + jnp.stack(product), None
+        return total + jnp.stack(products), None
 
-    zero = jnp.zeros((down, across * x.shape[-1], features), wide_sum)
+    zero = jnp.zeros((down, across * x.shape[-1], features), sum_dtype)
     total, _ = lax.scan(add_image, zero, (x, gradient))
     total = total.astype(x.dtype)
     total = total.reshape(down, across, rows, columns, channels, features).transpose(0, 2, 1, 3, 4, 5)

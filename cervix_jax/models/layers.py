@@ -1,9 +1,8 @@
-"""The layers that the heads share, and the forms of them that XLA compiles well.
+"""Layers shared by heads and backbones, written so that XLA compiles them well.
 
-A 1x1 convolution is a matrix product over channels, and a 2x2 convolution of stride 2 is a matrix product over 2x2
-patches. XLA's CPU backend runs the products several times faster than the convolutions, most of all backward (the
-weight gradient of a strided convolution is a dilated one), and the accelerators lose nothing: the arithmetic is the
-same.
+A 1x1 convolution is a matmul over channels, and a 2x2 convolution of stride 2 is a matmul over 2x2 patches. XLA's CPU
+backend runs matmuls several times faster than convolutions, above all in the backward pass (the weight gradient of a
+strided convolution is a dilated one); accelerators lose nothing, as the arithmetic is the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,9 +20,9 @@ KERNEL_INIT = nn.initializers.he_normal()
 
 
 def promote_to_input_dtype(*args: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
-    """In the place of `flax.linen.dtypes.promote_dtype`: a layer computes in bfloat16 if its input is.
+    """Replaces `flax.linen.dtypes.promote_dtype`: a layer computes in bfloat16 if its input is bfloat16.
 
-    So half precision is chosen once, by the dtype of the image, and parameters stay as they are.
+    So half precision is chosen once, by the dtype of the image, and parameters stay float32.
     """
     if args[0] is not None and args[0].dtype == jnp.bfloat16:
         dtype = jnp.bfloat16
@@ -31,15 +30,15 @@ def promote_to_input_dtype(*args: Any, dtype: Any = None, inexact: bool = True) 
 
 
 def at_least_float32(x: Array) -> Array:
-    """In float32 at least: what averages over many numbers, or decides."""
+    """Casts half precision to float32, for sums over many numbers and for outputs."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class EndPoints(dict[str, Array]):
-    """Intermediate results of a network by name, in order.
+    """Intermediate activations of a network by name, in order.
 
-    `perturbations[name]`, if given, is added to the intermediate result of that name, so that the gradient with respect
-    to a perturbation of zeros is the gradient with respect to the intermediate result (as `flax.linen.Module.perturb`).
+    `perturbations[name]`, if given, is added to the activation of that name, so that the gradient with respect to a
+    perturbation of zeros is the gradient with respect to the activation (as `flax.linen.Module.perturb`).
     """
 
     def __init__(self, perturbations: Mapping[str, Array] | None = None):
@@ -47,7 +46,7 @@ class EndPoints(dict[str, Array]):
         self.perturbations = perturbations or {}
 
     def name(self, name: str, x: Array) -> Array:
-        """Keeps a result under a name, and returns it to go on with."""
+        """Stores an activation under a name and returns it, perturbed if a perturbation has that name."""
         self[name] = x + self.perturbations[name].astype(x.dtype) if name in self.perturbations else x
         return self[name]
 
@@ -69,12 +68,12 @@ Conv3x3 = partial(
 
 
 class TrainingPass(NamedTuple):
-    """What a training pass knows besides its input; in evaluation there is None in its place.
+    """What layers need in a training pass besides their input; None takes its place in evaluation.
 
     Attributes:
-      dropout_keys: one random key an example; None drops nothing.
-      mask: False for rows that only fill up a batch, which batch norm must not see; None if there are none.
-      axis_name: of a `pmap` whose devices hold the rest of the batch; None if all of it is here.
+      dropout_keys: a random key for each example; None drops nothing.
+      mask: False for rows that pad the batch, which batch norm must not see; None if no row does.
+      axis_name: axis of the `pmap` over whose devices the batch is split; None if `x` is the global batch.
     """
 
     dropout_keys: Key[Array, "b"] | None = None
@@ -82,45 +81,49 @@ class TrainingPass(NamedTuple):
     axis_name: str | None = None
 
     def moments(
-        self, x: Float[Array, "b h w c"], near: Float[Array, "c"]
+        self, x: Float[Array, "b h w c"], center: Float[Array, "c"]
     ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
         """Mean and (biased) variance of each channel over the examples of the global batch.
 
-        From the sums of x - `near` and of its square, in one pass and one exchange between devices. In float32 the
-        variance loses digits as the mean of x - `near` is large against the spread: at 10 times the spread it is right
-        to 1e-5, at 100 times to 0.3 %. About 0 that would be so throughout where the mean is far from it; about the
-        running mean it is so until that has arrived, some 20 steps.
+        Computed in one pass from the sums of x - `center` and of its square, with one all-reduce. In float32 the
+        variance loses digits if the mean of x - `center` is large against the standard deviation: at 10 times it is
+        exact to 1e-5, at 100 times to 0.3 %. With the running mean as `center` that lasts some 20 steps, until the
+        running mean has caught up; with 0 it would last throughout.
 
         Args:
-          x: of a layer, before it is normalised.
-          near: about the mean that is to be found, such as the running one.
+          x: activations before normalisation.
+          center: an estimate of the mean, such as the running mean.
         """
         rows = x.shape[0] if self.mask is None else self.mask.sum()
-        x = x - jax.lax.stop_gradient(near)
-        count, total, squares = self._everywhere(
-            (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), self._sum(x), self._sum(jnp.square(x)))
-        )
-        mean = total / count
-        return near + mean, jnp.maximum(squares / count - jnp.square(mean), 0)
-
-    def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "c"]:
+        x = x - jax.lax.stop_gradient(center)
         if self.mask is not None:
             x = jnp.where(self.mask[:, None, None, None], x, 0)
-        return x.sum(axis=(0, 1, 2))
-
-    def _everywhere(self, totals: Any) -> Any:
-        return totals if self.axis_name is None else jax.lax.psum(totals, self.axis_name)
+        axes = (0, 1, 2)
+        sums = (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), x.sum(axes), jnp.square(x).sum(axes))
+        if self.axis_name is not None:
+            sums = jax.lax.psum(sums, self.axis_name)
+        count, total, squares = sums
+        mean = total / count
+        return center + mean, jnp.maximum(squares / count - jnp.square(mean), 0)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch, however it is laid out.
+    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch, however it is laid out over devices.
 
-    Variables as in `flax.linen.BatchNorm`. Momentum is 0.9 because at 40 to 75 steps an epoch Keras' 0.99 lags behind
-    the weights.
+    Why not `flax.linen.BatchNorm`, whose variables it has:
+
+    - Padded rows. Under `pmap` flax averages the devices' masked means with equal weights, which is wrong where devices
+      hold unequally many padded rows, and NaN where one holds nothing else. Here sums are divided by the global count.
+    - Precision at the speed of one pass. flax's fast variance is about 0 and useless in float32 where the mean is
+      large; its slow one takes a second pass and a second all-reduce. Here it is about the running mean.
+    - Communication. Sums, sums of squares and counts share one all-reduce, and so do their gradients.
+    - Layouts. The same module computes statistics of the global batch under `jit` and `pmap`: the axis comes with the
+      call, in `TrainingPass`, not with the module.
 
     Attributes:
       epsilon: added to variances.
-      momentum: of the running statistics.
+      momentum: weight of the old running statistics in an update. 0.9 because at 40 to 75 steps per epoch Keras' 0.99
+        lags behind the weights.
       use_scale: whether there is a scale besides the bias.
     """
 
@@ -130,7 +133,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], training: TrainingPass | None) -> Float[Array, "b h w c"]:
-        """Normalises by the batch, and moves the running statistics; by these if `training` is None."""
+        """Normalises by the batch's statistics and updates the running ones; by the latter if `training` is None."""
         channels = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
@@ -147,15 +150,20 @@ class BatchNorm(nn.Module):
 
 
 class Bias(nn.Module):
-    """A bias for each channel: what is left of batch norm where it is switched off."""
+    """A bias for each channel, in the place of a batch norm that is switched off."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], training: TrainingPass | None) -> Float[Array, "b h w c"]:
-        """Adds it, in training and in evaluation alike."""
+        """Adds the bias; `training` makes no difference."""
         return x + self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32).astype(x.dtype)
 
 
 Norm = Callable[..., nn.Module]  # BatchNorm or Bias
+
+
+def norm_layer(batch_norm: bool) -> Norm:
+    """What normalises after a convolution: `BatchNorm`, or `Bias` without batch norm."""
+    return BatchNorm if batch_norm else Bias
 
 
 class ConvNormAct(nn.Module):
@@ -163,7 +171,7 @@ class ConvNormAct(nn.Module):
 
     Attributes:
       conv: makes the convolution, such as `partial(Conv3x3, 64)`.
-      norm: makes the batch norm.
+      norm: makes the normalisation layer.
     """
 
     conv: Callable[..., nn.Module]
@@ -176,12 +184,12 @@ class ConvNormAct(nn.Module):
 
 
 class PatchConv(nn.Module):
-    """A 2x2 convolution of stride 2 as one matrix product over patches; halves height and width.
+    """A 2x2 convolution of stride 2 as one matmul over patches; halves height and width.
 
-    Odd sizes are padded with zeros at the bottom and right, as a 'SAME' convolution pads them.
+    Odd sizes are padded with zeros at the bottom and right, as by 'SAME'.
 
     Attributes:
-      features: channels of the result.
+      features: output channels.
     """
 
     features: int
@@ -194,10 +202,10 @@ class PatchConv(nn.Module):
 
 
 def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Largest of each 2x2 patch; odd sizes are padded with zeros at the bottom and right, so for x >= 0.
+    """Maximum of each 2x2 patch, for x >= 0: odd sizes are padded with zeros at the bottom and right.
 
-    In pairs: the gradient of a maximum over an axis divides by how many numbers equal it; where XLA computes x twice
-    and rounds it differently, in the forward and in the backward pass, that is 0 / 0.
+    By pairs, not `max` over an axis: its gradient divides by the number of elements that equal the maximum, which is
+    0 / 0 where XLA computes x once in the forward and once in the backward pass and rounds differently.
     """
     x = _patches(x)
     x = jnp.maximum(x[:, :, 0], x[:, :, 1])
@@ -205,14 +213,14 @@ def max_pool_2x2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 
 def _patches(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 2 w2 2 c"]:
-    """2x2 patches; odd sizes are padded with zeros at the bottom and right."""
+    """Splits into 2x2 patches; odd sizes are padded with zeros at the bottom and right."""
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
     b, h, w, c = x.shape
     return x.reshape(b, h // 2, 2, w // 2, 2, c)
 
 
 def average_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Mean over 3x3 windows at stride 1, zeros outside, as shifted sums: first down the rows, then across."""
+    """Mean over 3x3 windows of stride 1, padded with zeros, as shifted sums: first over rows, then over columns."""
     h, w = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
     x = x[:, 0:h] + x[:, 1 : h + 1] + x[:, 2 : h + 2]
@@ -221,13 +229,13 @@ def average_pool_3x3(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 
 def dropout(x: Float[Array, "b *features"], rate: float, training: TrainingPass | None) -> Float[Array, "b *features"]:
-    """Drops each number with probability `rate` and scales the rest by 1 / (1 - rate) (report section 5.2).
+    """Zeroes each feature with probability `rate` and scales the others by 1 / (1 - rate) (report section 5.2).
 
     Args:
-      x: one row an example.
-      rate: probability of dropping, 0 to 1.
-      training: its keys, one an example, make what is dropped independent of how a batch is laid out over devices;
-        None, or no keys, drops nothing.
+      x: one row per example.
+      rate: at least 0 and below 1.
+      training: its key for each example makes the mask independent of how the batch is laid out over devices; None, or
+        no keys, drops nothing.
     """
     keys = None if training is None else training.dropout_keys
     if keys is None or rate == 0:

@@ -11,9 +11,9 @@ from jax.sharding import Sharding
 from jaxtyping import Float
 
 from cervix_jax.config import ConfigError
+from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.classifier import Classifier
 from cervix_jax.models.weights.pretrained import load_pretrained
-from cervix_jax.models.weights.published import PUBLISHED
 from cervix_jax.training.mesh import replicate
 from cervix_jax.training.state import TrainState, Variables, create_state
 
@@ -70,7 +70,7 @@ def pretrained_backbone(variables: Variables, backbone: ml_collections.ConfigDic
         raise ConfigError(
             f"config.model.backbone.name is {backbone.name!r} and config.model.backbone.weights names no file. "
             "Give its path, or --config.model.backbone.weights=imagenet for the published one, "
-            f"{PUBLISHED[backbone.name].url}, or --config.model.backbone.name=none; "
+            f"{BACKBONES[backbone.name].weights.url}, or --config.model.backbone.name=none; "
             "--config.model.backbone.allow_random starts from random weights."
         )
     template = {name: variables[name].get("backbone", {}) for name in ("params", "batch_stats")}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import export
 
+from cervix_jax.models import cpu_ops
 from cervix_jax.models.cpu_ops import channel_matmul, dot_general, pointwise_conv, spatial_conv
 
 sizes = st.integers(1, 9)

@@ -8,15 +8,18 @@ their layers as Keras does today.
 
 from collections.abc import Iterator
 
-from cervix_jax.models.backbones.backbone import Architecture, Layer
+from cervix_jax.models.backbones.architecture import CAFFE, TORCH, Architecture, Layer, PretrainedWeights
 
 
 def _layers(stride_on: int) -> Iterator[Layer]:
     """Table 1 of the paper, in the order in which Keras of 2017 listed the layers.
 
-    So layers 3, 6, 12 and 20 are what was then called `bn_conv1`, `res2a_branch2a`, `res2a_branch2c` and the activation
-    before `res2b_branch2b`; 0 is the input and 1 conv1's zero padding. Today's Keras numbers otherwise (it has a
-    padding layer before the pool). Only the order is taken from 2017, not its pool, which had no padding.
+    So layers 3, 6, 12 and 20 are those then named `bn_conv1`, `res2a_branch2a`, `res2a_branch2c` and the activation
+    before `res2b_branch2b`; 0 is the input and 1 conv1's zero padding. Today's Keras numbers them differently (it has a
+    padding layer before the pool). Only the order is that of 2017, not the pool, which had no padding then.
+
+    Args:
+        stride_on: the convolution of a stage's first block that has the stride: 1 (v1) or 2 (v1.5).
     """
     yield Layer("conv1_conv", "conv", ("",), "conv1", 64, (7, 7), 2, (3, 3))
     yield Layer("conv1_bn", "bn", ("conv1_conv",), "conv1")
@@ -52,20 +55,35 @@ def _block(stage: str, block: int, source: str, features: int, stride: int, stri
 
 
 RESNET50 = Architecture(
-    "ResNet-50 v1",
-    tuple(_layers(stride_on=1)),
+    title="ResNet-50 v1",
+    layers=tuple(_layers(stride_on=1)),
     first_number=2,
-    preprocessing="caffe",
     conv_bias=True,
     norm_scale=True,
     epsilon=1.001e-5,
+    weights=PretrainedWeights(
+        url="https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        sha256="66c8b43daff3fcc15bc4f30e3d2a167e21a14d9c9598a5394e5516471f4af504",
+        file_name="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        num_bytes=94_765_736,
+        format="keras_h5",
+        preprocessing=CAFFE,
+    ),
 )
 RESNET50_V1_5 = Architecture(
-    "ResNet-50 v1.5",
-    tuple(_layers(stride_on=2)),
+    title="ResNet-50 v1.5",
+    layers=tuple(_layers(stride_on=2)),
     first_number=2,
-    preprocessing="torch",
     conv_bias=False,
     norm_scale=True,
     epsilon=1e-5,
+    weights=PretrainedWeights(  # torchvision's IMAGENET1K_V1, as safetensors
+        url="https://huggingface.co/timm/resnet50.tv_in1k/resolve/78f3ecfdb38e06d9b8397f662e7ab8fee96026fa/model.safetensors",
+        sha256="5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+        file_name="resnet50_tv_in1k.safetensors",
+        num_bytes=102_469_840,
+        format="torch_safetensors",
+        preprocessing=TORCH,
+    ),
 )

@@ -1,11 +1,11 @@
 """The report's own network: an Inception-like residual head on the features of a backbone (report section 7).
 
-The report's figure of it is lost, so this follows the paper that it names the idea of: Szegedy et al. 2016,
+The report's figure of it is lost, so this follows the paper that it cites for the idea: Szegedy et al. 2016,
 "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning": parallel branches (1x1, 3x3, a 5x5
 factorised into two 3x3, pooling) concatenated, a linear 1x1 projection, added to the input; reductions between the
-stages, max-pooling beside a strided convolution; global average pooling, dropout, softmax. The residuals are not scaled
+stages, max-pooling beside a strided convolution; global average pooling, dropout, softmax. Residuals are not scaled
 down: the paper needs that above 1000 filters (section 3.3), and here it only slows learning. Widths are ours, chosen so
-that each stage costs about the same and the large maps stay cheap.
+that every stage costs about the same and large maps stay cheap.
 """
 
 from collections.abc import Mapping
@@ -29,17 +29,18 @@ from cervix_jax.models.layers import (
     average_pool_3x3,
     dropout,
     max_pool_2x2,
+    norm_layer,
 )
 
 
 class InceptionResidualBlock(nn.Module):
     """x + project(concatenate(1x1, 3x3, 5x5, pool)), then ReLU; channels stay as they are.
 
-    The four branches begin with one 1x1 convolution, computed as a single product and split: four small products of the
-    same input cost more than one.
+    The four branches' first 1x1 convolutions are computed as a single matmul and split: four small matmuls of the same
+    input cost more than one.
 
     Attributes:
-      norm: of the branches.
+      norm: makes the normalisation layers of the branches.
     """
 
     norm: Norm = BatchNorm
@@ -49,24 +50,24 @@ class InceptionResidualBlock(nn.Module):
         channels = x.shape[-1]
         width = channels // 4
         conv_norm_act = partial(ConvNormAct, norm=self.norm)
-        mixed = conv_norm_act(partial(PointwiseConv, 4 * width), name="branches")(x, training=training)
-        one, three, five, pool = jnp.split(mixed, 4, axis=-1)
-        three = conv_norm_act(partial(Conv3x3, width), name="three")(three, training=training)
-        five = conv_norm_act(partial(Conv3x3, width), name="five_a")(five, training=training)
-        five = conv_norm_act(partial(Conv3x3, width), name="five_b")(five, training=training)
-        mixed = jnp.concatenate([one, three, five, average_pool_3x3(pool)], axis=-1)
-        residual = BiasedPointwiseConv(channels, name="project")(mixed)
+        branches = conv_norm_act(partial(PointwiseConv, 4 * width), name="branches")(x, training=training)
+        x1, x3, x5, pool = jnp.split(branches, 4, axis=-1)
+        x3 = conv_norm_act(partial(Conv3x3, width), name="three")(x3, training=training)
+        x5 = conv_norm_act(partial(Conv3x3, width), name="five_a")(x5, training=training)
+        x5 = conv_norm_act(partial(Conv3x3, width), name="five_b")(x5, training=training)
+        branches = jnp.concatenate([x1, x3, x5, average_pool_3x3(pool)], axis=-1)
+        residual = BiasedPointwiseConv(channels, name="project")(branches)
         return nn.relu(x + residual)
 
 
 class Reduction(nn.Module):
-    """Half height and width: max-pooling beside a strided convolution, concatenated, batch norm, ReLU.
+    """Halves height and width: max-pooling beside a strided convolution, concatenated, batch norm, ReLU.
 
-    The pooled channels pass as they are if they are at most half of the result, else they are projected to half.
+    The pooled channels are kept as they are if they make up at most half of the output, else projected to half of it.
 
     Attributes:
-      features: channels of the result.
-      norm: of the result.
+      features: output channels.
+      norm: makes the normalisation layer of the result.
     """
 
     features: int
@@ -87,13 +88,13 @@ class InceptionResidualHead(nn.Module):
 
     Attributes:
       stem: begin with a 3x3 convolution to half of the first width; for photographs, whose three channels hold no
-        shapes that a reduction could keep.
-      num_classes: length of the logits.
-      widths: channels of each stage; a stage halves height and width first. Multiples of 4.
+        features that a reduction could keep.
+      num_classes: number of logits.
+      widths: channels of each stage, multiples of 4; a stage halves height and width first.
       blocks: residual blocks of each stage.
-      dropout_rate: report section 7: 0.4.
-      norm: BatchNorm, or Bias for none (report section 5.2).
-      remat: compute blocks again in the backward pass instead of keeping their results.
+      dropout_rate: probability of dropping a feature before the logits (report section 7: 0.4).
+      batch_norm: normalise after convolutions (report section 5.2); otherwise add a bias.
+      remat: recompute blocks in the backward pass instead of keeping their activations.
     """
 
     stem: bool = False
@@ -101,7 +102,7 @@ class InceptionResidualHead(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     dropout_rate: float = 0.4
-    norm: Norm = BatchNorm
+    batch_norm: bool = True
     remat: bool = False
 
     @nn.compact
@@ -115,20 +116,20 @@ class InceptionResidualHead(nn.Module):
         """Returns logits and named end points: `stem` if there is one, `stageN_blockM`, `features` (pooled), `logits`.
 
         Args:
-          x: feature maps.
-          training: None in evaluation: batch norm on stored statistics, no dropout.
+          x: feature maps, or normalised photographs.
+          training: None in evaluation: batch norm uses running statistics, and nothing is dropped.
           perturbations: see `EndPoints`.
         """
-        end_points = EndPoints(perturbations)
+        end_points, norm = EndPoints(perturbations), norm_layer(self.batch_norm)
         if self.stem:
-            stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), self.norm, name="stem")
+            stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), norm, name="stem")
             x = end_points.name("stem", stem(x, training=training))
         make_block = nn.remat(InceptionResidualBlock) if self.remat else InceptionResidualBlock
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
-            x = Reduction(width, self.norm, name=f"stage{stage}_reduce")(x, training=training)
+            x = Reduction(width, norm, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points.name(name, make_block(self.norm, name=name)(x, training=training))
+                x = end_points.name(name, make_block(norm, name=name)(x, training=training))
         x = end_points.name("features", at_least_float32(x).mean(axis=(1, 2)))
         x = dropout(x, self.dropout_rate, training)
         logits = end_points.name("logits", nn.Dense(self.num_classes, name="logits")(x))

@@ -1,6 +1,6 @@
-"""The report's naive transfer: a few convolution and affine layers on a network's features (report section 6).
+"""The report's naive transfer: a few convolution and affine layers on a backbone's features (report section 6).
 
-The report says no more of it; here two 3x3 convolutions with batch norm, the global average, and two affine layers.
+The report gives no details; here two 3x3 convolutions with batch norm, global average pooling and two affine layers.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,13 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cervix_jax.models.layers import (
-    BatchNorm,
     Conv3x3,
     ConvNormAct,
     EndPoints,
-    Norm,
     TrainingPass,
     at_least_float32,
     dropout,
+    norm_layer,
 )
 
 
@@ -25,18 +24,18 @@ class NaiveTransferHead(nn.Module):
     """Backbone features to logits.
 
     Attributes:
-      num_classes: length of the logits.
+      num_classes: number of logits.
       convolutions: channels of each convolution.
-      affine: features of the affine layer before the logits.
-      dropout_rate: report section 7: 0.4.
-      norm: BatchNorm, or Bias for none.
+      affine: width of the affine layer before the logits.
+      dropout_rate: probability of dropping a feature before the logits (report section 7: 0.4).
+      batch_norm: normalise after convolutions (report section 5.2); otherwise add a bias.
     """
 
     num_classes: int = 3
     convolutions: tuple[int, ...] = (256, 256)
     affine: int = 256
     dropout_rate: float = 0.4
-    norm: Norm = BatchNorm
+    batch_norm: bool = True
 
     @nn.compact
     def __call__(
@@ -46,10 +45,10 @@ class NaiveTransferHead(nn.Module):
         training: TrainingPass | None = None,
         perturbations: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
-        """Returns logits and named end points: `convN`, `features`, `logits`. See InceptionResidualHead."""
-        end_points = EndPoints(perturbations)
+        """Returns logits and named end points: `convN`, `features`, `logits`."""
+        end_points, norm = EndPoints(perturbations), norm_layer(self.batch_norm)
         for i, width in enumerate(self.convolutions, start=1):
-            layer = ConvNormAct(partial(Conv3x3, width), self.norm, name=f"conv{i}")
+            layer = ConvNormAct(partial(Conv3x3, width), norm, name=f"conv{i}")
             x = end_points.name(f"conv{i}", layer(x, training=training))
         x = nn.relu(nn.Dense(self.affine, name="affine1")(at_least_float32(x).mean(axis=(1, 2))))
         x = end_points.name("features", x)

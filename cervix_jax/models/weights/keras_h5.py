@@ -1,8 +1,8 @@
 """A strict reader of Keras' weights in HDF5.
 
 The layout is that of `resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5` as Keras publishes it,
-`/LAYER/LAYER/kernel:0`, also without the `:0`, as Keras 3 writes it. HDF5 can name other files, declare arrays that are
-not there and inflate without bound: an array is read only if it lies plainly in this file.
+`/LAYER/LAYER/kernel:0`, also without the `:0`, as Keras 3 writes it. HDF5 can link to other files, declare arrays that
+were never written, and decompress without bound: only arrays that are stored uncompressed in this file are read.
 """
 
 import re
@@ -13,10 +13,17 @@ from typing import Any
 
 import h5py
 
-from cervix_jax.models.backbones.backbone import Architecture
-from cervix_jax.models.weights.weights_file import Leaf, Shape, Slot, Tree, WeightsError, assemble, leaves
+from cervix_jax.models.backbones.architecture import Architecture
+from cervix_jax.models.weights.strict_loading import (
+    StoredArray,
+    Variable,
+    Variables,
+    WeightsError,
+    load_strict,
+    variables_of,
+)
 
-# (collection, name) -> the name Keras gives it; a convolution's bias is the exception (`_slots`).
+# (collection, name) -> Keras' name; the bias of a convolution is the exception (`_stored_arrays`).
 _NAMES = {
     ("params", "kernel"): "kernel",
     ("params", "scale"): "gamma",
@@ -25,39 +32,39 @@ _NAMES = {
     ("batch_stats", "var"): "moving_variance",
 }
 _CLASSIFIERS = ("predictions", "fc1000", "probs")
-_UNNAMED = re.compile(r"(conv2d|batch_normalization)(?:_([1-9]\d{0,8}))?")  # layers that Keras names itself
+_AUTOMATIC = re.compile(r"(conv2d|batch_normalization)(?:_([1-9]\d{0,8}))?")  # Keras' names of unnamed layers
 _ERRORS = (OSError, RuntimeError, KeyError, TypeError, ValueError)  # what h5py raises on damaged files
-# Contiguous and compact take the bytes they declare. Chunks may declare more than the array, and their filters inflate
-# without bound; virtual layouts read other files. Keras writes none of these.
-_PLAIN = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
+# Contiguous and compact layouts hold the bytes they declare. Chunks may declare more than the array, and their filters
+# decompress without bound; virtual layouts read other files. Keras writes none of these.
+_PLAIN_LAYOUTS = (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT)
 
 
-def read(path: Path, architecture: Architecture, template: Mapping) -> Tree:
-    """Reads the arrays that a network cut anywhere needs.
+def read(path: Path, architecture: Architecture, template: Mapping) -> Variables:
+    """Reads the arrays that a network needs up to its cut.
 
-    The file may lack layers beyond the cut, and what it holds of them is not looked at. A layer that is needed must
-    hold its arrays in their shapes, no fewer and no more; a group of arrays that the whole network has not, its
-    classifier aside, is refused.
+    Layers beyond the cut may be missing from the file, and are not examined. A layer up to the cut must have exactly
+    its arrays in their shapes; groups with arrays that belong to no layer of the whole network, or its classifier, are
+    refused.
 
     Args:
-        path: the file.
+        path: of the file.
         architecture: the whole network.
-        template: of the network as it is cut, as `jax.eval_shape(module.init, ...)` gives it.
+        template: of the network as it is cut, as `jax.eval_shape(module.init, ...)` returns it.
 
     Returns:
-        The tree of the template, of float32 arrays.
+        Float32 arrays in the structure of the template.
 
     Raises:
-        WeightsError: it is no HDF5 file; or, naming each, arrays are missing, misshapen, unexpected, of another type
+        WeightsError: it is no HDF5 file; or, naming each, arrays are missing, misshapen, unexpected, of another dtype
             than float16, 32 or 64, not stored plainly in this file, or hold NaN, infinity or a negative variance.
-        ValueError: the template asks for something that Keras does not store.
+        ValueError: the template has an array that Keras does not store.
     """
-    wanted = list(leaves(template, _NAMES))
+    required = list(variables_of(template, _NAMES))
     try:
         with h5py.File(path, "r") as file:
             groups = _groups(file, architecture)
-            slots = list(_slots(file, groups, wanted))
-            return assemble(path, template, slots, _unexpected(file, groups, slots))
+            stored = list(_stored_arrays(file, groups, required))
+            return load_strict(path, template, stored, _unexpected(file, groups, stored))
     except WeightsError:
         raise
     except _ERRORS as error:
@@ -65,13 +72,13 @@ def read(path: Path, architecture: Architecture, template: Mapping) -> Tree:
 
 
 def _groups(file: h5py.File, architecture: Architecture) -> dict[str, str]:
-    """Layers of the whole network to their groups in this file.
+    """Maps layers of the whole network to their groups in this file.
 
-    Keras numbers layers that were given no name through all networks of a process: `conv2d`, `conv2d_1`, ... What
-    counts is the order, so the smallest number in the file is the network's first.
+    Keras numbers unnamed layers across all networks of a process: `conv2d`, `conv2d_1`, ... Their order is what counts,
+    so the smallest number in the file is that of the network's first.
     """
     first: dict[str, int] = {}
-    for match in filter(None, map(_UNNAMED.fullmatch, _names(file))):
+    for match in filter(None, map(_AUTOMATIC.fullmatch, _names(file))):
         prefix, number = match[1], int(match[2] or 0)
         first[prefix] = min(number, first.get(prefix, number))
     groups = {}
@@ -79,64 +86,63 @@ def _groups(file: h5py.File, architecture: Architecture) -> dict[str, str]:
         if layer.kind not in ("conv", "bn"):
             continue
         groups[layer.name] = layer.name
-        unnamed = _UNNAMED.fullmatch(layer.name)
-        if unnamed and unnamed[1] in first:
-            number = int(unnamed[2]) - 1 + first[unnamed[1]]
-            groups[layer.name] = f"{unnamed[1]}_{number}" if number else unnamed[1]
+        match = _AUTOMATIC.fullmatch(layer.name)
+        if match and match[1] in first:
+            number = int(match[2]) - 1 + first[match[1]]
+            groups[layer.name] = f"{match[1]}_{number}" if number else match[1]
     return groups
 
 
-def _slots(file: h5py.File, groups: Mapping[str, str], wanted: Collection[Leaf]) -> Iterator[Slot]:
-    convolutions = {layer for _, layer, name, _ in wanted if name == "kernel"}
-    for collection, layer, name, shape in wanted:
-        keras_name = "bias" if name == "bias" and layer in convolutions else _NAMES[collection, name]
-        group = groups[layer]
+def _stored_arrays(file: h5py.File, groups: Mapping[str, str], required: Collection[Variable]) -> Iterator[StoredArray]:
+    convolutions = {variable.layer for variable in required if variable.name == "kernel"}
+    for variable in required:
+        is_conv_bias = variable.name == "bias" and variable.layer in convolutions
+        keras_name = "bias" if is_conv_bias else _NAMES[variable.collection, variable.name]
+        group = groups[variable.layer]
         inner = _child(_child(file, group), group)
-        found = _child(inner, f"{keras_name}:0")
-        if found is None:
-            found = _child(inner, keras_name)
-        yield Slot(collection, layer, name, f"{group}/{keras_name}", _problem(found, shape), partial(_data, found))
+        item = _child(inner, f"{keras_name}:0")
+        if item is None:
+            item = _child(inner, keras_name)
+        yield StoredArray(variable, f"{group}/{keras_name}", _problem(item, variable.shape), partial(_read, item))
 
 
-def _unexpected(file: h5py.File, groups: Mapping[str, str], slots: Collection[Slot]) -> Iterator[str]:
-    """Paths of what the network has not."""
-    needed: dict[str, set[str]] = {}
-    for slot in slots:
-        group, keras_name = slot.stored_as.split("/")
-        needed.setdefault(group, set()).add(keras_name)
-    beside = {*groups.values(), *_CLASSIFIERS}
-    for name in _names(file):
-        if name in needed:
-            outer = _child(file, name)
-            inner = _child(outer, name)
+def _unexpected(file: h5py.File, groups: Mapping[str, str], stored: Collection[StoredArray]) -> Iterator[str]:
+    """Paths of arrays, and of groups that hold some, that the network does not have."""
+    required: dict[str, set[str]] = {}
+    for array in stored:
+        group, keras_name = array.key.split("/")
+        required.setdefault(group, set()).add(keras_name)
+    not_examined = {*groups.values(), *_CLASSIFIERS}
+    for group in _names(file):
+        if group in required:
+            outer = _child(file, group)
+            inner = _child(outer, group)
             if isinstance(outer, h5py.Group):
-                yield from (
-                    f"{name}/{other}" for other in _names(outer) if other != name and _holds_arrays(outer, other)
-                )
+                yield from (f"{group}/{name}" for name in _names(outer) if name != group and _holds_arrays(outer, name))
             if isinstance(inner, h5py.Group):
-                # Of two spellings the one with ':0' was taken.
-                taken = {f"{known}:0" if f"{known}:0" in inner else known for known in needed[name]}
-                yield from (f"{name}/{stored}" for stored in _names(inner) if stored not in taken)
-        elif name not in beside and _holds_arrays(file, name):
-            yield name
+                # Of two spellings the one with ':0' is read.
+                read_names = {f"{name}:0" if f"{name}:0" in inner else name for name in required[group]}
+                yield from (f"{group}/{name}" for name in _names(inner) if name not in read_names)
+        elif group not in not_examined and _holds_arrays(file, group):
+            yield group
 
 
 def _names(group: h5py.Group) -> list[str]:
-    """What is in a group; h5py gives bytes where a name is no UTF-8."""
+    """Names in a group; those that are not UTF-8, which h5py returns as bytes, are decoded."""
     return [name if isinstance(name, str) else name.decode("utf8", "surrogateescape") for name in group]
 
 
 def _holds_arrays(group: h5py.Group, name: str) -> bool:
-    """Whether what lies there is anything but groups of groups, as Keras makes for layers without weights."""
-    found = _child(group, name)
-    if not isinstance(found, h5py.Group):
+    """Whether an item is more than nested empty groups, which Keras writes for layers without weights."""
+    item = _child(group, name)
+    if not isinstance(item, h5py.Group):
         return True
     # Follows hard links only, each object once.
-    return bool(found.visititems(lambda _, item: None if isinstance(item, h5py.Group) else True))
+    return bool(item.visititems(lambda _, item: None if isinstance(item, h5py.Group) else True))
 
 
 def _child(group: Any, name: str) -> Any:
-    """The object `name` in `group`, None if there is none, or words if it is not to be followed.
+    """The object `name` in `group`; None if there is none; a `str` that says why if it must not be opened.
 
     Keras writes hard links only; a soft link can lead to an external one, which opens any file it names.
     """
@@ -152,25 +158,25 @@ def _child(group: Any, name: str) -> Any:
     return group[encoded]
 
 
-def _problem(found: Any, shape: Shape) -> str | None:
-    """What the object's metadata has against reading it as an array of this shape; reads no data."""
-    if found is None:
+def _problem(item: Any, shape: tuple[int, ...]) -> str | None:
+    """Why an item cannot be read as an array of this shape, judged by its metadata; None if it can."""
+    if item is None:
         return f"missing, expected {shape}"
-    if isinstance(found, str):
-        return found
-    if not isinstance(found, h5py.Dataset):
-        return f"no array but {type(found).__name__}, expected {shape}"
-    if found.shape != shape:
-        return f"expected {shape}, found {found.shape}"
-    if found.dtype.kind != "f" or found.dtype.itemsize > 8:
-        return f"expected floating point, found {found.dtype}"
-    storage = found.id.get_create_plist()
-    if storage.get_layout() not in _PLAIN or storage.get_external_count():
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, h5py.Dataset):
+        return f"no array but {type(item).__name__}, expected {shape}"
+    if item.shape != shape:
+        return f"expected {shape}, found {item.shape}"
+    if item.dtype.kind != "f" or item.dtype.itemsize > 8:
+        return f"expected floating point, found {item.dtype}"
+    storage = item.id.get_create_plist()
+    if storage.get_layout() not in _PLAIN_LAYOUTS or storage.get_external_count():
         return "chunked, compressed, virtual or kept in another file, refused"
-    if found.id.get_storage_size() < found.size * found.dtype.itemsize:
+    if item.id.get_storage_size() < item.size * item.dtype.itemsize:
         return f"declares {shape} but was never written"
     return None
 
 
-def _data(found: Any) -> Any:
-    return found[()]
+def _read(item: Any) -> Any:
+    return item[()]
