@@ -46,7 +46,7 @@ def uniform(config: ml_collections.ConfigDict, train: Examples, validation: Exam
 
 def class_priors(config: ml_collections.ConfigDict, train: Examples, validation: Examples) -> Predictions:
     """The frequencies of the classes among the training photographs."""
-    priors = np.array(train.class_shares())
+    priors = np.array(train.class_priors())
     return Predictions(np.tile(priors, (len(train), 1)), np.tile(priors, (len(validation), 1)))
 
 

@@ -71,7 +71,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "4.2, 6",
         (
             _row("always equal", "uniform", 1.099),
-            _row("always the shares of the types", "shares", 0.999),
+            _row("always the class priors", "shares", 0.999),
             _row("vanilla CNN", "vanilla_cnn", 0.9723, 51.52),
             _row("naive transfer, ResNet-50", "naive_resnet50", 1.0963, 59.12),
             _row("naive transfer, ResNet-50 up to conv3", "naive_resnet50_conv3"),
@@ -83,7 +83,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     ),
     "cropping": Experiment(
-        "Share of each side that is kept around the centre",
+        "Fraction of each side kept around the centre",
         "8",
         (
             _row("100 %", "initial", 0.8168, 63.18),
@@ -105,7 +105,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     ),
     "cleaning": Experiment(
-        "Additional photographs: share kept by colours, and times the least sharpness",
+        "Additional photographs: fraction kept by colour, and multiple of the least sharpness",
         "10, 15",
         (
             _row("none", "initial"),
@@ -182,7 +182,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         (
             _row("one network", "report", 0.7157, 69.93),
             *(_row(f"type {i} or not", f"one_vs_rest_{i}") for i in (1, 2, 3)),
-            Row("three brought together", ONE_VS_REST, rule="one_vs_rest"),
+            Row("the three combined", ONE_VS_REST, rule="one_vs_rest"),
         ),
     ),
 }

@@ -22,15 +22,16 @@ from scipy.special import softmax
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.datasets.pipeline import Examples, PreparedDataset, load_dataset
+from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
+from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.experiments import baselines, validation_predictions
 from cervix_jax.experiments.time_estimates import RemainingTime
 from cervix_jax.experiments.validation_predictions import ValidationPredictions
 from cervix_jax.experiments.variants import QUICK, VARIANTS, Overrides, Variant
 from cervix_jax.inference.predictor import Member
+from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.weights.pretrained import IMAGENET
-from cervix_jax.models.weights.published import PUBLISHED
 from cervix_jax.progress import log
 from cervix_jax.training import loop
 from cervix_jax.training.forward import image_batches, predict_logits
@@ -183,7 +184,7 @@ def _digest(variant: Variant, config: ml_collections.ConfigDict) -> str:
 def _weights_digest(weights: str | None, backbone: str) -> str | None:
     """SHA-256 of a weights file; its path if there is no such file."""
     if weights is None or not Path(weights).is_file():
-        return PUBLISHED[backbone].sha256 if weights == IMAGENET else weights
+        return BACKBONES[backbone].weights.sha256 if weights == IMAGENET else weights
     with Path(weights).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -209,7 +210,7 @@ def _check_weights(variant: Variant, config: ml_collections.ConfigDict) -> None:
     if needs_weights(variant, config) and backbone.weights is None and not backbone.allow_random:
         flag = "--inception_weights" if backbone.name == "inception_v3" else "--config.model.backbone.weights"
         raise options.ConfigError(
-            f"no weights: {flag}=imagenet fetches {PUBLISHED[backbone.name].file_name} once, or give its path; "
+            f"no weights: {flag}=imagenet fetches {BACKBONES[backbone.name].weights.file_name} once, or give its path; "
             "--allow_random_backbone starts from random ones"
         )
 

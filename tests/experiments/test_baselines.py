@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.experiments import baselines
 from cervix_jax.models.backbones.backbone import Backbone
 from cervix_jax.models.backbones.resnet import RESNET50
@@ -29,12 +29,12 @@ def test_the_regression_is_scikit_learn_s(strength: float) -> None:
 
 
 def test_guesses_have_the_losses_that_the_report_computes(tiny_config) -> None:
-    data = pipeline.load_dataset(tiny_config)
+    data = load_dataset(tiny_config)
     train, validation = data.examples("train"), data.examples("validation")
     fitted = baselines.uniform(tiny_config, train, validation)
     assert cross_entropy(fitted.validation, validation.labels) == pytest.approx(np.log(3))
-    fitted = baselines.shares(tiny_config, train, validation)
-    p, q = np.array(train.class_shares()), np.array(validation.class_shares())
+    fitted = baselines.class_priors(tiny_config, train, validation)
+    p, q = np.array(train.class_priors()), np.array(validation.class_priors())
     assert cross_entropy(fitted.validation, validation.labels) == pytest.approx(-(q * np.log(p)).sum())
     assert classification_metrics(fitted.train, train.labels, train.class_names)["accuracy"] == p.max()
 
@@ -43,7 +43,7 @@ def test_regression_on_features_of_a_frozen_backbone(tiny_config) -> None:
     """Its features are the backbone's, rectified and averaged; it fits what it is given, and keeps within it."""
     tiny_config.model.backbone.name = "resnet50"
     tiny_config.model.backbone.allow_random = True
-    data = pipeline.load_dataset(tiny_config)
+    data = load_dataset(tiny_config)
     train, validation = data.examples("train"), data.examples("validation")
     images = np.stack([train.image(i) for i in range(3)])
     features = baselines.feature_extractor(tiny_config)(images)
@@ -59,5 +59,5 @@ def test_regression_on_features_of_a_frozen_backbone(tiny_config) -> None:
     fitted = baselines.logistic_regression(tiny_config, train, validation)
     assert fitted.validation.shape == (12, 3)
     np.testing.assert_allclose(fitted.train.sum(axis=1), 1)
-    guess = cross_entropy(baselines.shares(tiny_config, train, validation).train, train.labels)
+    guess = cross_entropy(baselines.class_priors(tiny_config, train, validation).train, train.labels)
     assert cross_entropy(fitted.train, train.labels) < guess
