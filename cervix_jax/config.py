@@ -1,122 +1,137 @@
 """Every option of the software: its name, default and meaning; `configs/*.py` are overrides of these defaults.
 
 A run is described by one `ml_collections.ConfigDict`. It is locked: an unknown key, in a file or on the command line,
-is an error that names the nearest known one. Defaults are the report's best system (sections 5 to 11); where the report
-gives no value the sentence says 'not in report'.
+is an error that names the nearest option. Defaults are the report's best system (sections 5 to 11); where the report
+gives no value the sentence says 'not in report'. Nothing here imports JAX, so that programs start fast.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
 from ml_collections import config_dict
 
 from cervix_jax.errors import UserError
+from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.heads import HEADS
+
+Flat = Mapping[str, Any]  # dotted names of options to values
 
 
 class AnyType(NamedTuple):
-    """A default whose option takes values of several types."""
+    """Default of an option that takes values of several types."""
 
     value: Any
 
 
 # name -> (default, meaning). A type as default means: no value unless one is given.
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "seed": (0, "Seeds initial weights, shuffling, augmentation and dropout; data sets are not affected."),
-    "epochs": (30, "Passes over the training images; a finished run may be continued with more. Not in report."),
-    "batch_size": (32, "Training images a step, over all devices. Not in report."),
+    "seed": (0, "Seed of initial weights, shuffling, augmentation and dropout; data sets do not depend on it."),
+    "epochs": (30, "Passes over the training images; a finished run can be resumed with more. Not in report."),
+    "batch_size": (32, "Training images per step, over all devices. Not in report."),
     "accumulate": (
         1,
-        "Parts that a batch is computed in, one after another, their gradients averaged: less memory. Batch norm sees "
-        "a part at a time.",
+        "Microbatches per batch: computed one after another and their gradients averaged, which takes less memory. "
+        "Batch norm uses the statistics of a microbatch.",
     ),
-    "eval_batch_size": (32, "Images a step in evaluation; results do not depend on it."),
-    "parallel": ("jit", "Layout over devices: 'jit' (global arrays) or 'pmap' (one program a device); same numbers."),
+    "eval_batch_size": (32, "Images per batch in evaluation; results do not depend on it."),
+    "parallel": ("jit", "Data parallelism by 'jit' (global arrays) or 'pmap' (a program per device); same numbers."),
     "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
     "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test)."),
-    "dataset.data_dir": (str, "Root of prepared data sets; without a value TFDS' own, ~/tensorflow_datasets."),
-    "dataset.image_size": ((320, 240), "Height and width in pixels that networks see (report section 5.1)."),
-    "dataset.resize": ("stretch", "'stretch' to image_size as the report does, or 'fit': keep the aspect, pad black."),
-    "dataset.crop": (1.0, "Fraction of each side kept around the centre (report section 8: 1.0 to 0.4)."),
-    "dataset.cache_bytes": (4 << 30, "Decoded images are held in memory up to this size, else decoded every epoch."),
-    "dataset.num_threads": (2, "Threads that decode and assemble batches ahead of the device."),
-    "selection.folds": (5, "Folds of the initial photographs; 5: 20 % validate, as in the report."),
+    "dataset.data_dir": (str, "Root of prepared data sets; by default that of TFDS, ~/tensorflow_datasets."),
+    "dataset.image_size": ((320, 240), "Height and width in pixels of the network's input (report section 5.1)."),
+    "dataset.resize": (
+        "stretch",
+        "'stretch' to image_size, as in the report, or 'fit': keep the aspect ratio and pad with black.",
+    ),
+    "dataset.crop": (1.0, "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4)."),
+    "dataset.cache_bytes": (4 << 30, "Decoded images are cached in memory up to this size, then decoded every epoch."),
+    "dataset.num_threads": (2, "Threads that decode and batch images ahead of the device."),
+    "selection.folds": (5, "Number of folds of the initial photographs; with 5, 20 % validate, as in the report."),
     "selection.fold": (4, "The fold that validates, 0 to folds - 1."),
     "selection.split": (
         "grouped",
-        "'grouped': stratified folds, near-duplicates together; 'random': with no regard to either, as the report.",
+        "'grouped': stratified folds that keep near-duplicates together; 'random': ignoring both, as in the report.",
     ),
-    "selection.labels": ("corrected", "'corrected': Kaggle's published corrections applied; or 'folder'."),
+    "selection.labels": ("corrected", "'corrected': with Kaggle's published corrections; or 'folder'."),
     "selection.additional": (
         "cleaned",
         "Additional photographs to train on: 'cleaned' (report section 10), 'none' or 'all'; never near-duplicates of "
-        "an initial or test one.",
+        "an initial or test photograph.",
     ),
-    "selection.keep_fraction": (0.5, "Share of the additional ones that is closest in colours. Not in report."),
-    "selection.sharpness": (1.0, "Of the least sharp initial one, that an additional one must have (section 10: 1)."),
+    "selection.keep_fraction": (
+        0.5,
+        "Fraction of the additional photographs that is kept: those closest in colour. Not in report.",
+    ),
+    "selection.sharpness": (
+        1.0,
+        "Least sharpness of an additional photograph, as a multiple of the least sharp initial one's (section 10: 1).",
+    ),
     "selection.fitted_on": (
         "training",
-        "Colours and sharpness to compare with: 'training' leaves the validation fold out; 'initial': the report's.",
+        "Photographs whose colour and sharpness additional ones are compared with: 'training', without the validation "
+        "fold, or 'initial', all of them, as in the report.",
     ),
-    "selection.one_vs_rest": ("none", "Or Type_1, Type_2, Type_3: tell that type from the others (section 15)."),
-    "augmentation.horizontal_flip": (True, "Mirror left and right with probability 1/2 (report section 5.2)."),
-    "augmentation.vertical_flip": (True, "Mirror top and bottom with probability 1/2 (report section 5.2)."),
+    "selection.one_vs_rest": ("none", "Or Type_1, Type_2, Type_3: a binary label, that type or not (section 15)."),
+    "augmentation.horizontal_flip": (True, "Flip left and right with probability 1/2 (report section 5.2)."),
+    "augmentation.vertical_flip": (True, "Flip top and bottom with probability 1/2 (report section 5.2)."),
     "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
-    "augmentation.shear": (0.1, "Largest shear: shift in pixels a pixel. Not in report."),
+    "augmentation.shear": (0.1, "Largest shear: pixels of shift per pixel of distance. Not in report."),
     "augmentation.zoom": (0.1, "Largest change of scale, 0.1 for 0.9 to 1.1. Not in report."),
-    "model.name": ("inception_residual", "inception_residual (section 7), naive_transfer or vanilla_cnn (section 6)."),
-    "model.dtype": ("float32", "float32, or bfloat16: computed in half precision, parameters and loss in float32."),
+    "model.name": ("inception_residual", f"The head: {', '.join(HEADS)} (report sections 6 and 7)."),
+    "model.dtype": ("float32", "float32; or bfloat16: activations in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
-    "model.batch_norm": (True, "Batch norm in what is added to the backbone (report section 5.2); else biases."),
+    "model.batch_norm": (True, "Batch norm in the head (report section 5.2); without it, biases."),
     "model.remat": (
         False,
-        "Compute the blocks of an inception_residual head again in the backward pass instead of keeping them: less "
-        "memory, more time; XLA for CPU keeps them all the same.",
+        "Recompute the blocks of an inception_residual head in the backward pass instead of keeping activations: less "
+        "memory, more time. No effect on CPU, where XLA undoes it.",
     ),
-    "model.widths": ((64, 128, 256, 512), "Channels of the head's stages, multiples of 4. Not in report."),
-    "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage. Not in report."),
+    "model.widths": ((64, 128, 256, 512), "Channels of an inception_residual head's stages. Not in report."),
+    "model.blocks": ((1, 2, 2, 2), "Residual blocks of each stage of an inception_residual head. Not in report."),
     "model.backbone.name": (
         "resnet50",
-        "resnet50 (v1, Keras' weights), resnet50_v1_5 (torchvision's), inception_v3 (Keras'), or none: the head "
-        "reads the photograph itself (section 11.1).",
+        f"The pretrained network before the head: {', '.join(BACKBONES)}; or none: the head reads the photograph "
+        "itself (report section 11.1).",
     ),
     "model.backbone.cut": (
         AnyType("conv1_bn"),
         "Last layer of the backbone: its name, or the report's number of layers (section 11: 3, 6, 12, 20).",
     ),
     "model.backbone.weights": (str, "Weights of the backbone: a path, or 'imagenet' for the published file."),
-    "model.backbone.allow_random": (False, "Let a backbone start from random weights; otherwise an error."),
+    "model.backbone.allow_random": (False, "Start the backbone from random weights instead of refusing to."),
     "model.backbone.trainable": (
         AnyType("none"),
         "'none' (frozen, section 11.3), 'all', or stages: ('conv1', 'conv2'), on the command line conv1,conv2.",
     ),
-    "optimizer.learning_rate": (1e-3, "Adam's step size in the first epoch. Not in report."),
+    "optimizer.learning_rate": (1e-3, "Adam's learning rate in the first epoch. Not in report."),
     "optimizer.reference_batch": (
         0,
-        "Above 0, learning_rate is for batches of this size and grows in proportion to batch_size (Goyal et al. 2017). "
+        "Above 0, learning_rate is for batches of this size and scales linearly with batch_size (Goyal et al. 2017). "
         "Not in report.",
     ),
     "optimizer.warmup_epochs": (
         0.0,
-        "The learning rate rises from 0 over these epochs, before and beside the schedule. Not in report.",
+        "Epochs of linear warm-up: the schedule is multiplied by a factor that rises from 0 to 1. Not in report.",
     ),
     "optimizer.schedule": (
         "inverse",
-        "Learning rate of epoch e, constant within it: 'inverse' lr / (1 + decay * e), as Keras' decay is read, "
-        "or 'exponential' lr * (1 - decay)^e.",
+        "Learning rate in epoch e, constant within it: 'inverse': lr / (1 + decay * e), which is Keras' decay, or "
+        "'exponential': lr * (1 - decay)^e.",
     ),
-    "optimizer.decay": (0.01, "Decay of the learning rate each epoch (report section 7)."),
-    "optimizer.l2": (5e-4, "Times the sum of squared kernels, added to the training loss (report section 7)."),
+    "optimizer.decay": (0.01, "Decay of the learning rate per epoch (report section 7)."),
+    "optimizer.l2": (5e-4, "Factor of the sum of squared kernels in the training loss (report section 7)."),
     "optimizer.ema_decay": (
         0.0,
-        "Above 0, an exponential moving average of parameters and batch statistics is kept, validated and checkpointed "
-        "beside them; 0.995 averages over about 200 steps. Not in report.",
+        "Above 0, decay of an exponential moving average of parameters and batch statistics, which is validated and "
+        "checkpointed beside them; 0.995 averages over about 200 steps. Not in report.",
     ),
-    "loss.class_weights": ((), "Multiplies each example's term by its type's (report section 9); none: all 1."),
+    "loss.class_weights": ((), "Weight of each type's examples in the loss (report section 9); none: all 1."),
 }  # fmt: skip
 
-# What may change when a work directory is continued: how long, and where things are, but not what is computed.
+# What may differ when a run is resumed: how long it trains and where its files are, but not what is computed.
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "epochs",
@@ -130,28 +145,13 @@ CHANGEABLE_ON_RESUME = frozenset(
     }
 )
 
-_NOT_NEGATIVE = ("reference_batch", "warmup_epochs")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "dataset.resize": ("stretch", "fit"),
-    "selection.split": ("grouped", "random"),
-    "selection.labels": ("corrected", "folder"),
-    "selection.additional": ("cleaned", "none", "all"),
-    "selection.fitted_on": ("training", "initial"),
-    "selection.one_vs_rest": ("none", "Type_1", "Type_2", "Type_3"),
-    "parallel": ("jit", "pmap"),
-    "model.name": ("inception_residual", "naive_transfer", "vanilla_cnn"),
-    "model.dtype": ("float32", "bfloat16"),
-    "model.backbone.name": ("resnet50", "resnet50_v1_5", "inception_v3", "none"),
-    "optimizer.schedule": ("inverse", "exponential"),
-}
-
 
 class ConfigError(UserError):
-    """An option has an unknown name or a value that cannot work; the message says which and what would."""
+    """An option has an unknown name or an invalid value; the message says which, and what would be valid."""
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The defaults, locked. Start a config file from it and assign what differs."""
+    """The defaults, locked. A config file starts from it and assigns what differs."""
     config = ml_collections.ConfigDict()
     for name, (default, _) in OPTIONS.items():
         *groups, key = name.split(".")
@@ -169,72 +169,72 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Returns the config if every value can work.
+    """Returns the config if it describes a run: every value is valid, and none is set that the network does not read.
 
     Raises:
-      ConfigError: naming the option, its value and what it may be.
+      ConfigError: naming each such option, its value and the way out.
     """
     flat = flatten(config)
     check_names(flat)
-    for name, choices in _CHOICES.items():
-        if flat[name] not in choices:
-            raise ConfigError(f"config.{name} is {flat[name]!r}; it must be one of {', '.join(choices)}")
-    sizes = ("epochs", "batch_size", "accumulate", "eval_batch_size", "dataset.num_threads")
-    wrong = [(name, "at least 1") for name in sizes if flat[name] < 1]
-    wrong += [(f"optimizer.{name}", "at least 0") for name in _NOT_NEGATIVE if flat[f"optimizer.{name}"] < 0]
-    if not wrong and flat["batch_size"] % flat["accumulate"]:
-        wrong.append(("accumulate", f"a divisor of config.batch_size, {flat['batch_size']}"))
-    if len(flat["dataset.image_size"]) != 2 or min(flat["dataset.image_size"]) < 1:
-        wrong.append(("dataset.image_size", "(height, width) in pixels"))
-    if flat["selection.folds"] < 2:
-        wrong.append(("selection.folds", "at least 2"))
-    elif not 0 <= flat["selection.fold"] < flat["selection.folds"]:
-        wrong.append(("selection.fold", f"0 to {flat['selection.folds'] - 1}"))
-    if not 0 <= flat["selection.keep_fraction"] <= 1:
-        wrong.append(("selection.keep_fraction", "0 to 1"))
-    if not 0 < flat["dataset.crop"] <= 1:
-        wrong.append(("dataset.crop", "above 0 and at most 1"))
-    if not 0 <= flat["model.dropout_rate"] < 1:
-        wrong.append(("model.dropout_rate", "at least 0 and below 1"))
-    if not 0 <= flat["augmentation.zoom"] < 1:
-        wrong.append(("augmentation.zoom", "at least 0 and below 1"))
-    if not 0 <= flat["optimizer.ema_decay"] < 1:
-        wrong.append(("optimizer.ema_decay", "at least 0 and below 1"))
-    if any(width % 4 or width < 4 for width in flat["model.widths"]):
-        wrong.append(("model.widths", "multiples of 4"))
-    if len(flat["model.widths"]) != len(flat["model.blocks"]):
-        wrong.append(("model.blocks", "as many numbers as config.model.widths"))
-    classes = num_classes(config)
-    if len(flat["loss.class_weights"]) not in (0, classes) or min(flat["loss.class_weights"], default=0) < 0:
-        wrong.append(("loss.class_weights", f"{classes} numbers, none negative, or no numbers"))
-    if flat["model.name"] == "naive_transfer" and flat["model.backbone.name"] == "none":
-        wrong.append(("model.backbone.name", "a network, since config.model.name is naive_transfer"))
-    if flat["model.remat"] and flat["parallel"] == "pmap":
-        wrong.append(("model.remat", "False with config.parallel=pmap"))
-    if wrong:
-        raise ConfigError("; ".join(f"config.{name} is {flat[name]!r}; it must be {what}" for name, what in wrong))
+    problems = [
+        f"config.{name} is {flat[name]!r}; it must be {requirement.format(flat)}"
+        for name, is_met, requirement in _CONSTRAINTS
+        if not is_met(flat[name], flat)
+    ]
+    if not problems:
+        problems = [
+            f"config.{name} is {flat[name]!r}, but {_why_ignored(name, flat)}: set it to {value!r}"
+            for name, value in without_ignored(flat).items()
+            if flat[name] != value
+        ]
+    if problems:
+        raise ConfigError("; ".join(problems))
     return config
 
 
+def without_ignored(flat: Flat) -> dict[str, Any]:
+    """The same options, but those that the network does not read are at their defaults.
+
+    So two runs compute the same if their options without the ignored ones are the same. The backbone is 'none' where
+    the head reads photographs.
+    """
+    head, kept, defaults = HEADS[flat["model.name"]], dict(flat), flatten(get_config())
+    if head.backbone == "unsupported":
+        kept["model.backbone.name"] = "none"
+    ignored = {f"model.{option}" for other in HEADS.values() for option in other.options if option not in head.options}
+    if kept["model.backbone.name"] == "none":
+        ignored |= {name for name in OPTIONS if name.startswith("model.backbone.")} - {"model.backbone.name"}
+    return kept | {name: defaults[name] for name in ignored}
+
+
+def _why_ignored(name: str, flat: Flat) -> str:
+    if name == "model.backbone.name":
+        return f"the head {flat['model.name']} reads photographs"
+    if name.startswith("model.backbone."):
+        return "there is no backbone"
+    readers = [head for head, entry in HEADS.items() if name.removeprefix("model.") in entry.options]
+    return f"the head {flat['model.name']} does not read it (only {', '.join(readers)})"
+
+
 def num_classes(config: ml_collections.ConfigDict) -> int:
-    """Logits of the run's network."""
+    """Number of classes that a run tells apart."""
     return 3 if config.selection.one_vs_rest == "none" else 2
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises ConfigError for the first name that is no option, naming the nearest that is."""
+    """Raises ConfigError for the first name that is no option, naming the nearest."""
     for name in names:
         if name not in OPTIONS:
             raise ConfigError(f"there is no option config.{name}; the nearest is config.{nearest(name, OPTIONS)}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is spelt most like `name`."""
-    return max(known, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice whose spelling is most similar to `name`."""
+    return max(choices, key=lambda choice: difflib.SequenceMatcher(None, name, choice).ratio())
 
 
 def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    """Dotted names to values; lists become tuples, so that a config read back from JSON equals the one written."""
+    """Dotted names to values; lists become tuples, so that a config read from JSON equals the one written."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping | ml_collections.ConfigDict):
@@ -244,8 +244,8 @@ def flatten(config: Mapping[str, Any] | ml_collections.ConfigDict, prefix: str =
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """The locked config with the given options and defaults for the others.
+def unflatten(flat: Flat) -> ml_collections.ConfigDict:
+    """The locked config with the given options, and defaults for the others.
 
     Raises:
       ConfigError: for a name that is no option.
@@ -256,14 +256,85 @@ def unflatten(flat: Mapping[str, Any]) -> ml_collections.ConfigDict:
     return config
 
 
-def differences(recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What keeps a work directory from being continued, a line an option; both arguments are flat.
+def differences(recorded: Flat, requested: Flat) -> list[str]:
+    """Why a run cannot be resumed with the requested options: a line for each option that must not change but would.
 
-    An option that is younger than the run had its default.
+    An option that is younger than the run had its default; options that the network does not read make no difference.
     """
-    recorded = flatten(get_config()) | dict(recorded)
+    recorded, requested = (without_ignored(flatten(get_config()) | dict(flat)) for flat in (recorded, requested))
     return [
-        f"config.{name}: the work directory has {recorded[name]!r}, this command {wanted[name]!r}"
+        f"config.{name}: the work directory has {recorded[name]!r}, this command {requested[name]!r}"
         for name in OPTIONS
-        if name not in CHANGEABLE_ON_RESUME and recorded[name] != wanted[name]
+        if name not in CHANGEABLE_ON_RESUME and recorded[name] != requested[name]
     ]
+
+
+Predicate = Callable[[Any, Flat], bool]  # of an option's value and of all options
+
+
+def _one_of(*choices: str) -> tuple[Predicate, str]:
+    return lambda value, _: value in choices, f"one of {', '.join(choices)}"
+
+
+def _at_least(low: int) -> tuple[Predicate, str]:
+    return lambda value, _: value >= low, f"at least {low}"
+
+
+_NEED_BACKBONE = [name for name, head in HEADS.items() if head.backbone == "required"]
+_RATE: tuple[Predicate, str] = (lambda value, _: 0 <= value < 1, "at least 0 and below 1")
+
+# (name, predicate, the same in words); '{0[NAME]}' in the words stands for the value of an option.
+_CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
+    ("epochs", *_at_least(1)),
+    ("batch_size", *_at_least(1)),
+    (
+        "accumulate",
+        lambda value, flat: value >= 1 and flat["batch_size"] % value == 0,
+        "a divisor of config.batch_size, {0[batch_size]}",
+    ),
+    ("eval_batch_size", *_at_least(1)),
+    ("parallel", *_one_of("jit", "pmap")),
+    ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
+    ("dataset.resize", *_one_of("stretch", "fit")),
+    ("dataset.crop", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
+    ("dataset.num_threads", *_at_least(1)),
+    ("selection.folds", *_at_least(2)),
+    (
+        "selection.fold",
+        lambda value, flat: 0 <= value < flat["selection.folds"],
+        "at least 0 and below config.selection.folds, {0[selection.folds]}",
+    ),
+    ("selection.split", *_one_of("grouped", "random")),
+    ("selection.labels", *_one_of("corrected", "folder")),
+    ("selection.additional", *_one_of("cleaned", "none", "all")),
+    ("selection.keep_fraction", lambda value, _: 0 <= value <= 1, "0 to 1"),
+    ("selection.fitted_on", *_one_of("training", "initial")),
+    ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
+    ("augmentation.zoom", *_RATE),
+    ("model.name", *_one_of(*HEADS)),
+    ("model.dtype", *_one_of("float32", "bfloat16")),
+    ("model.dropout_rate", *_RATE),
+    ("model.remat", lambda value, flat: not value or flat["parallel"] != "pmap", "False with config.parallel=pmap"),
+    ("model.widths", lambda value, _: all(width >= 4 and width % 4 == 0 for width in value), "multiples of 4"),
+    (
+        "model.blocks",
+        lambda value, flat: len(value) == len(flat["model.widths"]),
+        "as many numbers as config.model.widths",
+    ),
+    ("model.backbone.name", *_one_of(*BACKBONES, "none")),
+    (
+        "model.backbone.name",
+        lambda value, flat: value != "none" or flat["model.name"] not in _NEED_BACKBONE,
+        "a network, since config.model.name is {0[model.name]}",
+    ),
+    ("optimizer.reference_batch", *_at_least(0)),
+    ("optimizer.warmup_epochs", *_at_least(0)),
+    ("optimizer.schedule", *_one_of("inverse", "exponential")),
+    ("optimizer.ema_decay", *_RATE),
+    (
+        "loss.class_weights",
+        lambda value, flat: len(value) in (0, 2 if flat["selection.one_vs_rest"] in CLASS_NAMES else 3),
+        "3 numbers (2 with config.selection.one_vs_rest), or no numbers",
+    ),
+    ("loss.class_weights", lambda value, _: min(value, default=0) >= 0, "without negative numbers"),
+)

@@ -1,7 +1,9 @@
-"""Options: defaults, names, values, and what a work directory accepts."""
+"""Options: defaults, names, values, what the network reads, and what a work directory accepts."""
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax import config as options
+from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.heads import HEADS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_file_loads_and_can_work(path):
+def test_every_config_file_loads_and_is_valid(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -23,13 +27,15 @@ def test_every_config_file_loads_and_can_work(path):
     assert set(options.flatten(config)) == set(options.OPTIONS)
 
 
-def test_every_option_has_a_sentence_and_where_it_is_from():
+def test_every_option_has_a_sentence_and_its_source():
     for name, (_, meaning) in options.OPTIONS.items():
         assert meaning.endswith("."), name
     for name in ("optimizer.learning_rate", "batch_size", "epochs", "augmentation.shear"):
         assert "Not in report" in options.OPTIONS[name][1]
     for name in ("optimizer.l2", "optimizer.decay", "model.dropout_rate"):
         assert "report" in options.OPTIONS[name][1]
+    assert all(name in options.OPTIONS["model.name"][1] for name in HEADS)
+    assert all(name in options.OPTIONS["model.backbone.name"][1] for name in BACKBONES)
 
 
 def test_defaults_are_the_report_s():
@@ -41,12 +47,12 @@ def test_defaults_are_the_report_s():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"),
+    ("misspelt", "option"),
     [("optimizer.learningrate", "optimizer.learning_rate"), ("dataset.imagesize", "dataset.image_size")],
 )
-def test_unknown_option_names_the_nearest(wrong, right):
-    with pytest.raises(options.ConfigError, match=f"config.{wrong}; the nearest is config.{right}"):
-        options.unflatten({wrong: 1})
+def test_an_unknown_option_names_the_nearest(misspelt, option):
+    with pytest.raises(options.ConfigError, match=f"config.{misspelt}; the nearest is config.{option}"):
+        options.unflatten({misspelt: 1})
 
 
 @pytest.mark.parametrize(
@@ -59,10 +65,16 @@ def test_unknown_option_names_the_nearest(wrong, right):
         ("batch_size", 0),
         ("accumulate", 0),
         ("accumulate", 5),
+        ("selection.folds", 1),
+        ("selection.fold", 5),
+        ("selection.keep_fraction", 1.5),
         ("optimizer.warmup_epochs", -1.0),
+        ("optimizer.ema_decay", 1.0),
         ("model.dropout_rate", 1.0),
         ("model.widths", (6, 8, 8, 8)),
         ("model.blocks", (1,)),
+        ("model.name", "transformer"),
+        ("model.backbone.name", "resnet51"),
         ("loss.class_weights", (1.0, 2.0)),
         ("loss.class_weights", (1.0, 2.0, -1.0)),
         ("selection.one_vs_rest", "Type_4"),
@@ -71,11 +83,49 @@ def test_unknown_option_names_the_nearest(wrong, right):
         ("augmentation.zoom", 1.0),
     ],
 )
-def test_value_that_cannot_work_is_named(name, value):
+def test_an_invalid_value_is_named(name, value):
     config = options.get_config()
     config.update_from_flattened_dict({name: value})
-    with pytest.raises(options.ConfigError, match=f"config.{name}"):
+    with pytest.raises(options.ConfigError, match=rf"config.{name} is .*; it must be ."):
         options.validate(config)
+
+
+def test_all_problems_are_named_at_once_with_the_values_they_depend_on():
+    config = options.unflatten({"batch_size": 12, "accumulate": 5, "selection.fold": 7, "model.dropout_rate": 2.0})
+    with pytest.raises(options.ConfigError) as error:
+        options.validate(config)
+    assert str(error.value) == (
+        "config.accumulate is 5; it must be a divisor of config.batch_size, 12; "
+        "config.selection.fold is 7; it must be at least 0 and below config.selection.folds, 5; "
+        "config.model.dropout_rate is 2.0; it must be at least 0 and below 1"
+    )
+
+
+NAIVE, VANILLA = {"model.name": "naive_transfer"}, {"model.name": "vanilla_cnn", "model.backbone.name": "none"}
+NO_BACKBONE = {"model.backbone.name": "none"}
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "value", "reason"),
+    [
+        (NAIVE, "model.widths", (8,), r"the head naive_transfer does not read it \(only inception_residual\)"),
+        (VANILLA, "model.remat", True, r"the head vanilla_cnn does not read it \(only inception_residual\)"),
+        (NO_BACKBONE, "model.backbone.cut", 12, "there is no backbone"),
+        (NO_BACKBONE, "model.backbone.weights", "imagenet", "there is no backbone"),
+        (NO_BACKBONE, "model.backbone.trainable", "all", "there is no backbone"),
+        (VANILLA, "model.backbone.cut", 12, "there is no backbone"),
+        (VANILLA, "model.backbone.name", "inception_v3", "the head vanilla_cnn reads photographs"),
+    ],
+)
+def test_an_option_that_the_network_does_not_read_is_refused(network, name, value, reason):
+    config = options.unflatten(network | {"model.blocks": (2,)} if name == "model.widths" else network)
+    options.validate(options.unflatten(network))
+    config.update_from_flattened_dict({name: value})
+    with pytest.raises(options.ConfigError, match=f"config.{name} is .*, but {reason}: set it to "):
+        options.validate(config)
+    config.update_from_flattened_dict(options.without_ignored(options.flatten(config)))
+    assert options.flatten(config) == options.flatten(options.unflatten(network))
+    assert options.validate(config) is config
 
 
 @given(
@@ -90,7 +140,7 @@ def test_a_config_survives_json(size, rate, folder):
     assert options.flatten(again) == options.flatten(config)
 
 
-def test_differences_allow_more_epochs_and_moved_folders_only():
+def test_a_run_is_resumed_with_more_epochs_and_moved_folders_only():
     recorded = options.flatten(options.get_config())
     moved = recorded | {"epochs": 99, "dataset.data_dir": "elsewhere", "model.backbone.weights": "x.h5"}
     assert options.differences(recorded, moved) == []
@@ -98,6 +148,13 @@ def test_differences_allow_more_epochs_and_moved_folders_only():
     assert "config.seed" in line
     assert "0" in line
     assert "7" in line
+
+
+def test_a_run_is_resumed_without_the_ignored_options_that_it_was_started_with():
+    recorded = options.flatten(options.unflatten({"model.name": "vanilla_cnn", "model.widths": (8, 8, 8, 8)}))
+    requested = options.flatten(options.validate(options.unflatten(VANILLA)))
+    assert options.differences(recorded, requested) == []
+    assert options.differences(recorded, requested | {"model.dropout_rate": 0.1})
 
 
 def test_an_option_of_several_types_takes_each():
@@ -108,15 +165,20 @@ def test_an_option_of_several_types_takes_each():
     assert options.get_config().model.backbone.cut == "conv1_bn"  # no config shares another's
 
 
-def test_class_weights_count_the_classes():
+def test_class_weights_are_as_many_as_classes():
     config = options.unflatten({"selection.one_vs_rest": "Type_1", "loss.class_weights": (1.0, 5.0)})
     assert options.validate(config) is config
     config.loss.class_weights = (1.0, 1.0, 1.0)
-    with pytest.raises(options.ConfigError, match="2 numbers"):
+    with pytest.raises(options.ConfigError, match=r"2 with config\.selection\.one_vs_rest"):
         options.validate(config)
 
 
-def test_naive_transfer_needs_a_network():
-    config = options.unflatten({"model.name": "naive_transfer", "model.backbone.name": "none"})
+def test_naive_transfer_needs_a_backbone():
+    config = options.unflatten(NAIVE | NO_BACKBONE)
     with pytest.raises(options.ConfigError, match="naive_transfer"):
         options.validate(config)
+
+
+def test_options_are_known_without_jax_and_numpy():
+    code = "import sys; import cervix_jax.config; print({'jax', 'numpy'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

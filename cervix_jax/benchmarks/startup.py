@@ -14,7 +14,7 @@ import ml_collections
 
 from cervix_jax.benchmarks import timing
 from cervix_jax.benchmarks.compute import device_name
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.errors import UserError
 from cervix_jax.training import loop
 
@@ -41,7 +41,7 @@ def startup(
       first_step_command: trains until `until_first_step` says that a step is done.
       repeats: starts of each; of training at most AT_MOST.
     """
-    pipeline.load_dataset(config)
+    load_dataset(config)
     starts = min(repeats, AT_MOST)
     first, again = [], []
     for _ in range(starts):
@@ -72,7 +72,7 @@ def until_first_step(config: ml_collections.ConfigDict) -> None:
 
     A backbone without a file of weights starts from random ones.
     """
-    if config.model.backbone.weights is None:
+    if config.model.backbone.name != "none" and config.model.backbone.weights is None:
         config.model.backbone.allow_random = True
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "Progress", _Ends):
         try:

@@ -76,6 +76,8 @@ class Settings:
             backbone.weights = self.inception_weights
         if variant.backbone == "none":
             backbone.weights = None
+        # Of what is set for all variants, this one's head may not read all, such as the sizes of `QUICK`.
+        config.update_from_flattened_dict(options.without_ignored(options.flatten(config)))
         lacks_weights = needs_weights(variant, config) and backbone.weights is None
         backbone.allow_random = lacks_weights and (self.allow_random_backbone or self.quick)
         return config
