@@ -1,4 +1,4 @@
-"""Fits a temperature on half of the validation photographs and keeps the other half to choose sets and thresholds by.
+"""Fits a temperature on half of the validation photographs; the other half is the reference for sets and thresholds.
 
 python -m cervix_jax.calibrate --workdir=runs/quickstart
 """

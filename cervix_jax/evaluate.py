@@ -1,4 +1,4 @@
-"""Restores the best checkpoint of runs and measures them on a split or on a labelled folder, every photograph once.
+"""Measures the best checkpoint of runs on a split or on a labelled folder, every photograph once.
 
 python -m cervix_jax.evaluate --workdir=runs/quickstart --split=validation --figures=runs/quickstart/figures
 """
@@ -14,15 +14,15 @@ SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.
 IMAGES = flags.DEFINE_string(
     "images",
     None,
-    "Measure on a folder of Type_1, Type_2 and Type_3 instead; near-duplicates of what a run has seen are left out.",
+    "Measure on a folder of Type_1, Type_2 and Type_3 instead; near-duplicates of training data are left out.",
 )
 UNSAFE_RATE = flags.DEFINE_float(
     "unsafe_rate",
     None,
-    "Also report errors at the threshold that lets this share of types 2 and 3 be called type 1.",
+    "Also report errors at the threshold that lets this fraction of types 2 and 3 be called type 1.",
 )
 ROBUSTNESS = flags.DEFINE_boolean(
-    "robustness", False, "Also report agreement after coding again, small crops, other light."
+    "robustness", False, "Also report agreement after encoding again, small crops, other light."
 )
 FIGURES = flags.DEFINE_string(
     "figures", None, "Folder for confusion matrix, reliability, risk-coverage, learning curves and sample predictions."
@@ -41,19 +41,19 @@ def _evaluate() -> dict[str, Any]:
     from cervix_jax.plots import evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
-    predictor = run_flags.restore()
+    predictor = run_flags.restore(calibrated=True)
     if IMAGES.value:
-        cases, where = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
+        cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
     else:
-        cases, where = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
-    found, probabilities = evaluate(
+        cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
+    metrics, probabilities = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     if FIGURES.value and is_lead_host():
         evaluation_report.evaluation_figures(
             Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities
         )
-    return found | where | {"epoch": predictor.members[0].record["epoch"]}
+    return metrics | source | {"epoch": predictor.members[0].record["epoch"]}
 
 
 if __name__ == "__main__":

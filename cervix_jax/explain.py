@@ -1,4 +1,4 @@
-"""Shows what a predictor sees in photographs: a figure for each, and contact sheets by true and predicted type.
+"""Explains predictions: a figure for each photograph, and contact sheets by true and predicted type.
 
 python -m cervix_jax.explain --workdir=runs/quickstart --images=DIR --output=runs/quickstart/explained
 """
@@ -11,11 +11,11 @@ from absl import flags
 from cervix_jax.cli import app, run_flags
 
 IMAGES = flags.DEFINE_string(
-    "images", None, "A photograph, or a folder; folders named Type_1 to Type_3 tell the true type.", required=True
+    "images", None, "A photograph, or a folder; folders named Type_1 to Type_3 give the true type.", required=True
 )
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the figures.", required=True)
 METHODS = flags.DEFINE_list(
-    "methods", "saliency,smooth_grad,integrated_gradients,grad_cam,occlusion", "Which explanations."
+    "methods", "saliency,smooth_grad,integrated_gradients,grad_cam,occlusion", "Explanation methods."
 )
 TARGET = flags.DEFINE_enum(
     "target", "type", ["type", "margin"], "Explain the type's logit, or its log odds against the other types."
@@ -27,16 +27,12 @@ FORMAT = flags.DEFINE_enum("format", "png", ["png", "pdf", "html"], "Files, or o
 
 def main() -> dict[str, Any]:
     from cervix_jax.errors import UserError
-    from cervix_jax.inference.calibration import Calibration
     from cervix_jax.plots.explanation_files import explain_images
 
     if run_flags.TTA.value:
-        raise UserError("--tta does not go with explanations, which are of each photograph as it is")
-    predictor = run_flags.restore()
-    if calibration := Calibration.load(predictor.calibration_path):
-        predictor = predictor.with_temperature(calibration.temperature)  # what is shown is what `predict` writes
+        raise UserError("--tta does not apply to explanations, which are of each photograph as it is")
     return explain_images(
-        predictor,
+        run_flags.restore(calibrated=True),  # figures show the probabilities that `predict` writes
         Path(IMAGES.value),
         Path(OUTPUT.value),
         methods=METHODS.value,

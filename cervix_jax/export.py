@@ -17,16 +17,14 @@ run_flags.define_data_flags()
 
 def main() -> dict[str, Any]:
     from cervix_jax.inference.artifact import check_exportable, export
-    from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.evaluation import evaluate
 
-    predictor = run_flags.restore()
+    predictor = run_flags.restore(calibrated=CALIBRATED.value)
     check_exportable(predictor)
     cases = run_flags.labelled_split(predictor, "validation")
     metrics, _ = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value)
-    calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
-    files = export(predictor, calibration, metrics, Path(OUTPUT.value))
-    return {"files": files, "temperature": calibration.temperature if calibration else None}
+    files = export(predictor, metrics, Path(OUTPUT.value))
+    return {"files": files, "temperature": predictor.temperature if predictor.calibration else None}
 
 
 if __name__ == "__main__":

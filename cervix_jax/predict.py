@@ -17,30 +17,25 @@ OUTPUT = flags.DEFINE_string(
     "CSV file to write: image_name, then a probability for each type. NAME.decisions.csv is written beside it.",
     required=True,
 )
-COVERAGE = flags.DEFINE_float("coverage", None, "Probability with which the set of a photograph holds its type.")
-UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Share of types 2 and 3 that may be called type 1.")
+COVERAGE = flags.DEFINE_float("coverage", None, "Probability with which prediction sets hold the true type.")
+UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Fraction of types 2 and 3 that may be called type 1.")
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
-FILL = flags.DEFINE_enum("fill", None, ["prior"], "Row of a file that cannot be read: the class shares; else none.")
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference.calibration import Calibration
-    from cervix_jax.inference.decisions import Rules
+    from cervix_jax.inference.decisions import DecisionRule
     from cervix_jax.inference.prediction_files import check_output, predict_folder
     from cervix_jax.progress import log
 
     check_output(Path(OUTPUT.value))
-    predictor = run_flags.restore()
-    calibration = Calibration.load(predictor.calibration_path) if CALIBRATED.value else None
-    if calibration is None and CALIBRATED.value:
+    predictor = run_flags.restore(calibrated=CALIBRATED.value)
+    if CALIBRATED.value and predictor.calibration is None:
         log("not calibrated: there is no calibration of these runs with these flags")
-    rules = Rules.choose(calibration, COVERAGE.value, UNSAFE_RATE.value)
     return predict_folder(
-        predictor.with_temperature(calibration.temperature) if calibration else predictor,
+        predictor,
         Path(IMAGES.value),
         Path(OUTPUT.value),
-        rules=rules,
-        fill_prior=FILL.value == "prior",
+        rule=DecisionRule.fit(predictor.calibration, COVERAGE.value, UNSAFE_RATE.value),
         batch_size=run_flags.BATCH_SIZE.value,
     )
 

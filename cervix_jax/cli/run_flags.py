@@ -1,4 +1,4 @@
-"""What programs that use trained runs share: the flags that name runs, and the predictor that they name."""
+"""Flags of the programs that use trained runs, and the predictor and data that they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cervix_jax.inference.labelled import LabelledPhotographs
     from cervix_jax.inference.predictor import Predictor
 
-WORKDIR = flags.DEFINE_multi_string("workdir", None, "Folder of a run; several are an ensemble.", required=True)
+WORKDIR = flags.DEFINE_multi_string("workdir", None, "Work directory of a run; several are an ensemble.", required=True)
 COMBINE = flags.DEFINE_enum(
     "combine",
     "report",
@@ -20,33 +20,41 @@ COMBINE = flags.DEFINE_enum(
 )
 TTA = flags.DEFINE_list("tta", [], "Test-time augmentation to average over: flips, crops, or both: flips,crops.")
 WEIGHTS = flags.DEFINE_enum(
-    "weights", None, ["raw", "ema"], "Parameters as trained, or their moving average; that, if not given, where kept."
+    "weights",
+    None,
+    ["raw", "ema"],
+    "Parameters as trained, or their moving average; that by default, where kept.",
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs a step.", lower_bound=1)
 
 
-def restore() -> Predictor:
-    """The predictor that the flags name, uncalibrated."""
+def restore(*, calibrated: bool = False) -> Predictor:
+    """The predictor that the flags name, with the calibration that was made for them, if asked for and there is one."""
     from cervix_jax.inference.predictor import Predictor
 
-    workdirs = [Path(workdir) for workdir in WORKDIR.value]
-    return Predictor.restore(workdirs, rule=COMBINE.value, augmentations=TTA.value, weights=WEIGHTS.value)
+    return Predictor.restore(
+        [Path(workdir) for workdir in WORKDIR.value],
+        rule=COMBINE.value,
+        augmentations=TTA.value,
+        weights=WEIGHTS.value,
+        calibrated=calibrated,
+    )
 
 
 def define_data_flags() -> None:
-    """Flags that log where the runs' data is, for `labelled_split`."""
+    """Flags that say where the runs' data is, for `labelled_split`."""
     flags.DEFINE_string("manual_dir", None, "Raw photographs, if they have moved since training.")
     flags.DEFINE_string("data_dir", None, "Root of prepared data sets, if it has moved since training.")
 
 
 def labelled_split(predictor: Predictor, split: str) -> LabelledPhotographs:
     """The photographs of a split of the runs' own data."""
-    from cervix_jax.datasets import pipeline
+    from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
     from cervix_jax.inference.labelled import split_photographs
     from cervix_jax.training.processes import lead_host_first
 
-    def prepare() -> pipeline.PreparedDataset:
-        return pipeline.load_dataset(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+    def prepare() -> PreparedDataset:
+        return load_dataset(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
 
     data = lead_host_first(prepare)
     predictor.check_data(data.fingerprint)

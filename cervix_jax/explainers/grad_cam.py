@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from cervix_jax.explainers.base import Method
 
 FeatureMap = Float[Array, "b _ _ _"]
 
@@ -26,12 +29,12 @@ def grad_cam(
     """
 
     def total(perturbations: list[FeatureMap]) -> tuple[Float[Array, ""], list[FeatureMap]]:
-        scores, maps = score(perturbations)
-        return scores.sum(), maps
+        scores, feature_maps = score(perturbations)
+        return scores.sum(), feature_maps
 
-    gradients, maps = jax.grad(total, has_aux=True)([jnp.zeros(shape) for shape in shapes])
+    gradients, feature_maps = jax.grad(total, has_aux=True)([jnp.zeros(shape) for shape in shapes])
     weights = [gradient.mean(axis=(1, 2), keepdims=True) for gradient in gradients]
-    return [jnp.maximum((w * m).sum(axis=-1), 0) for w, m in zip(weights, maps, strict=True)]
+    return [jnp.maximum((w * x).sum(axis=-1), 0) for w, x in zip(weights, feature_maps, strict=True)]
 
 
 def enlarged(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b H W"]:
@@ -44,3 +47,19 @@ def enlarged(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array,
     strides = [2 ** math.ceil(math.log2(max(1, pixels / n))) for pixels, n in zip(size, cells, strict=True)]
     whole = (maps.shape[0], cells[0] * strides[0], cells[1] * strides[1])
     return jax.image.resize(maps, whole, "linear")[:, : size[0], : size[1]] / (strides[0] * strides[1])
+
+
+def _maps_of_members(score: Any, images: tuple[Float[Array, "b _ _ 3"], ...], key: Any) -> tuple[Any, ...]:
+    """Maps at the pixels of each image array, of a `PredictorScore` with layers.
+
+    Members that see the same images add up: each map is weighted by what its member adds to the score.
+    """
+    maps = grad_cam(lambda perturbations: score.with_perturbations(images, perturbations), score.layer_shapes(images))
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    sums = [jnp.zeros((images[0].shape[0], *size)) for size in sizes]
+    for member_maps, i in zip(maps, score.inputs, strict=True):
+        sums[i] += enlarged(member_maps, sizes[i])
+    return tuple(sums)
+
+
+GRAD_CAM = Method("Grad-CAM", _maps_of_members, reads_layers=True)

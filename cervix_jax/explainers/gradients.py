@@ -1,21 +1,10 @@
-"""Explanations by the gradient of a score with respect to the pixels: saliency, SmoothGrad, integrated gradients.
-
-Each takes a score function, any differentiable function from images to one number an example, and images: an array
-[b h w 3] or a pytree of them, float32, RGB, 0 to 255. Each example's score must depend on that example alone, so that
-one gradient of the sum gives those of all.
-"""
-
-from collections.abc import Callable
-from typing import Any, TypeAlias
+"""Explanations by the gradient of a score with respect to the pixels: saliency, SmoothGrad, integrated gradients."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key
 
-Images: TypeAlias = PyTree[Float[Array, "b _ _ 3"]]
-Gradients: TypeAlias = PyTree[Float[Array, "b _ _ 3"]]
-Maps: TypeAlias = PyTree[Float[Array, "b _ _"]]
-Score = Callable[[Any], Float[Array, "b"]]
+from cervix_jax.explainers.base import Gradients, Images, Maps, Method, Score
 
 
 def gradient(score: Score, images: Images) -> Gradients:
@@ -32,11 +21,11 @@ def smooth_grad(score: Score, images: Images, key: Key[Array, ""], *, samples: i
     """Saliency of the mean gradient over noisy copies (Smilkov et al. 2017).
 
     Args:
-      score: see `Score`.
-      images: see `Images`.
-      key: of the noise.
-      samples: copies.
-      noise: standard deviation, of the range between an image's least and largest value (their section 3).
+      score: see `base.Score`.
+      images: see `base.Images`.
+      key: seeds the noise.
+      samples: noisy copies of each image.
+      noise: standard deviation, as a fraction of the range of an image's values (their section 3).
     """
     leaves, structure = jax.tree.flatten(images)
 
@@ -48,22 +37,17 @@ def smooth_grad(score: Score, images: Images, key: Key[Array, ""], *, samples: i
     return positive_part(jax.tree.map(lambda x: x / samples, total))
 
 
-def _with_noise(x: Float[Array, "b h w 3"], key: Key[Array, ""], noise: float) -> Float[Array, "b h w 3"]:
-    spread = x.max(axis=(1, 2, 3), keepdims=True) - x.min(axis=(1, 2, 3), keepdims=True)
-    return x + noise * spread * jax.random.normal(key, x.shape)
-
-
 def integrated_gradients(score: Score, images: Images, baseline: Images | None = None, *, steps: int = 32) -> Gradients:
     """Attributions of pixels and channels that sum to score(images) - score(baseline) (Sundararajan et al. 2017).
 
-    The integral along the straight line is a sum over midpoints, so the sum holds up to the error of that.
+    The integral along the straight line is a sum over midpoints, so the identity holds up to the error of that.
 
     Args:
-      score: see `Score`.
-      images: see `Images`.
-      baseline: what an image without evidence is; each photograph's mean colour unless given. (Black would give none to
+      score: see `base.Score`.
+      images: see `base.Images`.
+      baseline: images without evidence; each photograph's mean colour unless given. (Black would give no attribution to
         what is black itself, such as the os.)
-      steps: gradients that are averaged.
+      steps: midpoints.
     """
     base = mean_colour(images) if baseline is None else baseline
     change = jax.tree.map(jnp.subtract, images, base)
@@ -77,16 +61,28 @@ def integrated_gradients(score: Score, images: Images, baseline: Images | None =
     return jax.tree.map(lambda d, x: d * x / steps, change, total)
 
 
+SALIENCY = Method("Saliency", lambda score, images, key: saliency(score, images))
+SMOOTH_GRAD = Method("SmoothGrad", smooth_grad)
+INTEGRATED_GRADIENTS = Method(
+    "Integrated gradients", lambda score, images, key: positive_sum(integrated_gradients(score, images))
+)
+
+
 def mean_colour(images: Images) -> Images:
     """Images of the same shapes, each of one colour: its photograph's mean."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x.mean(axis=(1, 2), keepdims=True), x.shape), images)
 
 
 def positive_part(gradients: Gradients) -> Maps:
-    """What raises the score if it is made brighter: the largest positive part over channels."""
+    """The largest positive part over channels: pixels that raise the score if they get brighter."""
     return jax.tree.map(lambda x: jnp.maximum(x, 0).max(axis=-1), gradients)
 
 
 def positive_sum(attributions: Gradients) -> Maps:
-    """What speaks for the score: the positive part of the sum over channels."""
+    """The positive part of the sum over channels: pixels that speak for the score."""
     return jax.tree.map(lambda x: jnp.maximum(x.sum(axis=-1), 0), attributions)
+
+
+def _with_noise(x: Float[Array, "b h w 3"], key: Key[Array, ""], noise: float) -> Float[Array, "b h w 3"]:
+    value_range = x.max(axis=(1, 2, 3), keepdims=True) - x.min(axis=(1, 2, 3), keepdims=True)
+    return x + noise * value_range * jax.random.normal(key, x.shape)

@@ -1,83 +1,31 @@
-"""Explanations of photographs by a predictor, method by method, in the frame of each photograph."""
+"""The explanation methods, and explanations of photographs by a predictor, in the frame of each photograph."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from cervix_jax.explainers import gradients
-from cervix_jax.explainers.grad_cam import enlarged, grad_cam
-from cervix_jax.explainers.occlusion import occlusion
-from cervix_jax.explainers.predictor_score import PredictorScore, Views
-from cervix_jax.images.decode import read_photograph
-from cervix_jax.inference.predictor import Photograph, Predictor
-
-Heat = Float[np.ndarray, "h w"]
-Maps = tuple[Float[Array, "b _ _"], ...]  # of each view
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to explain.
-
-    Attributes:
-      title: for figures.
-      maps: from a score, the images, layers (that Grad-CAM reads) and a random key to a map for each view, none
-        negative.
-      shares: the numbers of a map are shares of the score, or its slope by a pixel: the fewer pixels, the larger. Else
-        they are what happens to the score at a place.
-    """
-
-    title: str
-    maps: Callable[..., Maps]
-    shares: bool = True
-
-
-def _saliency(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
-    return gradients.saliency(score, images)
-
-
-def _smooth_grad(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
-    return gradients.smooth_grad(score, images, key)
-
-
-def _integrated_gradients(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
-    return gradients.positive_sum(gradients.integrated_gradients(score, images))
-
-
-def _grad_cam(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
-    shapes = [score.feature_maps(i, images)[layer].shape for i, layer in enumerate(layers)]
-
-    def with_perturbations(perturbations: list[Array]) -> tuple[Float[Array, "b"], list[Array]]:
-        named = [{layer: perturbation} for layer, perturbation in zip(layers, perturbations, strict=True)]
-        return score.with_layers(layers, images, named)
-
-    maps = grad_cam(with_perturbations, shapes)
-    # Members that see the same view add up: each map is weighted by what its member adds to the score.
-    of_view = [[m for m, own in zip(maps, score.views, strict=True) if own == view] for view in range(len(images))]
-    sizes = [(image.shape[1], image.shape[2]) for image in images]
-    return tuple(
-        jnp.stack([enlarged(m, size) for m in part]).sum(axis=0) for part, size in zip(of_view, sizes, strict=True)
-    )
-
-
-def _occlusion(score: PredictorScore, images: Views, layers: tuple[str, ...], key: Any) -> Maps:
-    return jax.tree.map(partial(jnp.maximum, 0), occlusion(score, images))
-
+from cervix_jax.explainers.base import Method
+from cervix_jax.explainers.grad_cam import GRAD_CAM
+from cervix_jax.explainers.gradients import INTEGRATED_GRADIENTS, SALIENCY, SMOOTH_GRAD
+from cervix_jax.explainers.occlusion import OCCLUSION
+from cervix_jax.explainers.predictor_score import PredictorScore
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("Saliency", _saliency),
-    "smooth_grad": Method("SmoothGrad", _smooth_grad),
-    "integrated_gradients": Method("Integrated gradients", _integrated_gradients),
-    "grad_cam": Method("Grad-CAM", _grad_cam),
-    "occlusion": Method("Occlusion", _occlusion, shares=False),
+    "saliency": SALIENCY,
+    "smooth_grad": SMOOTH_GRAD,
+    "integrated_gradients": INTEGRATED_GRADIENTS,
+    "grad_cam": GRAD_CAM,
+    "occlusion": OCCLUSION,
 }
+
+HeatMap = Float[np.ndarray, "h w"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +33,15 @@ class Explanation:
     """One photograph explained.
 
     Attributes:
-      explained: place of the type, in the predictor's class names.
-      probabilities: of the types.
-      heat: by method, in the frame of the photograph as it is stored; none negative, all 0 where nothing speaks for the
-        type.
+      class_index: the class that is explained, an index into the predictor's class names.
+      probabilities: of the classes.
+      heat: a map by method, of the height and width of `Photograph.jpeg`; none negative, all 0 where nothing speaks for
+        the class.
     """
 
-    explained: int
+    class_index: int
     probabilities: Float[np.ndarray, "k"]
-    heat: dict[str, Heat]
+    heat: dict[str, HeatMap]
 
 
 def explain(
@@ -110,11 +58,11 @@ def explain(
 
     Args:
       predictor: one run or many.
-      photographs: from `predictor.read`.
+      photographs: n of them, from `predictor.read`.
       methods: names in `METHODS`.
       target: 'type' or 'margin', see `PredictorScore`.
       layer: that Grad-CAM reads; the last feature map unless given.
-      classes: types to explain, places in the class names; the likeliest of each photograph unless given.
+      classes: indices of the classes to explain; the likeliest of each photograph unless given.
       batch_size: photographs a step, at most 32 unless given; SmoothGrad's noise depends on it, nothing else.
 
     Raises:
@@ -123,36 +71,36 @@ def explain(
     batch_size = batch_size or min(32, len(photographs))
     probabilities = predictor.probabilities(photographs, batch_size)
     classes = probabilities.argmax(axis=1) if classes is None else classes
-    found: list[dict[str, Heat]] = [{} for _ in photographs]
+    heat: list[dict[str, HeatMap]] = [{} for _ in photographs]
     steps = [(name, start) for name in methods for start in range(0, len(photographs), batch_size)]
     for name, start in tqdm(steps, unit="batch", disable=None):
+        method = METHODS[name]
         rows = np.arange(start, min(start + batch_size, len(photographs)))
-        filled = np.resize(rows, batch_size)  # the last batch repeats itself: no new shape, nothing compiled again
+        padded = np.resize(rows, batch_size)  # the last batch repeats itself: no new shape, nothing compiled again
         images = tuple(
-            jnp.asarray(np.stack([photographs[i].images[view] for i in filled]), jnp.float32)
-            for view in range(len(predictor.views))
+            jnp.asarray(np.stack([photographs[i].images[transform] for i in padded]), jnp.float32)
+            for transform in range(len(predictor.transforms))
         )
-        score = PredictorScore.of(predictor, classes[filled], target)
-        layers = tuple(score.layers(images, layer)) if name == "grad_cam" else ()
-        maps = jax.device_get(_JITTED[name](score, images, layers, jax.random.key(start)))
-        for place, i in enumerate(rows):
-            found[i][name] = _in_frame([m[place] for m in maps], photographs[i], predictor, METHODS[name].shares)
-    return [
-        Explanation(int(explained), own, heat)
-        for explained, own, heat in zip(classes, probabilities, found, strict=True)
-    ]
+        score = PredictorScore.of(predictor, classes[padded], target)
+        if method.reads_layers:
+            score = score.choose_layers(images, layer)
+        maps = jax.device_get(_JITTED[name](score, images, jax.random.key(start)))
+        for row, i in enumerate(rows):
+            heat[i][name] = _in_frame([m[row] for m in maps], photographs[i], predictor, method.keep_sum)
+    return [Explanation(int(c), p, h) for c, p, h in zip(classes, probabilities, heat, strict=True)]
 
 
-_JITTED = {name: jax.jit(method.maps, static_argnums=2) for name, method in METHODS.items()}
+_JITTED = {name: jax.jit(method.maps) for name, method in METHODS.items()}
 
 
 def _in_frame(
-    maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor, shares: bool
-) -> Heat:
-    """The views' maps together, in the frame of the stored photograph."""
-    stored = read_photograph(photograph.jpeg)
-    size = (stored.height, stored.width)
+    maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor, keep_sum: bool
+) -> HeatMap:
+    """Sum of the maps at each transform's pixels, in the frame of the stored photograph."""
     return sum(
-        (view.to_photograph(heat, size, keep_sum=shares) for heat, view in zip(maps, predictor.views, strict=True)),
-        start=np.zeros(size, np.float32),
+        (
+            transform.to_photograph(heat, photograph.size, keep_sum=keep_sum)
+            for heat, transform in zip(maps, predictor.transforms, strict=True)
+        ),
+        start=np.zeros(photograph.size, np.float32),
     )

@@ -1,8 +1,8 @@
 """What is explained: one number an example, as a differentiable function of the photographs.
 
 Explainers know nothing of runs and ensembles; they take any function from images to scores. `PredictorScore` is that
-function for a predictor. Images are a tuple with one array for each way in which members see a photograph (see
-`Predictor.views`), so that an ensemble of unlike members is explained by exact gradients, each at its own pixels.
+function for a predictor. Images are a tuple with one array for each of `Predictor.transforms`, so that an ensemble of
+unlike members is explained by exact gradients, each at its own pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from cervix_jax.errors import UserError
+from cervix_jax.inference.ensemble import Combination
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.models.classifier import Classifier
 
-Views = tuple[Float[Array, "b _ _ 3"], ...]  # RGB, 0 to 255
-Perturbations = Sequence[Mapping[str, Array]]  # of each member, see `models.layers.EndPoints`
+NetworkInputs = tuple[Float[Array, "b _ _ 3"], ...]  # of each transform; RGB, 0 to 255
 
 
 class LayerError(UserError):
@@ -34,120 +34,104 @@ class PredictorScore(struct.PyTreeNode):
     combined probability: what speaks for the type against the others.
 
     Attributes:
-      classes: which type, an example.
+      classes: index of the class that is scored, for each example.
       variables: of each member.
       models: the members.
-      views: which of the views each member sees.
-      weights: of each member in the mean.
-      one_vs_rest: for each member the type that it tells from the rest; empty if all tell all types.
-      geometric: members are averaged by logarithms.
+      inputs: for each member the index of its image array.
+      combination: how members become one.
       target: 'type' or 'margin'.
+      layers: of each member, the layer that Grad-CAM reads; empty for other methods.
     """
 
     classes: Int[Array, "b"]
     variables: tuple[Any, ...]
     models: tuple[Classifier, ...] = struct.field(pytree_node=False)
-    views: tuple[int, ...] = struct.field(pytree_node=False)
-    weights: tuple[float, ...] = struct.field(pytree_node=False)
-    one_vs_rest: tuple[int, ...] = struct.field(pytree_node=False)
-    geometric: bool = struct.field(pytree_node=False)
+    inputs: tuple[int, ...] = struct.field(pytree_node=False)
+    combination: Combination = struct.field(pytree_node=False)
     target: str = struct.field(pytree_node=False)
+    layers: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
     @classmethod
-    def of(cls, predictor: Predictor, classes: Int[np.ndarray, "b"], target: str) -> "PredictorScore":
-        """The score of a predictor for some types, places in its class names."""
+    def of(
+        cls, predictor: Predictor, classes: Int[np.ndarray, "b"], target: str, layers: tuple[str, ...] = ()
+    ) -> "PredictorScore":
+        """The score of a predictor for some classes, indices into its class names."""
         return cls(
             classes=jnp.asarray(classes),
             variables=tuple(member.variables for member in predictor.members),
             models=tuple(member.model for member in predictor.members),
-            views=tuple(predictor.views.index(member.view) for member in predictor.members),
-            weights=tuple(map(float, predictor.weights)),
-            one_vs_rest=predictor.own_types,
-            geometric=predictor.rule == "geometric",
+            inputs=tuple(predictor.transforms.index(member.transform) for member in predictor.members),
+            combination=predictor.combination,
             target=target,
+            layers=layers,
         )
 
-    def __call__(self, images: Views) -> Float[Array, "b"]:
+    def __call__(self, images: NetworkInputs) -> Float[Array, "b"]:
         """The scores of photographs."""
-        return self._combine([self._logits(i, images)[0] for i in range(len(self.models))])
+        return self._combine([self._apply(i, images)[0] for i in range(len(self.models))])
 
-    def with_layers(
-        self, layers: Sequence[str], images: Views, perturbations: Perturbations
+    def with_perturbations(
+        self, images: NetworkInputs, perturbations: Sequence[Array]
     ) -> tuple[Float[Array, "b"], list[Array]]:
-        """The scores, and the feature map of one layer of each member, to which an perturbation is added."""
-        logits, maps = [], []
-        for i, layer in enumerate(layers):
-            own, points = self._logits(i, images, perturbations[i])
-            logits.append(own)
-            maps.append(points[layer])
-        return self._combine(logits), maps
+        """The scores, and the feature map of each member's layer with its perturbation added."""
+        logits, feature_maps = [], []
+        for i, (layer, perturbation) in enumerate(zip(self.layers, perturbations, strict=True)):
+            member_logits, end_points = self._apply(i, images, {layer: perturbation})
+            logits.append(member_logits)
+            feature_maps.append(end_points[layer])
+        return self._combine(logits), feature_maps
 
-    def feature_maps(self, member: int, images: Views) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes [b h w c] of the feature maps of a member, by layer, in order."""
+    def layer_shapes(self, images: NetworkInputs) -> list[tuple[int, ...]]:
+        """Shape [b h w c] of the feature map of each member's layer."""
+        return [self.feature_maps(i, images)[layer].shape for i, layer in enumerate(self.layers)]
+
+    def feature_maps(self, member: int, images: NetworkInputs) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes [b h w c] of all feature maps of a member, by layer, in order."""
         order: list[str] = []  # which a tree of JAX does not keep
 
-        def points(images: Views) -> dict[str, Array]:
-            found = self._logits(member, images)[1]
-            order.extend(found)
-            return found
+        def end_points(images: NetworkInputs) -> dict[str, Array]:
+            points = self._apply(member, images)[1]
+            order.extend(points)
+            return points
 
-        shapes = jax.eval_shape(points, images)
+        shapes = jax.eval_shape(end_points, images)
         return {name: shapes[name] for name in order if shapes[name].ndim == 4}
 
-    def layers(self, images: Views, wanted: str | None = None) -> list[str]:
-        """The layer of each member that Grad-CAM reads: the one that is wanted, or the last feature map.
+    def choose_layers(self, images: NetworkInputs, layer: str | None = None) -> "PredictorScore":
+        """The same score with the layer of each member that is named, or else its last feature map.
 
         Raises:
           LayerError: a member has no such layer.
         """
         chosen = []
         for i in range(len(self.models)):
-            there = list(self.feature_maps(i, images))
-            if wanted is not None and wanted not in there:
-                raise LayerError(f"there is no layer {wanted!r}; the feature maps are {', '.join(there)}")
-            chosen.append(wanted or there[-1])
-        return chosen
+            names = list(self.feature_maps(i, images))
+            if layer is not None and layer not in names:
+                raise LayerError(f"there is no layer {layer!r}; the feature maps are {', '.join(names)}")
+            chosen.append(layer or names[-1])
+        return self.replace(layers=tuple(chosen))
 
-    def _logits(
-        self, member: int, images: Views, perturbations: Mapping[str, Array] | None = None
+    def _apply(
+        self, member: int, images: NetworkInputs, perturbations: Mapping[str, Array] | None = None
     ) -> tuple[Float[Array, "b k"], dict[str, Array]]:
-        view = images[self.views[member]]
-        found: Any = self.models[member].apply(self.variables[member], view, perturbations=perturbations)
-        return found
+        """Logits and end points of a member."""
+        inputs = images[self.inputs[member]]
+        outputs: Any = self.models[member].apply(self.variables[member], inputs, perturbations=perturbations)
+        return outputs
 
     def _combine(self, logits: Sequence[Float[Array, "b _"]]) -> Float[Array, "b"]:
-        if self.one_vs_rest:
-            return self._combine_one_vs_rest(logits)
-        weights = jnp.array(self.weights)
         if self.target == "type":
-            return _of(jnp.tensordot(weights, jnp.stack(logits), axes=1), self.classes)
-        return _log_odds(self._mean(weights, jax.nn.log_softmax(jnp.stack(logits))), self.classes)
-
-    def _combine_one_vs_rest(self, logits: Sequence[Float[Array, "b _"]]) -> Float[Array, "b"]:
-        """Own probabilities of each type, averaged over its members, as one distribution."""
-        k = max(self.one_vs_rest) + 1
-        members = [[i for i, own in enumerate(self.one_vs_rest) if own == name] for name in range(k)]
-        weights = [jnp.array([self.weights[i] for i in part]) for part in members]
-        stacked = [jnp.stack([logits[i] for i in part]) for part in members]
-        if self.target == "type":
-            margins = [jnp.tensordot(w, s[..., 1] - s[..., 0], axes=1) for w, s in zip(weights, stacked, strict=True)]
-            return _of(jnp.stack(margins, axis=1), self.classes)
-        means = [self._mean(w, jax.nn.log_softmax(s)) for w, s in zip(weights, stacked, strict=True)]
-        own = [jax.nn.log_softmax(mean)[:, 1] for mean in means]
-        return _log_odds(jnp.stack(own, axis=1), self.classes)
-
-    def _mean(self, weights: Float[Array, "m"], logarithms: Float[Array, "m b k"]) -> Float[Array, "b k"]:
-        """The logarithm of the weighted mean of probabilities; of the geometric one up to a constant."""
-        if self.geometric:
-            return jnp.tensordot(weights, logarithms, axes=1)
-        return jax.nn.logsumexp(logarithms, axis=0, b=weights[:, None, None])
+            return _at(self.combination.logits(logits), self.classes)
+        log_probabilities = self.combination.log_probabilities([jax.nn.log_softmax(x) for x in logits])
+        return _log_odds(log_probabilities, self.classes)
 
 
-def _of(scores: Float[Array, "b k"], classes: Int[Array, "b"]) -> Float[Array, "b"]:
+def _at(scores: Float[Array, "b k"], classes: Int[Array, "b"]) -> Float[Array, "b"]:
     return jnp.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
 
 
-def _log_odds(logarithms: Float[Array, "b k"], classes: Int[Array, "b"]) -> Float[Array, "b"]:
-    """The logarithm of p / (1 - p), from unnormalised logarithms of probabilities."""
-    others = jnp.where(jax.nn.one_hot(classes, logarithms.shape[1], dtype=bool), -jnp.inf, logarithms)
-    return _of(logarithms, classes) - jax.nn.logsumexp(others, axis=1)
+def _log_odds(log_probabilities: Float[Array, "b k"], classes: Int[Array, "b"]) -> Float[Array, "b"]:
+    """log(p / (1 - p)) of one class an example."""
+    is_class = jax.nn.one_hot(classes, log_probabilities.shape[1], dtype=bool)
+    others = jnp.where(is_class, -jnp.inf, log_probabilities)
+    return _at(log_probabilities, classes) - jax.nn.logsumexp(others, axis=1)

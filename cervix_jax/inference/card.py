@@ -6,7 +6,7 @@ from typing import Any
 
 from cervix_jax.images.decode import STORED_SIZE
 from cervix_jax.inference.calibration import COVERAGES, Calibration
-from cervix_jax.inference.conformal import upper_quantile
+from cervix_jax.inference.conformal import set_threshold
 from cervix_jax.inference.predictor import Predictor
 
 TASK = "Type of the transformation zone of the cervix, from a photograph of it."
@@ -23,7 +23,7 @@ LIMITATIONS = (
     "Prediction sets and thresholds hold on average over photographs like those of the reference, not for a type, a "
     "hospital or a woman.",
 )
-_NAMES = {
+_METRIC_NAMES = {
     "loss": "cross-entropy (nats)",
     "accuracy": "accuracy",
     "kappa": "Cohen's kappa",
@@ -38,22 +38,17 @@ _NAMES = {
 
 
 def describe(
-    predictor: Predictor,
-    record: Mapping[str, Any],
-    calibration: Calibration | None,
-    metrics: Mapping[str, Any],
-    num_parameters: int,
+    predictor: Predictor, record: Mapping[str, Any], metrics: Mapping[str, Any], num_parameters: int
 ) -> dict[str, Any]:
     """The card, ready for JSON.
 
     Args:
-      predictor: one run, uncalibrated.
-      record: of the run.
-      calibration: of it, if there is one.
-      metrics: of the validation split.
+      predictor: one run, with the calibration that is exported, if any.
+      record: `run.json`.
+      metrics: `inference.evaluation.evaluate` of the validation split.
       num_parameters: numbers in the weights.
     """
-    member, view = predictor.members[0], predictor.members[0].view
+    member, transform, calibration = predictor.members[0], predictor.members[0].transform, predictor.calibration
     scalars = [name for name in metrics["intervals"] if metrics.get(name) is not None]
     return {
         "name": member.workdir.resolve().name,
@@ -63,9 +58,9 @@ def describe(
         "not_for": NOT_FOR,
         "limitations": list(LIMITATIONS),
         "input": {
-            "image_size": list(view.size),
-            "crop": view.crop,
-            "resize": view.resize,
+            "image_size": list(transform.size),
+            "crop": transform.crop,
+            "resize": transform.resize,
             "stored_size": list(STORED_SIZE),
             "pixels": "uint8 RGB (sRGB), upright; the function normalises them itself",
             "how": "larger photographs first shrink until both sides are at least, and one is, stored_size (height, "
@@ -104,15 +99,14 @@ def _set_thresholds(calibration: Calibration | None) -> dict[str, float] | None:
     """By coverage, the least probability of a type that is in the set; the likeliest is in it anyhow."""
     if calibration is None:
         return None
-    of_true = calibration.probabilities[range(len(calibration.labels)), calibration.labels]
-    return {str(coverage): max(0.0, 1 - upper_quantile(1 - of_true, coverage)) for coverage in COVERAGES}
+    return {str(c): set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
 
 
 def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     metrics, data = card["metrics"], card["data"]
     rows = [
-        f"| {_NAMES.get(name, name)} | {row['value']:.3f} | {_interval(row['interval'])} |"
+        f"| {_METRIC_NAMES.get(name, name)} | {row['value']:.3f} | {_interval(row['interval'])} |"
         for name, row in metrics.items()
         if isinstance(row, Mapping) and "interval" in row
     ]
@@ -173,7 +167,7 @@ def render(card: Mapping[str, Any]) -> str:
 
 
 def _code(card: Mapping[str, Any]) -> list[str]:
-    """How to call the function; how to read photographs, too, where that takes a few lines."""
+    """Python that calls the function, and reads photographs for it where that takes a few lines."""
     height, width = card["input"]["image_size"]
     high, wide = card["input"]["stored_size"]
     load = [

@@ -1,10 +1,10 @@
 """What matters about predictions of the transformation zone, each with an interval (beside `training/metrics.py`).
 
 Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous error is to call a type 2 or 3 'type 1'.
-Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they log how far another sample of
-photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A share of none or of
-all has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does
-not look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
+Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they say how far another sample of
+photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A proportion of 0 or 1
+has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does not
+look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
 reflected at the number (the 'basic' bootstrap), and holds the number.
 """
 
@@ -20,7 +20,7 @@ from cervix_jax.labels import ABLATABLE, CLASS_NAMES
 from cervix_jax.training import metrics
 
 RESAMPLES = 1000
-LEVELS = (2.5, 97.5)  # percentiles
+PERCENTILES = (2.5, 97.5)
 
 
 def detailed_metrics(
@@ -29,7 +29,7 @@ def detailed_metrics(
     class_names: Sequence[str],
     groups: Int[np.ndarray, "n"] | None = None,
 ) -> dict[str, Any]:
-    """`classification_metrics`, those of `scalars`, and their 95 % intervals, ready for JSON.
+    """`classification_metrics`, `scalar_metrics`, and their 95 % intervals, ready for JSON.
 
     Args:
       probabilities: rows sum to one.
@@ -38,55 +38,57 @@ def detailed_metrics(
       groups: photographs of one group are drawn together; each alone if not given.
 
     Returns:
-      Also `reliability`: bins of the calibration error; `risk_coverage`: error among the share of photographs that the
+      Also `reliability`: bins of the calibration error; `risk_coverage`: error rate among the photographs that the
       network is surest of; `intervals`: [low, high] of each number, None where no sample defines it.
     """
     rng = np.random.default_rng(0)
     decisions = probabilities.argmax(axis=1)
-    point = scalars(probabilities, labels, class_names, decisions)
+    point = scalar_metrics(probabilities, labels, class_names, decisions)
     samples = []
-    _, of_group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
-    members = np.split(np.argsort(of_group, kind="stable"), np.cumsum(np.bincount(of_group))[:-1])
+    _, group_index = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    rows_by_group = np.split(np.argsort(group_index, kind="stable"), np.cumsum(np.bincount(group_index))[:-1])
     for _ in range(RESAMPLES):
-        rows = np.concatenate([members[group] for group in rng.integers(0, len(members), len(members))])
-        samples.append(list(scalars(probabilities[rows], labels[rows], class_names, decisions[rows]).values()))
+        drawn = rng.integers(0, len(rows_by_group), len(rows_by_group))
+        rows = np.concatenate([rows_by_group[group] for group in drawn])
+        samples.append(list(scalar_metrics(probabilities[rows], labels[rows], class_names, decisions[rows]).values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
-        low, high = np.nanpercentile(np.array(samples, float), LEVELS, axis=0)
+        low, high = np.nanpercentile(np.array(samples, float), PERCENTILES, axis=0)
     limits = {name: (low[i], high[i]) for i, name in enumerate(point)}
     lower, upper = (2 * point["ece"] - limit for limit in limits["ece"][::-1])
     limits["ece"] = (max(0.0, lower), max(point["ece"], upper))
-    intervals = {name: [defined(a), defined(b)] for name, (a, b) in limits.items()}
-    for name, (part, whole) in shares(labels, decisions, class_names).items():
-        if whole and part in (0, whole):
-            intervals[name] = list(map(float, binomtest(part, whole).proportion_ci(0.95, "exact")))
-    found = metrics.classification_metrics(probabilities, labels, class_names)
+    intervals = {name: [none_if_nan(a), none_if_nan(b)] for name, (a, b) in limits.items()}
+    for name, (count, total) in proportions(labels, decisions, class_names).items():
+        if total and count in (0, total):
+            intervals[name] = list(map(float, binomtest(count, total).proportion_ci(0.95, "exact")))
+    classification = metrics.classification_metrics(probabilities, labels, class_names)
     return {
-        **found,
-        **{name: defined(value) for name, value in point.items() if name not in found},
+        **classification,
+        **{name: none_if_nan(value) for name, value in point.items() if name not in classification},
         "intervals": intervals,
         "reliability": metrics.reliability(probabilities, labels),
         "risk_coverage": risk_coverage(probabilities, labels),
     }
 
 
-def scalars(
+def scalar_metrics(
     probabilities: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     class_names: Sequence[str],
     decisions: Int[np.ndarray, "n"],
 ) -> dict[str, float]:
-    """Every single number; NaN where the photographs do not define it.
+    """Every metric that is one number; NaN where the photographs do not define it.
 
     `loss`, `accuracy`, `brier`, `ece`; `kappa`: Cohen's; `auroc`: mean over types of one against the rest; `aurc`: area
     under the risk-coverage curve (Geifman & El-Yaniv 2017); `sensitivity/TYPE`; and, for the three types,
-    `unsafe_rate`: share of types 2 and 3 that are called type 1; `1_called_3` and `3_called_1`: shares of the one type.
+    `unsafe_rate`: fraction of types 2 and 3 that are called type 1; `1_called_3` and `3_called_1`: fractions of the
+    true type.
 
     Args:
       probabilities: rows sum to one.
       labels: 0 to k - 1.
       class_names: k names.
-      decisions: the type that each photograph is called.
+      decisions: the type that each photograph is called, 0 to k - 1.
     """
     k = len(class_names)
     confusion = np.bincount(labels * k + decisions, minlength=k * k).reshape(k, k)
@@ -99,25 +101,25 @@ def scalars(
         "kappa": _ratio(np.trace(confusion) / n - chance, 1 - chance),
         "auroc": float(np.mean([auroc(probabilities[:, i], labels == i) for i in range(k)])),
         "aurc": float(np.mean(_risks(probabilities, labels))),
-        **{name: _ratio(*counts) for name, counts in shares(labels, decisions, class_names).items()},
+        **{name: _ratio(*counts) for name, counts in proportions(labels, decisions, class_names).items()},
     }
 
 
-def shares(
+def proportions(
     labels: Int[np.ndarray, "n"], decisions: Int[np.ndarray, "n"], class_names: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
-    """Those of `scalars` that count photographs among photographs: how many, of how many."""
+    """Those of `scalar_metrics` that are fractions of photographs: (count, total)."""
 
     def count(true: Bool[np.ndarray, "n"], called: Bool[np.ndarray, "n"]) -> tuple[int, int]:
         return int((true & called).sum()), int(true.sum())
 
-    found = {"accuracy": (int((labels == decisions).sum()), len(labels))}
-    found |= {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
+    fractions = {"accuracy": (int((labels == decisions).sum()), len(labels))}
+    fractions |= {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
     if tuple(class_names) == CLASS_NAMES:
-        found["unsafe_rate"] = count(labels != ABLATABLE, decisions == ABLATABLE)
-        found["1_called_3"] = count(labels == 0, decisions == 2)
-        found["3_called_1"] = count(labels == 2, decisions == 0)
-    return found
+        fractions["unsafe_rate"] = count(labels != ABLATABLE, decisions == ABLATABLE)
+        fractions["1_called_3"] = count(labels == 0, decisions == 2)
+        fractions["3_called_1"] = count(labels == 2, decisions == 0)
+    return fractions
 
 
 def auroc(scores: Float[np.ndarray, "n"], positive: Any) -> float:
@@ -130,23 +132,23 @@ def auroc(scores: Float[np.ndarray, "n"], positive: Any) -> float:
 
 
 def risk_coverage(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> list[dict[str, float]]:
-    """`risk`, the share of errors, among the `coverage`, 10 % to 100 %, of photographs of highest confidence."""
+    """`risk`, the fraction of errors, among the `coverage`, 10 % to 100 %, of photographs of highest confidence."""
     risks, n = _risks(probabilities, labels), len(labels)
     counts = {max(1, round(n * tenth / 10)) for tenth in range(1, 11)}
     return [{"coverage": count / n, "risk": float(risks[count - 1])} for count in sorted(counts)]
 
 
 def _risks(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Share of errors among the first, the first two, ... in order of confidence."""
+    """Fraction of errors among the first, the first two, ... in order of confidence."""
     order = np.argsort(-probabilities.max(axis=1), kind="stable")
     wrong = (probabilities.argmax(axis=1) != labels)[order]
     return np.cumsum(wrong) / np.arange(1, len(labels) + 1)
 
 
-def _ratio(part: Any, whole: Any) -> float:
-    return float(part) / float(whole) if whole else float("nan")
+def _ratio(count: Any, total: Any) -> float:
+    return float(count) / float(total) if total else float("nan")
 
 
-def defined(number: float) -> float | None:
+def none_if_nan(number: float) -> float | None:
     """The number, None for NaN, which JSON does not know."""
     return None if np.isnan(number) else float(number)

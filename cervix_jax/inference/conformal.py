@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from cervix_jax.labels import ABLATABLE
 
+_ROUNDING = 1e-12  # a probability that equals the threshold is in the set, however it was rounded
+
 
 def upper_quantile(scores: Float[np.ndarray, "n"], level: float) -> float:
     """The ceil((n + 1) level)-th smallest score: a new exchangeable one is at most that with probability >= level.
@@ -23,35 +25,38 @@ def upper_quantile(scores: Float[np.ndarray, "n"], level: float) -> float:
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
 
 
-def prediction_sets(
-    probabilities: Float[np.ndarray, "n k"],
-    coverage: float,
-    reference: Float[np.ndarray, "m k"],
-    reference_labels: Int[np.ndarray, "m"],
-) -> Bool[np.ndarray, "n k"]:
-    """Types that are in the set of each photograph: those likely enough, and always the likeliest.
+def set_threshold(reference: Float[np.ndarray, "m k"], labels: Int[np.ndarray, "m"], coverage: float) -> float:
+    """The least probability of a type in a prediction set, 0 to 1; 0 if the reference is too small for the coverage.
 
     Args:
-      probabilities: of the photographs.
+      reference: probabilities of photographs of known type that neither network nor temperature was fitted on.
+      labels: their types, 0 to k - 1.
       coverage: probability that a set holds the true type, above 0 and below 1.
-      reference: probabilities of photographs of known type that the network and its temperature were not fitted on.
-      reference_labels: their types.
     """
-    scores = 1 - reference[np.arange(len(reference)), reference_labels]
-    sets = 1 - probabilities <= upper_quantile(scores, coverage) + 1e-12
+    return max(0.0, 1 - upper_quantile(1 - reference[np.arange(len(reference)), labels], coverage))
+
+
+def prediction_sets(probabilities: Float[np.ndarray, "n k"], threshold: float) -> Bool[np.ndarray, "n k"]:
+    """Types in the set of each photograph: those at least as likely as a `set_threshold`, and always the likeliest."""
+    sets = probabilities >= threshold - _ROUNDING
     sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
     return sets
 
 
 def describe_sets(sets: Bool[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> dict[str, float | None]:
-    """How good sets are: share that hold the true type, mean size, share of sets of one type, and how many err."""
-    held = sets[np.arange(len(sets)), labels]
+    """How good sets are.
+
+    Returns:
+      `coverage`: fraction that hold the true type; `mean_size`; `singletons`: fraction of sets of one type;
+      `singleton_error`: fraction of these that are wrong, None if there are none.
+    """
+    covered = sets[np.arange(len(sets)), labels]
     single = sets.sum(axis=1) == 1
     return {
-        "coverage": float(held.mean()),
+        "coverage": float(covered.mean()),
         "mean_size": float(sets.sum(axis=1).mean()),
         "singletons": float(single.mean()),
-        "singleton_error": float((~held[single]).mean()) if single.any() else None,
+        "singleton_error": float((~covered[single]).mean()) if single.any() else None,
     }
 
 
@@ -59,15 +64,15 @@ def ablation_threshold(reference: Float[np.ndarray, "m k"], labels: Int[np.ndarr
     """The probability that type 1 has to exceed, such that types 2 and 3 exceed it with probability <= `unsafe_rate`.
 
     Args:
-      reference: probabilities, as for `prediction_sets`.
+      reference: probabilities, as for `set_threshold`.
       labels: their types.
-      unsafe_rate: of photographs of type 2 and 3, that may be called type 1.
+      unsafe_rate: fraction of photographs of types 2 and 3 that may be called type 1.
     """
     return upper_quantile(reference[labels != ABLATABLE, ABLATABLE], 1 - unsafe_rate)
 
 
 def decide(probabilities: Float[np.ndarray, "n k"], threshold: float | None = None) -> Int[np.ndarray, "n"]:
-    """The type of each photograph: the likeliest, or by a threshold of `ablation_threshold`.
+    """The type of each photograph: the likeliest, or by an `ablation_threshold`.
 
     With one, a photograph is called type 1 if and only if its probability exceeds the threshold, otherwise the
     likelier of the other types.
@@ -88,7 +93,7 @@ def repeated_splits(
     for _ in range(repeats):
         order = rng.permutation(len(labels))
         reference, measured = order[: len(order) // 2], order[len(order) // 2 :]
-        sets = prediction_sets(probabilities[measured], coverage, probabilities[reference], labels[reference])
-        rows.append(describe_sets(sets, labels[measured]))
+        threshold = set_threshold(probabilities[reference], labels[reference], coverage)
+        rows.append(describe_sets(prediction_sets(probabilities[measured], threshold), labels[measured]))
     defined = {name: [x for row in rows if (x := row[name]) is not None] for name in rows[0]}
     return {name: float(np.mean(values)) if values else None for name, values in defined.items()}

@@ -1,6 +1,7 @@
-"""How probabilities become decisions: prediction sets, and when 'type 1' may be said."""
+"""From probabilities to decisions: prediction sets, when 'type 1' may be said, and which photographs to take again."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,42 +10,48 @@ from jaxtyping import Bool, Float, Int
 from cervix_jax.errors import UserError
 from cervix_jax.inference import conformal
 from cervix_jax.inference.calibration import Calibration, CalibrationError
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
+
+REFER = "refer"  # the decision where a prediction set is not just the type that is called
 
 
-class RulesError(UserError):
+class DecisionRuleError(UserError):
     """A number is out of range, or the rule is not for these types."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-    """Rules with a reference that they are chosen by; without any, the likeliest type is the decision.
+class DecisionRule:
+    """Thresholds that turn probabilities into a type and a prediction set.
 
     Attributes:
-      coverage: probability with which a set shall hold the true type; None for sets of the called type alone.
-      threshold: that the probability of type 1 has to exceed to be called; None for the likeliest.
-      reference: calibrated probabilities and types to choose sets by.
+      coverage: probability with which a set holds the true type; None for sets of the called type alone.
+      set_threshold: least probability of a type in a set, see `conformal.set_threshold`; None without coverage.
+      ablation_threshold: probability that type 1 has to exceed to be called; None to call the likeliest type.
     """
 
     coverage: float | None = None
-    threshold: float | None = None
-    reference: Calibration | None = None
+    set_threshold: float | None = None
+    ablation_threshold: float | None = None
 
     @classmethod
-    def choose(cls, calibration: Calibration | None, coverage: float | None, unsafe_rate: float | None) -> "Rules":
-        """By the reference photographs of a calibration.
+    def fit(
+        cls, calibration: Calibration | None, coverage: float | None = None, unsafe_rate: float | None = None
+    ) -> "DecisionRule":
+        """Chooses the thresholds by the reference photographs of a calibration.
 
         Args:
           calibration: of the predictor.
-          coverage: see `conformal.prediction_sets`.
+          coverage: see `conformal.set_threshold`.
           unsafe_rate: see `conformal.ablation_threshold`.
 
         Raises:
-          CalibrationError: a rule is asked for, and there is no calibration.
-          RulesError: a number is not above 0 and below 1, or there are not three types.
+          CalibrationError: a threshold is asked for, and there is no calibration.
+          DecisionRuleError: a number is not above 0 and below 1, or there are not three types.
         """
         for name, value in (("coverage", coverage), ("unsafe_rate", unsafe_rate)):
             if value is not None and not 0 < value < 1:
-                raise RulesError(f"--{name} is {value}; it must be above 0 and below 1")
+                raise DecisionRuleError(f"--{name} is {value}; it must be above 0 and below 1")
         if coverage is None and unsafe_rate is None:
             return cls()
         if calibration is None:
@@ -52,22 +59,85 @@ class Rules:
                 "--coverage and --unsafe_rate need a calibration of these runs, and there is none: "
                 "python -m cervix_jax.calibrate with the same --workdir, --combine, --tta and --weights"
             )
-        threshold = None
-        if unsafe_rate is not None:
-            if calibration.probabilities.shape[1] != 3:
-                raise RulesError("--unsafe_rate is for the three types, not for one against the rest")
-            threshold = conformal.ablation_threshold(calibration.probabilities, calibration.labels, unsafe_rate)
-        return cls(coverage, threshold, calibration)
+        reference, labels = calibration.probabilities, calibration.labels
+        if unsafe_rate is not None and reference.shape[1] != 3:
+            raise DecisionRuleError("--unsafe_rate is for the three types, not for one against the rest")
+        return cls(
+            coverage,
+            None if coverage is None else conformal.set_threshold(reference, labels, coverage),
+            None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate),
+        )
 
     def apply(self, probabilities: Float[np.ndarray, "n k"]) -> tuple[Int[np.ndarray, "n"], Bool[np.ndarray, "n k"]]:
-        """The type that each photograph is called, and the set of types that it may be."""
-        types = conformal.decide(probabilities, self.threshold)
-        if self.coverage is None or self.reference is None:
+        """The type that each photograph is called, 0 to k - 1, and whether each type is in its prediction set."""
+        types = conformal.decide(probabilities, self.ablation_threshold)
+        if self.set_threshold is None:
             return types, np.eye(probabilities.shape[1], dtype=bool)[types]
-        reference = self.reference
-        return types, conformal.prediction_sets(probabilities, self.coverage, reference.probabilities, reference.labels)
+        return types, conformal.prediction_sets(probabilities, self.set_threshold)
 
     def describe(self) -> dict[str, Any]:
-        """For JSON; an infinite threshold never says type 1."""
-        threshold = self.threshold
-        return {"coverage": self.coverage, "threshold": min(threshold, 1.0) if threshold is not None else None}
+        """`coverage` and the ablation `threshold`, for JSON; a threshold of 1 never calls type 1."""
+        threshold = self.ablation_threshold
+        return {"coverage": self.coverage, "threshold": None if threshold is None else min(threshold, 1.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What is predicted of one photograph, and what to do with it.
+
+    Attributes:
+      name: of the photograph.
+      probabilities: by class name, summing to one.
+      type: the class that it is called.
+      set: classes that it may be, true with the coverage that was asked for; the called type alone without one.
+      decision: the type, or 'refer' where the set is not just the type.
+      retake: why the photograph should be taken again, worst reason first; '' if it is fit to be judged.
+      quality: fraction of the training photographs that are as bad or worse, 0 to 1; None if the run does not know.
+    """
+
+    name: str
+    probabilities: dict[str, float]
+    type: str
+    set: tuple[str, ...]
+    decision: str
+    retake: str
+    quality: float | None
+
+    def __str__(self) -> str:
+        probabilities = ", ".join(f"{name} {p:.1%}" for name, p in self.probabilities.items())
+        retake = f"; take it again: {self.retake}" if self.retake else ""
+        return f"{self.name}: {probabilities} -> {self.decision} (set: {', '.join(self.set)}){retake}"
+
+
+def predict(
+    predictor: Predictor, rule: DecisionRule, names: Sequence[str], photographs: Sequence[Photograph], batch_size: int
+) -> list[Prediction]:
+    """Predicts photographs and decides what to do with each.
+
+    Args:
+      predictor: one run or many.
+      rule: how probabilities become decisions.
+      names: of the photographs.
+      photographs: from `Predictor.read`, with features if their quality is to be assessed.
+      batch_size: photographs a step.
+    """
+    probabilities = predictor.probabilities(photographs, batch_size)
+    types, sets = rule.apply(probabilities)
+    class_names, reference = predictor.class_names, predictor.quality_reference
+    predictions = []
+    for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):
+        called = class_names[types[i]]
+        members = tuple(class_name for class_name, held in zip(class_names, sets[i], strict=True) if held)
+        quality = reference.assess(photograph.features) if reference and photograph.features else None
+        predictions.append(
+            Prediction(
+                name=name,
+                probabilities=dict(zip(class_names, probabilities[i].tolist(), strict=True)),
+                type=called,
+                set=members,
+                decision=called if members == (called,) else REFER,
+                retake=quality.retake if quality else "",
+                quality=quality.rank if quality else None,
+            )
+        )
+    return predictions

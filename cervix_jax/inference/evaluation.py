@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float, Int
 
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
-from cervix_jax.inference.calibration import COVERAGES, Calibration, apply_temperature, halves
-from cervix_jax.inference.clinical_metrics import auroc, defined, detailed_metrics, scalars
-from cervix_jax.inference.conformal import describe_sets, prediction_sets
-from cervix_jax.inference.decisions import Rules
+from cervix_jax.inference.calibration import COVERAGES, Calibration, halves
+from cervix_jax.inference.clinical_metrics import auroc, detailed_metrics, none_if_nan, scalar_metrics
+from cervix_jax.inference.conformal import describe_sets, prediction_sets, set_threshold
+from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import LabelledPhotographs
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.robustness import robustness
 from cervix_jax.training import metrics
 
@@ -30,44 +31,45 @@ def evaluate(
     robust: bool = False,
     batch_size: int = 32,
 ) -> tuple[dict[str, Any], Float[np.ndarray, "n k"]]:
-    """Everything that is known of a predictor on labelled photographs, ready for JSON, and its probabilities.
+    """Measures a predictor on labelled photographs.
 
     All numbers are of uncalibrated probabilities but those of `calibrated` and `operating_point`, so that they do not
     depend on what was fitted afterwards.
 
     Args:
-      predictor: uncalibrated.
-      cases: labelled photographs.
+      predictor: with its calibration, if there is one.
+      cases: n labelled photographs.
       unsafe_rate: adds `operating_point`, see `conformal.ablation_threshold`.
       robust: adds `robustness`.
-      batch_size: a step.
+      batch_size: photographs a step.
 
     Returns:
-      `detailed_metrics`; `calibrated`, if there is a calibration; for photographs of a folder `shift`, and `skipped`
-      and `seen` ones.
+      `detailed_metrics`, ready for JSON, and `calibrated`, if there is a calibration; for photographs of a folder
+      `shift`, and `skipped` and `seen` ones. And the uncalibrated probabilities.
 
     Raises:
       UnlabelledError: there are photographs without labels.
-      CalibrationError, RulesError: see `Rules.choose`.
+      CalibrationError, DecisionRuleError: see `DecisionRule.fit`.
     """
     if cases.labels.min() < 0:
         raise UnlabelledError("photographs without labels cannot be measured; this split has some")
-    calibration = Calibration.load(predictor.calibration_path)
-    rules = Rules.choose(calibration, None, unsafe_rate)
-    probabilities = predictor.probabilities(cases.photographs, batch_size)
-    found = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
+    calibration, uncalibrated = predictor.calibration, predictor.uncalibrated
+    rule = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate)
+    probabilities = uncalibrated.probabilities(cases.photographs, batch_size)
+    results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
     if calibration is not None:
         fitting = halves(cases.ids, cases.labels, cases.groups)[0] if cases.origin == "validation" else None
-        found["calibrated"] = calibrated_metrics(probabilities, cases.labels, calibration, fitting)
+        results["calibrated"] = calibrated_metrics(probabilities, cases.labels, calibration, fitting)
         if unsafe_rate is not None:
-            after = apply_temperature(probabilities, calibration.temperature)
-            found["operating_point"] = operating_point(after, cases.labels, predictor.class_names, rules, fitting)
+            after = calibration.apply(probabilities)
+            results["operating_point"] = operating_point(after, cases.labels, predictor.class_names, rule, fitting)
     if robust:
-        found["robustness"] = robustness(predictor, cases.photographs, probabilities, batch_size)
+        results["robustness"] = robustness(uncalibrated, cases.photographs, probabilities, batch_size)
     if cases.origin == "folder":
-        found |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
-        found["shift"] = shift(predictor.quality_reference, cases.photographs) if predictor.quality_reference else None
-    return found, probabilities
+        reference = predictor.quality_reference
+        results |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
+        results["shift"] = shift(reference, cases.photographs) if reference else None
+    return results, probabilities
 
 
 def calibrated_metrics(
@@ -80,31 +82,27 @@ def calibrated_metrics(
 
     Args:
       probabilities: uncalibrated.
-      labels: of them.
+      labels: true types, 0 to k - 1.
       calibration: of the predictor.
-      fitting: which of them fitted the temperature; the others are then the calibration's reference. None of either
-        if not given.
+      fitting: which photographs the temperature was fitted on; the others are then the calibration's reference. None:
+        they are neither.
 
     Returns:
       `temperature`; `num_examples` that are measured; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
       coverage: of validation photographs as means over random halves of the reference, of others as they are.
     """
     rows = np.ones(len(labels), bool) if fitting is None else ~fitting
-    before, true = probabilities[rows], labels[rows]
-    after = apply_temperature(before, calibration.temperature)
+    before, measured_labels = probabilities[rows], labels[rows]
+    after = calibration.apply(before)
+    sets = calibration.measured["sets"]
     if fitting is None:
-        reference, known = calibration.probabilities, calibration.labels
-        sets = {
-            str(coverage): describe_sets(prediction_sets(after, coverage, reference, known), true)
-            for coverage in COVERAGES
-        }
-    else:
-        sets = calibration.measured["sets"]
+        thresholds = {c: set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
+        sets = {str(c): describe_sets(prediction_sets(after, t), measured_labels) for c, t in thresholds.items()}
     return {
         "temperature": calibration.temperature,
         "num_examples": int(rows.sum()),
-        "before": _proper_scores(before, true),
-        "after": _proper_scores(after, true),
+        "before": _proper_scores(before, measured_labels),
+        "after": _proper_scores(after, measured_labels),
         "sets": sets,
     }
 
@@ -121,44 +119,49 @@ def operating_point(
     probabilities: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     class_names: Sequence[str],
-    rules: Rules,
+    rule: DecisionRule,
     fitting: Bool[np.ndarray, "n"] | None = None,
 ) -> dict[str, Any]:
-    """Errors by the threshold of `--unsafe_rate`, on photographs that it was not chosen by.
+    """Errors at the threshold of `--unsafe_rate`, on photographs that it was not chosen by.
 
     Args:
       probabilities: calibrated.
-      labels: of them.
+      labels: true types, 0 to k - 1.
       class_names: the three types.
-      rules: with a threshold.
-      fitting: which of them are not the calibration's reference; all if not given.
+      rule: with an ablation threshold.
+      fitting: which photographs are not the calibration's reference; all if not given.
     """
     rows = np.ones(len(labels), bool) if fitting is None else fitting
-    types, _ = rules.apply(probabilities[rows])
-    found = scalars(probabilities[rows], labels[rows], class_names, types)
-    wanted = ["unsafe_rate", "accuracy", "kappa", *(f"sensitivity/{name}" for name in class_names)]
-    return rules.describe() | {"num_examples": int(rows.sum())} | {name: defined(found[name]) for name in wanted}
+    types, _ = rule.apply(probabilities[rows])
+    scalars = scalar_metrics(probabilities[rows], labels[rows], class_names, types)
+    reported = ["unsafe_rate", "accuracy", "kappa", *(f"sensitivity/{name}" for name in class_names)]
+    values = {name: none_if_nan(scalars[name]) for name in reported}
+    return rule.describe() | {"num_examples": int(rows.sum())} | values
 
 
 def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, Any]:
-    """How far photographs are from those that a run was trained on, by the scores of cleaning and quality.
+    """How far photographs are from those that a run was trained on, by the features of cleaning and quality control.
+
+    Args:
+      reference: of the run.
+      photographs: with features.
 
     Returns:
-      `scores`: of each, the `median` here, the `training_median`, and `auroc`: the probability that a photograph of
-      here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
+      `scores`: by feature, the `median` here, the `training_median`, and `auroc`: the probability that a photograph
+      from here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
       `retake`: how many would be flagged, by reason.
     """
-    judged = [reference.assess(photograph.scores) for photograph in photographs]
-    found = {}
+    assessments = [reference.assess(p.features) for p in photographs if p.features is not None]
+    scores = {}
     for name, trained_on in reference.reference.items():
-        values = np.array([quality.values[name] for quality in judged])
+        values = np.array([assessment.values[name] for assessment in assessments])
         trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(trained_on), bool)])
-        found[name] = {
+        scores[name] = {
             "median": float(np.median(values)),
             "training_median": float(np.median(trained_on)),
             "auroc": auroc(np.concatenate([values, trained_on]), trained),
         }
-    del found["brightness"]  # darkness with another sign
-    reasons = [reason for quality in judged for reason in quality.retake.split(" | ") if reason]
+    del scores["brightness"]  # darkness with another sign
+    reasons = [reason for assessment in assessments for reason in assessment.retake.split(" | ") if reason]
     retake = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    return {"scores": found, "retake": retake | {"photographs": sum(bool(quality.retake) for quality in judged)}}
+    return {"scores": scores, "retake": retake | {"photographs": sum(bool(a.retake) for a in assessments)}}

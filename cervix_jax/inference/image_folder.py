@@ -62,4 +62,4 @@ def read_all(
 
 
 def _bar(total: int) -> tqdm:
-    return tqdm(total=total, unit="photograph", disable=True if progress.is_muted() else None)
+    return tqdm(total=total, unit="photograph", disable=True if progress.is_silenced() else None)

@@ -10,13 +10,14 @@ from jaxtyping import Int
 
 from cervix_jax.images.files import find_photographs
 from cervix_jax.inference.image_folder import NoPhotographsError, read_all
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """`data.pipeline.Examples`, which prediction does not import."""
+    """What is needed of `datasets.pipeline.Examples`, which prediction does not import."""
 
     labels: Int[np.ndarray, "n"]
     ids: list[str]
@@ -29,15 +30,15 @@ class Examples(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LabelledPhotographs:
-    """Photographs and what is known of them.
+    """Photographs and their types.
 
     Attributes:
-      photographs: as the predictor reads them.
-      labels: places in the predictor's class names.
+      photographs: n of them, as the predictor reads them.
+      labels: indices into the predictor's class names.
       ids: names.
       groups: near-duplicates have the same number.
-      origin: 'validation', which the epoch was chosen by and a calibration is made from; another 'split' of the
-        predictor's own data; or a 'folder'.
+      origin: 'validation', by which the epoch was chosen and a calibration is made; another 'split' of the predictor's
+        own data; or a 'folder'.
       skipped: names and reasons of files that cannot be read.
       seen: names of photographs that are left out, since a run was trained on or validated with near-duplicates.
     """
@@ -51,12 +52,12 @@ class LabelledPhotographs:
     seen: tuple[str, ...] = ()
 
 
-class _ReadLater(Sequence[Photograph]):
-    """Examples of a split, each read when it is first asked for: of several processes each reads its own."""
+class _LazyPhotographs(Sequence[Photograph]):
+    """Examples of a split, each read when it is first accessed: of several processes each reads its own."""
 
     def __init__(self, predictor: Predictor, examples: Examples):
         self._predictor, self._examples = predictor, examples
-        self._read: dict[int, Photograph] = {}
+        self._photographs: dict[int, Photograph] = {}
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -70,45 +71,47 @@ class _ReadLater(Sequence[Photograph]):
     def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
-        place = range(len(self))[index]
-        if place not in self._read:
-            self._read[place] = self._predictor.read(self._examples.jpeg(place))
-        return self._read[place]
+        i = range(len(self))[index]
+        if i not in self._photographs:
+            self._photographs[i] = self._predictor.read_stored(self._examples.jpeg(i))
+        return self._photographs[i]
 
 
 def split_photographs(predictor: Predictor, examples: Examples, split: str) -> LabelledPhotographs:
     """The examples of a split of the predictor's own data, `pipeline.load_dataset(predictor.data_config)`."""
-    photographs = _ReadLater(predictor, examples)
+    photographs = _LazyPhotographs(predictor, examples)
     origin: Literal["validation", "split"] = "validation" if split == "validation" else "split"
     return LabelledPhotographs(photographs, examples.labels, examples.ids, examples.groups, origin)
 
 
 def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotographs:
-    """The photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen the like of: external validation.
+    """Photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen the like of: external validation.
 
     Args:
-      predictor: whose runs know which photographs they have seen.
-      folder: of the three folders, of which one or two may be missing.
+      predictor: whose runs recorded which photographs they have seen.
+      folder: with the three folders, of which one or two may be missing.
 
     Raises:
       NoPhotographsError: there is none.
       RunError: a run has not recorded what it has seen.
     """
-    parts = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
-    paths = [path for part in parts for path in find_photographs(part, inside=folder)]
+    subfolders = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
+    paths = [path for subfolder in subfolders for path in find_photographs(subfolder, inside=folder)]
     if not paths:
         raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
     photographs, labels, ids, skipped = [], [], [], []
-    for name, found in read_all(predictor, folder, paths):
-        if isinstance(found, str):
-            skipped.append({"image_name": name, "reason": found})
+    for name, photograph in read_all(predictor, folder, paths, with_features=True):
+        if isinstance(photograph, str):
+            skipped.append({"image_name": name, "reason": photograph})
         else:
-            photographs.append(found)
+            photographs.append(photograph)
             labels.append(_label(name.split("/")[0], predictor.class_names))
             ids.append(name)
     seen, groups = predictor.has_seen(photographs) if photographs else (np.zeros(0, bool), np.zeros(0, int))
     if seen.all():
-        raise NoPhotographsError(f"{folder}: every picture cannot be read or was trained on")
+        raise NoPhotographsError(
+            f"{folder}: no usable pictures: all are unreadable or near-duplicates of training data"
+        )
     new = np.flatnonzero(~seen).tolist()
     return LabelledPhotographs(
         photographs=[photographs[i] for i in new],
@@ -122,5 +125,5 @@ def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotograph
 
 
 def _label(type_name: str, class_names: Sequence[str]) -> int:
-    """The place of a type; of one-vs-rest runs, 0 where it belongs to the rest."""
+    """Index of a type in the class names; of one-vs-rest runs, 0 where it belongs to the rest."""
     return class_names.index(type_name) if type_name in class_names else 0

@@ -1,7 +1,7 @@
-"""The same photograph twice: whether a prediction survives what changes between two shots of the same cervix.
+"""Robustness: whether a prediction survives what changes between two shots of the same cervix.
 
-Each photograph is coded again, cropped a little and lit differently; the prediction is set against that of the
-photograph as it is. What matters clinically is agreement of the type; the distance of the probabilities sees more.
+Each photograph is encoded again, cropped a little and lit differently, and its prediction is compared with that of the
+photograph as it is. What matters clinically is agreement of the type; the distance of the probabilities is finer.
 """
 
 import io
@@ -14,10 +14,11 @@ from PIL import Image, ImageEnhance
 from tqdm import tqdm
 
 from cervix_jax.images.decode import read_photograph
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 
 Change = Callable[[Image.Image], Image.Image]
-QUALITY = 95  # of the JPEG of each changed photograph, as data sets store them
+STORED_QUALITY = 95  # JPEG quality of what data sets store
 
 
 def _crop(left: float, top: float, right: float, bottom: float) -> Change:
@@ -36,15 +37,15 @@ def _tint(red: float, blue: float) -> Change:
     return change
 
 
-CHANGES: Mapping[str, tuple[Change, int]] = {  # and the quality of the JPEG
-    "coded again, quality 95": (lambda image: image, QUALITY),
+CHANGES: Mapping[str, tuple[Change, int]] = {  # and the quality of the JPEG that it is encoded as
+    "coded again, quality 95": (lambda image: image, STORED_QUALITY),
     "coded again, quality 50": (lambda image: image, 50),
-    "cropped to 95 %, lower right": (_crop(0.05, 0.05, 1.0, 1.0), QUALITY),
-    "cropped to 95 %, upper left": (_crop(0.0, 0.0, 0.95, 0.95), QUALITY),
-    "20 % darker": (lambda image: ImageEnhance.Brightness(image).enhance(0.8), QUALITY),
-    "20 % brighter": (lambda image: ImageEnhance.Brightness(image).enhance(1.2), QUALITY),
-    "warmer light": (_tint(1.1, 0.9), QUALITY),
-    "colder light": (_tint(0.9, 1.1), QUALITY),
+    "cropped to 95 %, lower right": (_crop(0.05, 0.05, 1.0, 1.0), STORED_QUALITY),
+    "cropped to 95 %, upper left": (_crop(0.0, 0.0, 0.95, 0.95), STORED_QUALITY),
+    "20 % darker": (lambda image: ImageEnhance.Brightness(image).enhance(0.8), STORED_QUALITY),
+    "20 % brighter": (lambda image: ImageEnhance.Brightness(image).enhance(1.2), STORED_QUALITY),
+    "warmer light": (_tint(1.1, 0.9), STORED_QUALITY),
+    "colder light": (_tint(0.9, 1.1), STORED_QUALITY),
 }
 
 
@@ -58,29 +59,29 @@ def robustness(
 
     Args:
       predictor: one run or many.
-      photographs: from `Predictor.read`.
-      probabilities: of them as they are.
+      photographs: n of them, from `Predictor.read`.
+      probabilities: by the predictor, of the photographs as they are.
       batch_size: photographs held in memory at a time.
 
     Returns:
-      `agreement`: mean share of photographs that keep their type; `all_agree`: share that keep it under every change;
-      `changes`: of each, `agreement` and `distance`, the mean total variation between the distributions, 0 to 1.
+      `agreement`: mean fraction of photographs that keep their type; `all_agree`: fraction that keep it under every
+      change; `changes`: for each, `agreement` and `distance`, the mean total variation between the distributions, 0 to
+      1.
     """
-    types, changes, kept = probabilities.argmax(axis=1), {}, np.ones(len(photographs), bool)
+    types, changes, unchanged = probabilities.argmax(axis=1), {}, np.ones(len(photographs), bool)
     for name, (change, quality) in tqdm(CHANGES.items(), unit="change", disable=None):
-        parts = [photographs[start : start + batch_size] for start in range(0, len(photographs), batch_size)]
-        found = np.concatenate(
-            [
-                predictor.probabilities([predictor.read(_changed(p.jpeg, change, quality)) for p in part], batch_size)
-                for part in parts
-            ]
-        )
-        same = found.argmax(axis=1) == types
-        distance = 0.5 * np.abs(found - probabilities).sum(axis=1)
+        batches = []
+        for start in range(0, len(photographs), batch_size):
+            batch = photographs[start : start + batch_size]
+            changed = [predictor.read(_changed(photograph.jpeg, change, quality)) for photograph in batch]
+            batches.append(predictor.probabilities(changed, batch_size))
+        changed_probabilities = np.concatenate(batches)
+        same = changed_probabilities.argmax(axis=1) == types
+        distance = 0.5 * np.abs(changed_probabilities - probabilities).sum(axis=1)
         changes[name] = {"agreement": float(same.mean()), "distance": float(distance.mean())}
-        kept &= same
+        unchanged &= same
     agreement = float(np.mean([row["agreement"] for row in changes.values()]))
-    return {"agreement": agreement, "all_agree": float(kept.mean()), "changes": changes}
+    return {"agreement": agreement, "all_agree": float(unchanged.mean()), "changes": changes}
 
 
 def _changed(jpeg: bytes, change: Change, quality: int) -> bytes:

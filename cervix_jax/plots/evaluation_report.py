@@ -1,4 +1,4 @@
-"""The figures that belong to an evaluation."""
+"""All figures of an evaluation, and the learning curves of its runs."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ from cervix_jax.training.metrics import confusion_matrix, reliability
 
 
 def evaluation_figures(
-    folder: Path, predictor: Predictor, where: str, cases: LabelledPhotographs, probabilities: Float[np.ndarray, "n k"]
+    folder: Path, predictor: Predictor, source: str, cases: LabelledPhotographs, probabilities: Float[np.ndarray, "n k"]
 ) -> list[Path]:
-    """Writes the figures of an evaluation and the learning curves of each run; returns their paths.
+    """Writes confusion matrix, reliability, risk-coverage, sample predictions and learning curves; returns the paths.
 
     Args:
       folder: made if missing.
       predictor: that was evaluated.
-      where: the split or folder, for the titles.
-      cases: what it was evaluated on.
-      probabilities: of them.
+      source: the split or folder, for the titles.
+      cases: the n photographs that it was evaluated on.
+      probabilities: its predictions.
     """
     names, labels = predictor.class_names, cases.labels
-    title = f"{predictor.name}, {where} ({len(labels)} photographs)"
+    title = f"{predictor.name}, {source} ({len(labels)} photographs)"
     paths = {
         name: folder / f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "predictions")
     }
@@ -35,9 +35,8 @@ def evaluation_figures(
     figures.risk_coverage(risk_coverage(probabilities, labels), title, paths["risk_coverage"])
     images = [photograph.images[0] for photograph in cases.photographs]
     figures.predictions(images, probabilities, labels, names, title, paths["predictions"])
-    several = len(predictor.members) > 1
     for i, member in enumerate(predictor.members):
-        name = f"learning_curves_{i + 1}" if several else "learning_curves"
+        name = f"learning_curves_{i + 1}" if len(predictor.members) > 1 else "learning_curves"
         paths[name] = folder / f"{name}.png"
         figures.learning_curves(runs.read_metrics(member.workdir), member.workdir.name, paths[name])
     return list(paths.values())

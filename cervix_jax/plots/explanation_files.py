@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 from cervix_jax.explainers.methods import METHODS, explain
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.files import SUFFIXES
 from cervix_jax.inference.image_folder import NoPhotographsError, photographs_in, read_all
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.plots import explanation_panels
 
@@ -48,11 +50,11 @@ def explain_images(
 
     Args:
       predictor: one run or many.
-      images: a photograph, or a folder that is searched with its subfolders; a folder named Type_1 to Type_3 tells the
-        true type of what lies in it.
+      images: a photograph, or a folder that is searched with its subfolders; photographs in a folder named Type_1 to
+        Type_3 are of that type.
       output: folder of the figures; those of subfolders lie in subfolders.
       methods: names in `METHODS`.
-      target: 'type' or 'margin', see `scores.PredictorScore`.
+      target: 'type' or 'margin', see `PredictorScore`.
       layer: that Grad-CAM reads; the last feature map unless given.
       type_name: the type to explain; each photograph's likeliest unless given.
       form: 'png' and 'pdf' write a file a figure, 'html' one page that holds them all.
@@ -60,7 +62,7 @@ def explain_images(
 
     Returns:
       `figures`: paths, contact sheets last; `explained`: how many photographs; `no_evidence`: names, methods and
-      reasons of maps that are no picture; `skipped`: names and reasons of files that cannot be read.
+      reasons of maps that show nothing; `skipped`: names and reasons of files that cannot be read.
 
     Raises:
       NoPhotographsError: there is nothing to explain.
@@ -69,77 +71,87 @@ def explain_images(
       LayerError: no such layer.
     """
     methods = list(dict.fromkeys(methods))
-    _check(predictor, methods, type_name, layer)
+    check_methods(predictor, methods, type_name, layer)
     folder, paths = _photographs(images)
     _check_output(images, output)
-    explained = None if type_name is None else predictor.class_names.index(type_name)
+    class_index = None if type_name is None else predictor.class_names.index(type_name)
     names = [path.relative_to(folder).as_posix() for path in paths]
-    stems = dict(zip(names, _stems(names), strict=True))
+    stems = dict(zip(names, _figure_stems(names), strict=True))
     suffix = "png" if form == "html" else form
     skipped: list[dict[str, str]] = []
-    lacking: list[dict[str, str]] = []
-    groups: dict[str, explanation_panels.Group] = {}
+    no_evidence: list[dict[str, str]] = []
+    groups: dict[str, explanation_panels.PhotographGroup] = {}
     figures: list[Path] = []
-    size = min(batch_size, len(paths))
+    batch_size = min(batch_size, len(paths))
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary) if form == "html" else output
-        for batch in _batches(predictor, folder, paths, size, skipped):
-            classes = None if explained is None else np.full(len(batch), explained)
-            read = list(batch.values())
+        figure_folder = Path(temporary) if form == "html" else output
+        for batch in _batches(predictor, folder, paths, batch_size, skipped):
+            classes = None if class_index is None else np.full(len(batch), class_index)
             explanations = explain(
-                predictor, read, methods, target=target, layer=layer, classes=classes, batch_size=size
+                predictor,
+                list(batch.values()),
+                methods,
+                target=target,
+                layer=layer,
+                classes=classes,
+                batch_size=batch_size,
             )
-            for (name, photograph), found in zip(batch.items(), explanations, strict=True):
-                picture, truth = np.asarray(read_photograph(photograph.jpeg)), _true_type(images, name)
-                figures.append(place / f"{stems[name]}.{suffix}")
-                explanation_panels.explanation(
+            for (name, photograph), explanation in zip(batch.items(), explanations, strict=True):
+                picture, true_type = np.asarray(read_photograph(photograph.jpeg)), _true_type(images, name)
+                figures.append(figure_folder / f"{stems[name]}.{suffix}")
+                explanation_panels.explanation_figure(
                     picture,
-                    found,
+                    explanation,
                     predictor.class_names,
                     f"{name}, by {predictor.name}",
                     figures[-1],
                     score_name=SCORE_NAMES[target],
-                    true_name=truth,
+                    true_name=true_type,
                 )
-                called = predictor.class_names[int(found.probabilities.argmax())]
-                group = f"true {truth}, called {called}" if truth else f"called {called}"
-                groups.setdefault(group, explanation_panels.Group()).add(Path(name).name, picture, found)
-                why = {method: explanation_panels.lack(heat) for method, heat in found.heat.items()}
-                lacking += [{"image_name": name, "method": m, "reason": reason} for m, reason in why.items() if reason]
+                called = predictor.class_names[int(explanation.probabilities.argmax())]
+                group = f"true {true_type}, called {called}" if true_type else f"called {called}"
+                groups.setdefault(group, explanation_panels.PhotographGroup()).add(
+                    Path(name).name, picture, explanation
+                )
+                for method, heat in explanation.heat.items():
+                    if reason := explanation_panels.no_evidence_reason(heat):
+                        no_evidence.append({"image_name": name, "method": method, "reason": reason})
         if not figures:
             reasons = "; ".join(f"{entry['image_name']}: {entry['reason']}" for entry in skipped[:5])
             raise NoPhotographsError(f"{images}: no picture can be read ({reasons})")
         count = len(figures)
         for method in methods:
-            figures.append(place / f"{SHEET}{method}.{suffix}")
+            figures.append(figure_folder / f"{SHEET}{method}.{suffix}")
             title = f"{METHODS[method].title} by {predictor.name}: evidence for the explained type"
             explanation_panels.contact_sheet(dict(sorted(groups.items())), method, title, figures[-1])
         if form == "html":
-            figures = [_page(output / HTML, figures, f"Explanations by {predictor.name}", place)]
+            figures = [_write_page(output / HTML, figures, f"Explanations by {predictor.name}", figure_folder)]
     written = [str(path) for path in figures]
-    return {"figures": written, "explained": count, "no_evidence": lacking, "skipped": skipped}
+    return {"figures": written, "explained": count, "no_evidence": no_evidence, "skipped": skipped}
 
 
-def _batches(
-    predictor: Predictor, folder: Path, paths: Sequence[Path], size: int, skipped: list[dict[str, str]]
-) -> Iterator[dict[str, Photograph]]:
-    """Photographs by name, at most `size` at a time; those that cannot be read are added to `skipped`."""
-    found = read_all(predictor, folder, paths)
-    while part := list(itertools.islice(found, size)):
-        skipped += [{"image_name": name, "reason": why} for name, why in part if isinstance(why, str)]
-        if batch := {name: photograph for name, photograph in part if isinstance(photograph, Photograph)}:
-            yield batch
-
-
-def _check(predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None) -> None:
+def check_methods(predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None) -> None:
+    """Raises MethodError unless there are such methods and such a type, and a layer is read by one of the methods."""
     if unknown := [name for name in methods if name not in METHODS]:
         raise MethodError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not methods:
         raise MethodError(f"no method is named; there are {', '.join(METHODS)}")
     if type_name is not None and type_name not in predictor.class_names:
         raise MethodError(f"there is no type {type_name!r}; there are {', '.join(predictor.class_names)}")
-    if layer is not None and "grad_cam" not in methods:
-        raise MethodError("a layer is read by grad_cam alone, which is not among the methods")
+    if layer is not None and not any(METHODS[name].reads_layers for name in methods):
+        readers = ", ".join(name for name, method in METHODS.items() if method.reads_layers)
+        raise MethodError(f"a layer is read by {readers} alone, which is not among the methods")
+
+
+def _batches(
+    predictor: Predictor, folder: Path, paths: Sequence[Path], batch_size: int, skipped: list[dict[str, str]]
+) -> Iterator[dict[str, Photograph]]:
+    """Photographs by name, at most `batch_size` at a time; those that cannot be read are added to `skipped`."""
+    photographs = read_all(predictor, folder, paths)
+    while chunk := list(itertools.islice(photographs, batch_size)):
+        skipped += [{"image_name": name, "reason": reason} for name, reason in chunk if isinstance(reason, str)]
+        if batch := {name: photograph for name, photograph in chunk if isinstance(photograph, Photograph)}:
+            yield batch
 
 
 def _photographs(images: Path) -> tuple[Path, list[Path]]:
@@ -162,10 +174,10 @@ def _check_output(images: Path, output: Path) -> None:
 def _true_type(images: Path, name: str) -> str | None:
     """The type that the nearest folder around a photograph is named after."""
     path = (images.parent if images.is_file() else images).absolute() / name
-    return next((part for part in reversed(path.parts[:-1]) if part in CLASS_NAMES), None)
+    return next((folder for folder in reversed(path.parts[:-1]) if folder in CLASS_NAMES), None)
 
 
-def _stems(names: Sequence[str]) -> list[str]:
+def _figure_stems(names: Sequence[str]) -> list[str]:
     """Names of figures: without the suffix, unless two would be the same or one that of a contact sheet."""
     stems = [Path(name).with_suffix("").as_posix() for name in names]
     counts = Counter(stems)
@@ -173,17 +185,17 @@ def _stems(names: Sequence[str]) -> list[str]:
     return [s if counts[s] == 1 and s not in taken else name for s, name in zip(stems, names, strict=True)]
 
 
-def _page(path: Path, figures: Sequence[Path], title: str, folder: Path) -> Path:
-    """One page that holds the figures itself, so that it can be sent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts = []
+def _write_page(path: Path, figures: Sequence[Path], title: str, folder: Path) -> Path:
+    """One page with the figures embedded, so that it can be sent."""
+    items = []
     for figure in figures:
         name = html.escape(figure.relative_to(folder).with_suffix("").as_posix())
         data = f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
-        parts.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{data}"></figure>')
+        items.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{data}"></figure>')
     style = "body{font-family:sans-serif;margin:2em}img{max-width:100%}figcaption{font-weight:bold}"
-    path.write_text(
+    page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</html>\n"
+        f"<style>{style}</style>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(items) + "\n</html>\n"
     )
+    write_atomic(path, page)
     return path

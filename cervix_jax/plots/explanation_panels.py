@@ -1,7 +1,7 @@
 """Explanations as figures: one a photograph, and contact sheets by true and predicted type (report's figures 7 and 8).
 
 Evidence is a colour map of rising brightness (inferno) over the photograph in grey: it survives colour blindness and
-grey printing, and never hides behind the colours of tissue. What is without evidence is the bare photograph.
+grey printing, and is never confused with the colours of tissue. Without evidence the bare photograph is shown.
 """
 
 import dataclasses
@@ -16,53 +16,53 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cervix_jax.explainers.methods import METHODS, Explanation, Heat
-from cervix_jax.plots.figures import plain, save
+from cervix_jax.explainers.methods import METHODS, Explanation, HeatMap
+from cervix_jax.plots.figures import escape, save
 
 NO_EVIDENCE, NOT_FINITE = "no evidence", "not finite"
-_COLOURS = "inferno"
-_EACH = 6  # photographs of a group that a contact sheet shows
-_STRONGEST = 99.5  # percentile of a map that is shown as 1: single pixels of saliency are far above the rest
-_SCALE = ScalarMappable(Normalize(0, 1), _COLOURS)
+_COLOUR_MAP = "inferno"
+_PER_GROUP = 6  # photographs of a group that a contact sheet shows
+_TOP_PERCENTILE = 99.5  # of a map, that is shown as 1: single pixels of saliency are far above the rest
+_SCALE = ScalarMappable(Normalize(0, 1), _COLOUR_MAP)
 _NOTE = "Research software, not for clinical decisions. Evidence shows what the network used, not where disease is."
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
-def overlay(picture: Picture, heat: Heat) -> Float[np.ndarray, "h w 3"] | None:
+def overlay(picture: Picture, heat: HeatMap) -> Float[np.ndarray, "h w 3"] | None:
     """The photograph in grey with the evidence on it, 0 to 1; None where there is no evidence.
 
     Args:
       picture: RGB.
       heat: of the same height and width, none negative.
     """
-    strength = relative(heat)
+    strength = normalise(heat)
     if strength is None:
         return None
     grey = np.repeat(picture.mean(axis=2, keepdims=True) / 255, 3, axis=2)
-    colours = matplotlib.colormaps[_COLOURS](strength)[..., :3]
+    colours = matplotlib.colormaps[_COLOUR_MAP](strength)[..., :3]
     opacity = 0.25 + 0.65 * strength[..., None]
     return (1 - opacity) * grey + opacity * colours
 
 
-def relative(heat: Heat) -> Heat | None:
+def normalise(heat: HeatMap) -> HeatMap | None:
     """A map between 0 and 1, 1 at its strongest half per cent; None if it is 0 everywhere or not finite."""
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
-    top = np.percentile(heat, _STRONGEST)
+    top = np.percentile(heat, _TOP_PERCENTILE)
     return np.clip(heat / (top if top > 0 else heat.max()), 0, 1)
 
 
-def lack(heat: Heat) -> str | None:
-    """Why a map is no picture; None if it is one."""
-    if relative(heat) is not None:
+def no_evidence_reason(heat: HeatMap) -> str | None:
+    """Why `overlay` is None; None if it is not."""
+    if normalise(heat) is not None:
         return None
     return NO_EVIDENCE if np.isfinite(heat).all() else NOT_FINITE
 
 
-def explanation(
+def explanation_figure(
     picture: Picture,
-    found: Explanation,
+    explanation: Explanation,
     class_names: Sequence[str],
     title: str,
     path: Path,
@@ -74,84 +74,60 @@ def explanation(
 
     Args:
       picture: RGB, upright, as stored.
-      found: of this photograph.
+      explanation: of this photograph.
       class_names: of the probabilities.
       title: names photograph and run.
       path: where it is written; the suffix is the format.
-      score_name: what is explained of the type.
-      true_name: the type, if it is known.
+      score_name: which score of the type is explained.
+      true_name: the true type, if it is known.
     """
-    columns = 1 + (len(found.heat) + 1) // 2
+    columns = 1 + (len(explanation.heat) + 1) // 2
     height, width = picture.shape[:2]
     panel = 2.6
     size = (panel * columns + 0.9, 2 * panel * min(1.6, max(0.7, height / width)) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False)
     grid[0, 0].imshow(picture)
-    truth = f"true {_words(true_name)}" if true_name else "photograph"
-    grid[0, 0].set_title(truth, fontsize=9)
-    _probabilities(grid[1, 0], found, class_names)
+    grid[0, 0].set_title(f"true {_readable(true_name)}" if true_name else "photograph", fontsize=9)
+    _probabilities(grid[1, 0], explanation, class_names)
     panels = [axes for row in grid for axes in row[1:]]
     for axes in (grid[0, 0], *panels):
         axes.set_axis_off()
-    for axes, (name, heat) in zip(panels, found.heat.items(), strict=False):
-        _evidence(axes, picture, heat, METHODS[name].title)
+    for axes, (name, heat) in zip(panels, explanation.heat.items(), strict=False):
+        _evidence(axes, picture, heat, METHODS[name].title, fontsize=9)
     figure.colorbar(_SCALE, ax=panels, shrink=0.7, label="evidence, 1: strongest of the panel")
-    explained = _words(class_names[found.explained])
+    explained = _readable(class_names[explanation.class_index])
     figure.supxlabel(f"Evidence for {explained} ({score_name}). {_NOTE}", fontsize=7)
     save(figure, title, path)
 
 
-def _probabilities(axes: Axes, found: Explanation, class_names: Sequence[str]) -> None:
-    places = list(range(len(class_names)))
-    bars = axes.barh(places, found.probabilities, color="0.6")
-    bars[found.explained].set_color("black")
-    for place, probability in zip(places, found.probabilities, strict=True):
-        inside = probability > 0.8
-        place_x, color = (probability - 0.02, "white") if inside else (probability + 0.02, "black")
-        side = "right" if inside else "left"
-        axes.text(place_x, place, f"{probability:.0%}", va="center", ha=side, color=color, fontsize=8)
-    axes.set_yticks(places, [_words(name) for name in class_names], fontsize=8)
-    axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
-    axes.tick_params(axis="x", labelsize=7)
-    axes.set_xlabel("probability (black: explained)", fontsize=7)
-    axes.invert_yaxis()
-    axes.set_box_aspect(0.6)
-
-
-def _evidence(axes: Axes, picture: Picture, heat: Heat, title: str) -> None:
-    shown = overlay(picture, heat)
-    axes.imshow(picture if shown is None else shown)
-    axes.set_title(title if shown is not None else f"{title}: {lack(heat)}", fontsize=9)
-
-
 @dataclasses.dataclass
-class Group:
+class PhotographGroup:
     """Photographs of one true and one predicted type, of which a contact sheet shows the first.
 
     Attributes:
-      shown: name, picture and explanation.
+      shown: name, picture and explanation of each that is shown.
       count: how many there are.
     """
 
     shown: list[tuple[str, Picture, Explanation]] = dataclasses.field(default_factory=list)
     count: int = 0
 
-    def add(self, name: str, picture: Picture, found: Explanation) -> None:
-        """One more, shown if there is room."""
+    def add(self, name: str, picture: Picture, explanation: Explanation) -> None:
+        """Adds a photograph, shown if there is room."""
         self.count += 1
-        if len(self.shown) < _EACH:
-            self.shown.append((name, picture, found))
+        if len(self.shown) < _PER_GROUP:
+            self.shown.append((name, picture, explanation))
 
 
-def contact_sheet(groups: Mapping[str, Group], method: str, title: str, path: Path) -> None:
-    """Evidence by one method, a row a group; the first photographs of each, the others are counted.
+def contact_sheet(groups: Mapping[str, PhotographGroup], method: str, title: str, path: Path) -> None:
+    """Evidence by one method: a row for each group with its first photographs; the others are counted.
 
     Args:
       groups: by title.
       method: a name in `METHODS`.
-      title: of the sheet.
-      path: where it is written.
+      title: above the sheet.
+      path: where it is written; the suffix is the format.
     """
     columns = max(len(group.shown) for group in groups.values())
     shapes = [picture.shape for group in groups.values() for _, picture, _ in group.shown]
@@ -161,18 +137,37 @@ def contact_sheet(groups: Mapping[str, Group], method: str, title: str, path: Pa
     for row, (name, group) in zip(grid, groups.items(), strict=True):
         for axes in row:
             axes.set_axis_off()
-        for axes, (photograph, picture, found) in zip(row, group.shown, strict=False):
-            heat = found.heat[method]
-            shown = overlay(picture, heat)
-            axes.imshow(picture if shown is None else shown)
-            text = photograph if shown is not None else f"{photograph}: {lack(heat)}"
-            axes.set_title(plain(text), fontsize=7)
+        for axes, (photograph, picture, explanation) in zip(row, group.shown, strict=False):
+            _evidence(axes, picture, explanation.heat[method], escape(photograph), fontsize=7)
         more = f"\n({group.count - len(group.shown)} more)" if group.count > len(group.shown) else ""
         style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8}
-        row[0].text(-0.08, 0.5, _words(name) + more, transform=row[0].transAxes, **style)
+        row[0].text(-0.08, 0.5, _readable(name) + more, transform=row[0].transAxes, **style)
     figure.colorbar(_SCALE, ax=grid, shrink=0.6, aspect=40, label="evidence, 1: strongest of the picture")
     save(figure, title, path)
 
 
-def _words(name: str) -> str:
+def _probabilities(axes: Axes, explanation: Explanation, class_names: Sequence[str]) -> None:
+    rows = list(range(len(class_names)))
+    bars = axes.barh(rows, explanation.probabilities, color="0.6")
+    bars[explanation.class_index].set_color("black")
+    for row, probability in zip(rows, explanation.probabilities, strict=True):
+        inside = probability > 0.8
+        x, color = (probability - 0.02, "white") if inside else (probability + 0.02, "black")
+        side = "right" if inside else "left"
+        axes.text(x, row, f"{probability:.0%}", va="center", ha=side, color=color, fontsize=8)
+    axes.set_yticks(rows, [_readable(name) for name in class_names], fontsize=8)
+    axes.set(xlim=(0, 1), xticks=(0, 0.5, 1))
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set_xlabel("probability (black: explained)", fontsize=7)
+    axes.invert_yaxis()
+    axes.set_box_aspect(0.6)
+
+
+def _evidence(axes: Axes, picture: Picture, heat: HeatMap, title: str, fontsize: int) -> None:
+    evidence = overlay(picture, heat)
+    axes.imshow(picture if evidence is None else evidence)
+    axes.set_title(title if evidence is not None else f"{title}: {no_evidence_reason(heat)}", fontsize=fontsize)
+
+
+def _readable(name: str) -> str:
     return name.replace("_", " ")

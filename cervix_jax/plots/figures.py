@@ -16,13 +16,15 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
+from cervix_jax.atomic import open_atomic
+
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Loss and accuracy of training and validation over epochs, the best epoch marked.
 
     Args:
       rows: lines of `metrics.jsonl`.
-      title: of the figure.
+      title: above the figure.
       path: where it is written; the suffix is the format.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
@@ -39,27 +41,29 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
 
 
 def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str], title: str, path: Path) -> None:
-    """Counts, and shades by the share of the true class (report's figure 4).
+    """Counts, shaded by the fraction of the true class (report's figure 4).
 
     Args:
       matrix: rows true, columns predicted.
       class_names: k names.
-      title: of the figure.
+      title: above the figure.
       path: where it is written.
     """
     figure = Figure(figsize=(4.6, 4), layout="constrained")
     axes = figure.subplots()
-    figure.colorbar(draw_confusion(axes, matrix, class_names), label="share of the true type")
+    figure.colorbar(draw_confusion(axes, matrix, class_names), label="fraction of the true type")
     save(figure, title, path)
 
 
 def draw_confusion(axes: Axes, matrix: Int[np.ndarray, "k k"], class_names: Sequence[str]) -> AxesImage:
-    """Draws a confusion matrix, see `confusion_matrix`, and returns what a colour bar is of."""
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    shown = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    """Draws a confusion matrix, see `confusion_matrix`, and returns the image, for a colour bar."""
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shown = axes.imshow(fractions, cmap="cividis", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
-        text = f"{count}\n{shares[row, column]:.0%}"
-        axes.text(column, row, text, ha="center", va="center", color="black" if shares[row, column] > 0.5 else "white")
+        text = f"{count}\n{fractions[row, column]:.0%}"
+        axes.text(
+            column, row, text, ha="center", va="center", color="black" if fractions[row, column] > 0.5 else "white"
+        )
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(class_names)), yticks=range(len(class_names)))
     axes.set_xticklabels(class_names)
     axes.set_yticklabels(class_names)
@@ -71,17 +75,17 @@ def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Pat
 
     Args:
       bins: `training.metrics.reliability`.
-      title: of the figure.
+      title: above the figure.
       path: where it is written.
     """
     figure = Figure(figsize=(4.6, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     confidence, accuracy, count = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "count"))
-    right = np.round(accuracy * count).astype(int)
-    limits = [binomtest(k, n).proportion_ci(0.95, "wilson") for k, n in zip(right, count, strict=True)]
-    reach = np.abs(np.array(limits).T - accuracy)
+    correct = np.round(accuracy * count).astype(int)
+    limits = [binomtest(k, n).proportion_ci(0.95, "wilson") for k, n in zip(correct, count, strict=True)]
+    error_bars = np.abs(np.array(limits).T - accuracy)
     above.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
-    above.errorbar(confidence, accuracy, reach, fmt="o", color="black", capsize=2, label="95 % interval (Wilson)")
+    above.errorbar(confidence, accuracy, error_bars, fmt="o", color="black", capsize=2, label="95 % interval (Wilson)")
     above.set(ylabel="accuracy (fraction)", ylim=(0, 1.02), xlim=(0, 1))
     above.legend(loc="upper left")
     below.bar(confidence, count, width=0.04, color="0.4")
@@ -90,17 +94,17 @@ def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Pat
 
 
 def risk_coverage(curve: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
-    """Errors among the photographs that are decided, against the share of photographs that are.
+    """Error rate among the photographs that are decided, against the fraction that is.
 
     Args:
-      curve: `inference.measures.risk_coverage`.
-      title: of the figure.
+      curve: `inference.clinical_metrics.risk_coverage`.
+      title: above the figure.
       path: where it is written.
     """
     figure = Figure(figsize=(4.6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([row["coverage"] for row in curve], [row["risk"] for row in curve], "o-", color="black")
-    axes.set(xlabel="coverage (share decided, surest first)", ylabel="risk (share of errors)", xlim=(0, 1.02))
+    axes.set(xlabel="coverage (fraction decided, surest first)", ylabel="risk (error rate)", xlim=(0, 1.02))
     axes.set_ylim(bottom=0)
     save(figure, title, path)
 
@@ -113,23 +117,23 @@ def predictions(
     title: str,
     path: Path,
     *,
-    each: int = 5,
+    per_type: int = 5,
 ) -> None:
-    """Photographs, a row a true type, each with its predicted type and probability (report's figure 2).
+    """Photographs in a row for each true type, with predicted type and probability (report's figure 2).
 
     Args:
       images: RGB.
-      probabilities: of the types.
-      labels: 0 to k - 1.
+      probabilities: rows sum to one.
+      labels: true types, 0 to k - 1.
       class_names: k names.
-      title: of the figure.
+      title: above the figure.
       path: where it is written.
-      each: photographs of each type; the first ones of the data set, not chosen by their result.
+      per_type: photographs in a row; the first ones of the data set, not chosen by their result.
     """
-    figure = Figure(figsize=(2 * each, 2.9 * len(class_names)), layout="constrained")
-    grid = figure.subplots(len(class_names), each, squeeze=False)
+    figure = Figure(figsize=(2 * per_type, 2.9 * len(class_names)), layout="constrained")
+    grid = figure.subplots(len(class_names), per_type, squeeze=False)
     for label, (name, row) in enumerate(zip(class_names, grid, strict=True)):
-        chosen = np.flatnonzero(labels == label)[:each]
+        chosen = np.flatnonzero(labels == label)[:per_type]
         for axes in row:
             axes.set_axis_off()
         for axes, i in zip(row, chosen, strict=False):
@@ -141,14 +145,14 @@ def predictions(
     save(figure, title, path)
 
 
-def plain(text: str) -> str:
-    """Text that matplotlib shows as it is, without reading mathematics into a file's name."""
+def escape(text: str) -> str:
+    """Escapes text for matplotlib, which would read a file's name with dollar signs as mathematics."""
     return text.replace("$", r"\$")
 
 
 def save(figure: Figure, title: str, path: Path) -> None:
-    """Writes a figure under its title; the folder is made if missing."""
-    figure.suptitle(plain(title), fontsize=10)
+    """Writes a figure with its title; the suffix is the format, and the folder is made if missing."""
+    figure.suptitle(escape(title), fontsize=10)
     FigureCanvasAgg(figure)  # no display and no global state, whatever matplotlib's configuration says
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with open_atomic(path, "wb") as file:
+        figure.savefig(file, dpi=120, format=path.suffix[1:])

@@ -1,0 +1,110 @@
+"""One trained run: its best checkpoint, and all that the work directory says of it.
+
+All that prediction needs is in the work directory: the model's options and variables, class names, preprocessing, how
+photographs are cropped and resized, and what a usable photograph looks like.
+"""
+
+import dataclasses
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from jax.sharding import Mesh
+
+from cervix_jax import config as options
+from cervix_jax.datasets.quality import QualityReference
+from cervix_jax.images.geometry import CropResize
+from cervix_jax.models.classifier import Classifier, make_classifier
+from cervix_jax.runs import QUALITY_REFERENCE, read_record
+from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
+from cervix_jax.training.forward import Forward, make_forward
+from cervix_jax.training.initialisation import init_variables
+from cervix_jax.training.mesh import replicated
+from cervix_jax.training.state import Variables
+
+ITEMS = {"raw": "variables", "ema": "averaged"}  # names of `--weights` -> items of a checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """The best checkpoint of one run.
+
+    Attributes:
+      workdir: the work directory of the run.
+      config: the options that it was trained with.
+      record: what the checkpoint records: class names, preprocessing, fingerprint of the data, epoch.
+      weights: 'raw', or 'ema' for the moving average.
+      validation_loss: of that checkpoint and those weights, in nats.
+      model: the network.
+      variables: its parameters and statistics, on the devices.
+      forward: jitted (variables, images) -> logits.
+      quality_reference: what the photographs that it was trained on look like; None if the run recorded none.
+    """
+
+    workdir: Path
+    config: ml_collections.ConfigDict
+    record: dict[str, Any]
+    weights: str
+    validation_loss: float
+    model: Classifier
+    variables: Variables
+    forward: Forward
+    quality_reference: QualityReference | None
+
+    @classmethod
+    def restore(cls, workdir: Path, mesh: Mesh, weights: str | None = None) -> "Member":
+        """Restores the checkpoint of least validation loss onto the devices of a mesh.
+
+        Args:
+          workdir: the work directory of a run.
+          mesh: devices that each hold a copy of the variables.
+          weights: 'raw' or 'ema'; None for the moving average where the run kept one.
+
+        Raises:
+          RunError: there is no run.
+          CheckpointError: no epoch has been finished, or there is no moving average.
+        """
+        read_record(workdir)
+        with Checkpoints.open(workdir) as checkpoints:
+            if weights is None:
+                weights = "ema" if checkpoints.has_average else "raw"
+            item = ITEMS[weights]
+            try:
+                step = checkpoints.best(item)
+            except CheckpointError as error:
+                raise CheckpointError(f"{workdir}: {error}") from error
+            record = checkpoints.record(step)
+            config = options.unflatten(options.flatten(record["config"]))
+            model = make_classifier(config.model.to_dict(), len(record["class_names"]))
+            template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
+            variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
+            loss = checkpoints.metrics(step)[LOSSES[item]]
+        quality_reference = QualityReference.load(workdir / QUALITY_REFERENCE)
+        return cls(workdir, config, record, weights, loss, model, variables, make_forward(model), quality_reference)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that the run tells apart."""
+        return tuple(self.record["class_names"])
+
+    @property
+    def transform(self) -> CropResize:
+        """Photograph -> network input, the same as in training."""
+        dataset = self.config.dataset
+        return CropResize(tuple(dataset.image_size), dataset.crop, dataset.resize)
+
+    @property
+    def digest(self) -> str:
+        """A hash that tells this checkpoint from any other; the same wherever it lies."""
+        identity = {
+            name: value
+            for name, value in options.flatten(self.config).items()
+            if name not in options.CHANGEABLE_ON_RESUME
+        }
+        identity |= {name: self.record[name] for name in ("data_fingerprint", "epoch")}
+        identity |= {"weights": self.weights, "validation_loss": self.validation_loss}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
