@@ -16,19 +16,19 @@ CONFIG = app.config_flag()
 BEAM = flags.DEFINE_string(
     "beam",
     None,
-    "Measure the photographs with Apache Beam first (extra beam), given these options of its: "
+    "Extract the photographs' features with Apache Beam first (extra beam), given its options, such as "
     "'--runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=0'.",
 )
 
 
 def main() -> dict[str, Any]:
     from cervix_jax import config as options
-    from cervix_jax.datasets import pipeline
+    from cervix_jax.datasets.dataset import extract_with_beam, load_dataset
 
     config = options.validate(CONFIG.value)
     if BEAM.value is not None:
-        pipeline.measure_with_beam(config, shlex.split(BEAM.value))
-    data = pipeline.load_dataset(config)
+        extract_with_beam(config, shlex.split(BEAM.value))
+    data = load_dataset(config)
     metadata = data.builder.info.metadata
     for note in metadata["notes"]:
         print(note, file=sys.stderr)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from cervix_jax.benchmarks import timing
 from cervix_jax.benchmarks.compute import Work, device_name
 from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.training.mesh import shard_batch
 
 
@@ -21,7 +22,7 @@ def feed(config: ml_collections.ConfigDict, repeats: int) -> dict[str, Any]:
     Every step is waited for, so what `next` takes is time in which the devices stand idle; training itself also
     overlaps that with one step.
     """
-    examples = pipeline.load_dataset(config).examples("train")
+    examples = load_dataset(config).examples("train")
     batches = pipeline.training_batches(examples, config)
     work = Work(config)
     jax.block_until_ready(work.train())

@@ -26,7 +26,7 @@ from cervix_jax.images.files import UnreadableError, find_photographs, read_byte
 CAMERA = (4000, 3000)  # height, width in pixels: 12 megapixels
 FLOOR = "libjpeg's entropy decoding, approximated by a decode at 1/8 of the size"
 _PICTURES = 4
-_MANY = 64  # photographs that are measured by processes; as few as `measuring` starts processes for
+_MANY = 64  # photographs that are measured by processes; as few as `feature_cache` starts processes for
 
 
 class NoPhotographsError(UserError):
@@ -82,7 +82,7 @@ def read_folder(folder: Path) -> list[bytes]:
             raw = read_bytes(path)
         except UnreadableError:
             continue
-        if not feature_cache.measure(raw).reason:
+        if not feature_cache.extract(raw).reason:
             raws.append(raw)
         if len(raws) == 2 * _PICTURES:
             break
@@ -110,7 +110,7 @@ def host_name() -> str:
 
 def _prepare(raw: bytes) -> None:
     hashlib.sha256(raw).hexdigest()
-    feature_cache.measure(raw)
+    feature_cache.extract(raw)
 
 
 def _decode_whole(raw: bytes) -> None:

@@ -10,10 +10,10 @@ without and with the additional photographs. From plain TFDS:
     source = builder.as_data_source("train")
 
 Every photograph that can be read is in exactly one split: `train` (initial ones and the additional ones that cleaning
-keeps), `validation` (the last of five folds of the initial ones), `test` or `rejected`, and carries all that a
-selection needs: another one is made when training starts (`splits.py`) and rebuilds nothing. Images are stored as
-JPEG at most twice as large as networks see them, so that crops and other sizes rebuild nothing either. Files that
-cannot be read are named with their reason in the metadata of the data set.
+keeps), `validation` (the last of five folds of the initial ones), `test` or `rejected`, and its example has all that
+`splits.assign_splits` needs: other splits are made when training starts and rebuild nothing. Images are stored as JPEG
+at most twice as large as networks see them, so that crops and other sizes rebuild nothing either. Files that cannot be
+read are named with their reason in the metadata of the data set.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from cervix_jax.datasets import feature_cache, kaggle
-from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitConfig, assign_splits
 from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates, synthetic
 from cervix_jax.images.files import find_photographs, leaves, read_bytes
 from cervix_jax.labels import CLASS_NAMES
 
 UNLABELLED = -1
-SOURCES = {"train": INITIAL, "additional": ADDITIONAL, "test": TEST}  # by folder
+SOURCES = {"train": INITIAL, "additional": ADDITIONAL, "test": TEST}  # by the folder's name
 
 DOWNLOAD_INSTRUCTIONS = """\
 cervix/initial and cervix/cleaned are built from photographs that only Kaggle may hand out. Once:
@@ -50,16 +50,16 @@ Your own photographs in the same folders work too."""
 
 
 class ManualDirError(UserError):
-    """The folder of raw photographs is not there or not laid out as expected; the message says what to download."""
+    """The folder of raw photographs is missing or not laid out as expected; the message says what to download."""
 
 
 @dataclasses.dataclass
 class CervixConfig(tfds.core.BuilderConfig):
-    """One of the data sets.
+    """Which photographs a data set holds.
 
     Attributes:
-      drawn: photographs are drawn, not read.
-      additional: additional photographs belong to it.
+      drawn: they are drawn, not read from a folder.
+      additional: the additional photographs are among them.
     """
 
     drawn: bool = False
@@ -69,7 +69,9 @@ class CervixConfig(tfds.core.BuilderConfig):
 class Cervix(tfds.core.GeneratorBasedBuilder):
     """See the module's documentation."""
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("2.1.0")
+    OLDER = ("2.0.0",)  # versions that can be read: it has features beyond those below
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in OLDER]
     MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD_INSTRUCTIONS
     BUILDER_CONFIGS: Sequence[CervixConfig] = (
         CervixConfig(name="synthetic", description="Drawn photographs, labelled by construction.", drawn=True),
@@ -89,16 +91,13 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
                     "label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),  # corrected; -1: unlabelled
+                    # What follows is for `Manifest`, whose attributes explain it.
                     "folder_label": tfds.features.ClassLabel(names=list(CLASS_NAMES)),
                     "id": tfds.features.Text(),  # path inside the raw folder
-                    "source": tfds.features.Text(),  # initial, additional or test
-                    "original_size": tfds.features.Tensor(shape=(2,), dtype=np.int32),  # height, width, upright
+                    "source": tfds.features.Text(),
                     "histograms": tfds.features.Tensor(shape=(features.NUM_FEATURES,), dtype=np.float32),
-                    "log_density": tfds.features.Scalar(np.float64),
                     "sharpness": tfds.features.Scalar(np.float32),
-                    "group": tfds.features.Scalar(np.int32),  # the same for near-duplicates
-                    "fold": tfds.features.Scalar(np.int32),  # -1 outside the initial photographs
-                    "reason": tfds.features.Text(),  # why it is rejected
+                    "group": tfds.features.Scalar(np.int32),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -120,30 +119,22 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             fingerprint = fingerprint_of(folder, additional=config.additional)
             sources = {name: folder / name for name in labels}
             facts = kaggle.facts(folder, labels)
-        cache = feature_cache_path(Path(self.data_dir))
         sources = {name: source for name, source in sources.items() if name not in facts.removed}
-        measured = feature_cache.extract_all(sources, cache, inside=folder)
-        rows, manifest = make_manifest(measured, labels, facts)
-        unreadable = {name: reason for name, reason in zip(measured.names, measured.reasons, strict=True) if reason}
+        self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
+        rows, manifest = make_manifest(table, labels, facts)
+        unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
         self.info.metadata.update(dropped=unreadable | facts.removed, fingerprint=fingerprint, notes=facts.notes)
-        assignment = assign_splits(manifest, SplitConfig())
+        assigned = assign_splits(manifest, SplitConfig()).split
         return {
-            split: self._generate_examples(
-                measured, manifest, assignment, rows, [i for i, s in enumerate(assignment.split) if s == split]
-            )
+            split: self._generate_examples(table, manifest, rows, [i for i, s in enumerate(assigned) if s == split])
             for split in ("train", "validation", "test", "rejected")
-            if split in assignment.split
+            if split in assigned
         }
 
     def _generate_examples(
-        self,
-        measured: feature_cache.FeatureTable,
-        manifest: Manifest,
-        assignment: SplitAssignment,
-        rows: Sequence[int],
-        indices: Sequence[int],
+        self, table: feature_cache.FeatureTable, manifest: Manifest, rows: Sequence[int], indices: Sequence[int]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for i, jpeg in zip(indices, measured.jpegs([rows[i] for i in indices]), strict=True):
+        for i, jpeg in zip(indices, table.jpegs([rows[i] for i in indices]), strict=True):
             yield (
                 manifest.names[i],
                 {
@@ -152,28 +143,28 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "folder_label": manifest.folder_labels[i],
                     "id": manifest.names[i],
                     "source": manifest.source[i],
-                    "original_size": measured.original_size[rows[i]],
                     "histograms": manifest.histograms[i],
-                    "log_density": assignment.log_density[i],
                     "sharpness": manifest.sharpness[i],
                     "group": manifest.groups[i],
-                    "fold": assignment.folds[i],
-                    "reason": assignment.reasons[i],
                 },
             )
 
+    def _post_download_and_prepare_hook(self) -> None:
+        """Called by TFDS once the data set is complete: from now on it alone holds the JPEGs."""
+        feature_cache.discard(self._table.digests, self._table.cache)
+
 
 def feature_cache_path(data_path: Path) -> Path:
-    """Where the measurements of a data set's photographs are kept, beside all data sets."""
+    """Where features are kept until the data set at `data_path` is built: in the root of all data sets."""
     return data_path.parents[2] / "cervix_measurements.sqlite"
 
 
 def make_manifest(
-    measured: feature_cache.FeatureTable, labels: Mapping[str, int], facts: kaggle.Facts
+    table: feature_cache.FeatureTable, labels: Mapping[str, int], facts: kaggle.Facts
 ) -> tuple[list[int], Manifest]:
-    """The photographs that can be read: their rows in `measured`, and what selecting them needs."""
-    rows = [i for i, reason in enumerate(measured.reasons) if not reason]
-    names = [measured.names[i] for i in rows]
+    """The rows of `table` whose photographs can be read, and the manifest of these."""
+    rows = [i for i, reason in enumerate(table.reasons) if not reason]
+    names = [table.names[i] for i in rows]
     folder_labels = np.array([labels[name] for name in names], int)
     corrected = np.array([facts.labels.get(name, labels[name]) for name in names], int)
     return rows, Manifest(
@@ -181,33 +172,33 @@ def make_manifest(
         source=[SOURCES[name.split("/")[0]] for name in names],
         labels=corrected,
         folder_labels=folder_labels,
-        histograms=measured.histograms[rows],
-        sharpness=measured.sharpness[rows],
-        groups=near_duplicates.groups(measured.signatures[rows]),
+        histograms=table.histograms[rows],
+        sharpness=table.sharpness[rows],
+        groups=near_duplicates.groups(table.signatures[rows]),
     )
 
 
 def scan(folder: Path, *, additional: bool) -> dict[str, int]:
-    """Paths of the photographs inside a raw folder, and what their folders log they are (0, 1, 2; -1 in test/).
+    """The photographs of a raw folder: paths inside it, and the labels of their subfolders (0, 1, 2; -1 in test/).
 
     Raises:
-      ManualDirError: a folder is missing, holds no pictures or lies elsewhere.
+      ManualDirError: a subfolder is missing, holds no pictures or is a link that leads elsewhere.
     """
-    parts = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
+    subfolders = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
     if additional:
-        parts |= {f"additional/{name}": label for label, name in enumerate(CLASS_NAMES)}
+        subfolders |= {f"additional/{name}": label for label, name in enumerate(CLASS_NAMES)}
     if (folder / "test").is_dir():
-        parts["test"] = UNLABELLED
+        subfolders["test"] = UNLABELLED
     labels: dict[str, int] = {}
-    for name, label in parts.items():
-        part = folder / name
-        if leaves(part, folder):
-            raise ManualDirError(f"{part} is a link that leaves {folder}, which is not followed")
-        found = find_photographs(part, inside=folder) if part.is_dir() else []
-        if not found and label != UNLABELLED:
-            state = "holds no pictures" if part.is_dir() else "is missing"
-            raise ManualDirError(f"{part} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
-        labels |= {path.relative_to(folder).as_posix(): label for path in found}
+    for name, label in subfolders.items():
+        subfolder = folder / name
+        if leaves(subfolder, folder):
+            raise ManualDirError(f"{subfolder} is a link that leaves {folder}, which is not followed")
+        paths = find_photographs(subfolder, inside=folder) if subfolder.is_dir() else []
+        if not paths and label != UNLABELLED:
+            state = "holds no pictures" if subfolder.is_dir() else "is missing"
+            raise ManualDirError(f"{subfolder} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
+        labels |= {path.relative_to(folder).as_posix(): label for path in paths}
     return labels
 
 
@@ -218,9 +209,9 @@ def fingerprint_of(folder: Path, *, additional: bool) -> str:
         path = folder / name
         size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
         digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
-    for manifest in kaggle.TABLES:
-        if (folder / manifest).is_file():
-            digest.update(read_bytes(folder / manifest, inside=folder))
+    for table in kaggle.TABLES:
+        if (folder / table).is_file():
+            digest.update(read_bytes(folder / table, inside=folder))
     return digest.hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Everything that is computed from one photograph, once: by several processes, kept by content.
+"""Features of photographs, extracted by several processes and kept by content until a data set holds them.
 
-Decoding is what costs, so each photograph is decoded once for all: scores, near-duplicate signature and the JPEG that
-the data set stores. Results are committed to an SQLite file as they come: a run that was killed goes on where it was,
-and photographs that come later cost only themselves.
+Decoding is what costs, so each file is decoded once for all: colours, sharpness, near-duplicate signature and the JPEG
+that the data set stores. Results are committed to an SQLite file as they come, so that a build that was killed resumes
+where it was. Once the data set is written, its photographs are discarded here: their JPEGs are on disk once.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,22 +23,25 @@ import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 from tqdm import tqdm
 
+from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates
-from cervix_jax.images.decode import STORED_SIZE, read_photograph, to_stored_jpeg
+from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes
 from cervix_jax.images.geometry import CropResize
+from cervix_jax.progress import log
 
-VERSION = 1  # of what is measured; raise it when that changes, so that old numbers are not taken for new
+VERSION = 1  # of the features; raise it when they change, so that old numbers are not taken for new ones
+MIN_PARALLEL = 64  # photographs; fewer are decoded by this process, since starting others would take longer
 
 Source = Path | bytes
 
-_FEW = 64  # fewer photographs than this are measured here: starting processes would take longer
 _WINDOW = 256  # results in flight, so that memory is bounded
+_COLUMNS = "reason, jpeg, height, width, histograms, sharpness, signature"
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """What is known of one photograph; only of one that can be read if `reason` is ''."""
+class FeatureRecord:
+    """The features of one photograph; if `reason` is not '', it cannot be read and has no others."""
 
     reason: str = ""
     jpeg: bytes = b""
@@ -50,17 +53,17 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
-    """What is known of many photographs, in one order.
+    """The features of many photographs, a row each.
 
     Attributes:
-      names: of the photographs.
-      digests: SHA-256 of the files.
-      reasons: why one cannot be read, '' if it can; the numbers of those that cannot are zero.
+      names: given by the caller.
+      digests: SHA-256 of the files; '' for those that could not be opened.
+      reasons: why a photograph cannot be read, '' if it can; the numbers of those that cannot are zero.
       original_size: (height, width) in pixels, upright.
       histograms: `features.colour_histograms`.
       sharpness: `features.sharpness`.
       signatures: `near_duplicates.signature`.
-      cache: the SQLite file.
+      cache: the SQLite file, which holds the JPEGs.
     """
 
     names: tuple[str, ...]
@@ -72,23 +75,23 @@ class FeatureTable:
     signatures: Shaped[np.ndarray, "n"]
     cache: Path
 
-    def jpegs(self, indices: list[int]) -> Iterator[bytes]:
-        """The JPEG that the data set stores, of one photograph after the other."""
+    def jpegs(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """The stored JPEG of each of the given rows, one in memory at a time."""
         with contextlib.closing(sqlite3.connect(self.cache)) as database:
             for i in indices:
-                yield database.execute("SELECT jpeg FROM measured WHERE digest = ?", (self.digests[i],)).fetchone()[0]
+                yield _select(database, "jpeg", self.digests[i])[0]
 
 
-def measure(raw: bytes) -> Measured:
-    """Measures the bytes of a file; never raises for what is in them."""
+def extract(raw: bytes) -> FeatureRecord:
+    """The features of a file's bytes; never raises for what is in them."""
     try:
-        jpeg, original_size = to_stored_jpeg(raw, STORED_SIZE)
-        image = CropResize(features.FEATURE_SIZE)(read_photograph(jpeg))
+        stored = to_stored(raw)
     except UnreadableError as error:
-        return Measured(reason=str(error))
-    return Measured(
-        jpeg=jpeg,
-        original_size=original_size,
+        return FeatureRecord(reason=str(error))
+    image = CropResize(features.FEATURE_SIZE)(stored.image)
+    return FeatureRecord(
+        jpeg=stored.jpeg,
+        original_size=stored.original_size,
         histograms=features.colour_histograms(image).tobytes(),
         sharpness=features.sharpness(image),
         signature=near_duplicates.signature(image).tobytes(),
@@ -98,49 +101,74 @@ def measure(raw: bytes) -> Measured:
 def extract_all(
     sources: Mapping[str, Source], cache: Path, *, inside: Path | None = None, processes: int | None = None
 ) -> FeatureTable:
-    """Measures photographs that the cache does not know, and returns all.
+    """The features of all photographs, of which only those that are not cached are decoded.
 
     Args:
       sources: files, or their bytes, by name.
       cache: SQLite file; made if missing.
       inside: folder that no file may lie outside of, by a link.
-      processes: that decode; None for one a core.
+      processes: number of processes that decode; None for one per core.
     """
-    with _opened(cache) as database:
-        known = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
+    with _open_cache(cache) as database:
+        cached = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
         if not sys.stderr.isatty():
-            print(f"measuring {len(sources)} photographs", file=sys.stderr, flush=True)
+            log(f"extracting features of {len(sources)} photographs")
         digests, unopened = {}, {}
-        for name, digest, measured in tqdm(
-            _work(sources, partial(read_and_extract, known=known, inside=inside), processes or _cores()),
+        for name, digest, record in tqdm(
+            _map(partial(read_and_extract, cached=cached, inside=inside), sources, processes or _num_cores()),
             total=len(sources),
-            desc="measuring photographs",
+            desc="extracting features",
             disable=None,
         ):
             if digest is None:
-                unopened[name] = measured.reason
+                unopened[name] = record.reason
                 continue
             digests[name] = digest
-            if measured is not None:
-                _insert(database, digest, measured)
+            if record is not None:
+                _insert(database, digest, record)
                 database.commit()
         return _collect(database, cache, list(sources), digests, unopened)
 
 
-def keep(results: Iterable[tuple[str, Measured]], cache: Path) -> int:
-    """Puts what was measured elsewhere into the cache, by digest; returns how many photographs those are."""
+def insert(records: Iterable[tuple[str, FeatureRecord]], cache: Path) -> int:
+    """Adds features that were extracted elsewhere, by the digest of the file; returns the number of photographs."""
     count = 0
-    with _opened(cache) as database:
-        for digest, measured in results:
-            _insert(database, digest, measured)
+    with _open_cache(cache) as database:
+        for digest, record in records:
+            _insert(database, digest, record)
             count += 1
         database.commit()
     return count
 
 
+def discard(digests: Iterable[str], cache: Path) -> None:
+    """Removes photographs that a data set holds, and gives their space back to the disk."""
+    with contextlib.closing(sqlite3.connect(cache)) as database:
+        database.executemany("DELETE FROM measured WHERE digest = ?", [(digest,) for digest in digests])
+        database.commit()
+        with contextlib.suppress(sqlite3.OperationalError):  # another build is writing; its own end will shrink it
+            database.execute("VACUUM")
+
+
+Result = tuple[str, str | None, FeatureRecord | None]  # name, digest (None: not opened), features (None: cached)
+
+
+def read_and_extract(item: tuple[str, Source], cached: frozenset[str], inside: Path | None) -> Result:
+    """Extracts the features of a named photograph unless its digest is cached; see `extract_all`."""
+    name, source = item
+    try:
+        if name.encode(errors="replace").decode() != name:
+            raise UnreadableError("a name that is not UTF-8, which an id has to be")
+        raw = source if isinstance(source, bytes) else read_bytes(source, inside=inside)
+    except UnreadableError as error:
+        return name, None, FeatureRecord(reason=str(error))
+    digest = hashlib.sha256(raw).hexdigest()
+    return name, digest, None if digest in cached else extract(raw)
+
+
 @contextlib.contextmanager
-def _opened(cache: Path) -> Iterator[sqlite3.Connection]:
-    """The cache, made if missing, without what another version has measured."""
+def _open_cache(cache: Path) -> Iterator[sqlite3.Connection]:
+    """The cache, made if missing, without the features of another version."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(cache)) as database:
         database.execute(
@@ -152,14 +180,11 @@ def _opened(cache: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-Result = tuple[str, str | None, Measured | None]  # name, digest (None: not opened), measured (None: known)
-
-
-def _work(
-    sources: Mapping[str, Source], one: Callable[[tuple[str, Source]], Result], processes: int
+def _map(
+    function: Callable[[tuple[str, Source]], Result], sources: Mapping[str, Source], processes: int
 ) -> Iterator[Result]:
-    if processes == 1 or len(sources) < _FEW:
-        yield from map(one, sources.items())
+    if processes == 1 or len(sources) < MIN_PARALLEL:
+        yield from map(function, sources.items())
         return
     # Not forked: a process that has threads, as JAX and Grain make them, may hang after a fork.
     context = multiprocessing.get_context("spawn")
@@ -167,7 +192,7 @@ def _work(
         items = iter(sources.items())
         while window := list(itertools.islice(items, _WINDOW)):
             with _main_hidden():  # submitting starts the processes
-                results = pool.map(one, window, chunksize=4)
+                results = pool.map(function, window, chunksize=4)
             yield from results
 
 
@@ -183,29 +208,23 @@ def _main_hidden() -> Iterator[None]:
         main.update(hidden)
 
 
-def read_and_extract(item: tuple[str, Source], known: frozenset[str], inside: Path | None) -> Result:
-    """Measures a photograph unless its digest is known; see `extract_all`."""
-    name, source = item
-    try:
-        if name.encode(errors="replace").decode() != name:
-            raise UnreadableError("a name that is not UTF-8, which an id has to be")
-        raw = source if isinstance(source, bytes) else read_bytes(source, inside=inside)
-    except UnreadableError as error:
-        return name, None, Measured(reason=str(error))
-    digest = hashlib.sha256(raw).hexdigest()
-    return name, digest, None if digest in known else measure(raw)
-
-
-def _cores() -> int:
+def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _insert(database: sqlite3.Connection, digest: str, measured: Measured) -> None:
-    m = measured
+def _insert(database: sqlite3.Connection, digest: str, record: FeatureRecord) -> None:
+    r = record
     database.execute(
-        "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (digest, VERSION, m.reason, m.jpeg, *m.original_size, m.histograms, m.sharpness, m.signature),
+        f"INSERT OR REPLACE INTO measured (digest, version, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (digest, VERSION, r.reason, r.jpeg, *r.original_size, r.histograms, r.sharpness, r.signature),
     )
+
+
+def _select(database: sqlite3.Connection, columns: str, digest: str) -> tuple[Any, ...]:
+    row = database.execute(f"SELECT {columns} FROM measured WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        raise UserError("another build of the same photographs has just ended; rerun the same command")
+    return row
 
 
 def _collect(
@@ -220,8 +239,8 @@ def _collect(
         if name in unopened:
             reasons.append(unopened[name])
             continue
-        query = "SELECT reason, height, width, histograms, sharpness, signature FROM measured WHERE digest = ?"
-        reason, height, width, histogram, sharp, signature = database.execute(query, (digests[name],)).fetchone()
+        columns = "reason, height, width, histograms, sharpness, signature"
+        reason, height, width, histogram, sharp, signature = _select(database, columns, digests[name])
         reasons.append(reason)
         if not reason:
             sizes[i], sharpness[i] = (height, width), sharp

@@ -68,31 +68,43 @@ def read_photograph(source: str | os.PathLike[str] | bytes, min_size: tuple[int,
     return _decode(source if isinstance(source, bytes) else read_bytes(source), min_size).image
 
 
-def to_stored_jpeg(raw: bytes, size: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
-    """The bytes that a data set stores for a photograph: never upscaled, shrunk while both sides stay at least `size`.
+class StoredPhotograph(NamedTuple):
+    """A photograph as data sets store it.
 
-    A JPEG that is small enough, upright and sRGB is stored as it is, without a second lossy encoding.
+    Attributes:
+      jpeg: the stored bytes.
+      original_size: (height, width) of the file in pixels, upright.
+      image: the RGB pixels that `read_photograph(jpeg)` returns.
+    """
+
+    jpeg: bytes
+    original_size: tuple[int, int]
+    image: Image.Image
+
+
+def to_stored(raw: bytes, size: tuple[int, int] = STORED_SIZE) -> StoredPhotograph:
+    """Shrinks a photograph as long as both sides stay at least `size`, and encodes it as JPEG; never enlarges it.
+
+    A JPEG that is small enough, upright and sRGB is stored as it is, without a second lossy encoding, and decoded once.
+    Any other is decoded once, and what it was encoded as once more, since the pixels that networks see are those.
 
     Args:
       raw: the bytes of a file.
       size: (height, width) in pixels; twice what networks see.
 
-    Returns:
-      JPEG bytes and the original (height, width), upright, in pixels.
-
     Raises:
       UnreadableError: as `read_photograph`.
     """
-    image, original, as_is = _decode(raw, size)
-    scale = max(size[0] / original[0], size[1] / original[1])
+    image, original_size, as_is = _decode(raw, size)
+    scale = max(size[0] / original_size[0], size[1] / original_size[1])
     if scale >= 1 and as_is:
-        return raw, original
+        return StoredPhotograph(raw, original_size, image)
     if scale < 1:
-        shrunk = (max(1, round(original[1] * scale)), max(1, round(original[0] * scale)))
+        shrunk = (max(1, round(original_size[1] * scale)), max(1, round(original_size[0] * scale)))
         image = image.resize(shrunk, _FILTER)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=95)
-    return out.getvalue(), original
+    return StoredPhotograph(out.getvalue(), original_size, read_photograph(out.getvalue()))
 
 
 class _Decoded(NamedTuple):

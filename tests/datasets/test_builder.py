@@ -1,12 +1,15 @@
 """The TFDS builder: what is in which split, and what it says when photographs are missing or damaged."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from cervix_jax.datasets import builder, pipeline
+from cervix_jax.datasets import builder, feature_cache
+from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.datasets.pipeline import DatasetError
 from cervix_jax.images import synthetic
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.labels import CLASS_NAMES
@@ -24,18 +27,15 @@ def test_every_photograph_is_in_exactly_one_split(initial, manual_dir):
     ids = [row["id"].decode() for rows in examples.values() for row in rows]
     assert sorted(ids) == sorted(builder.scan(manual_dir, additional=False))
     assert {split: len(rows) for split, rows in examples.items()} == {"train": 48, "validation": 12, "test": 7}
-    assert {row["fold"] for row in examples["validation"]} == {4}
-    assert {row["fold"] for row in examples["train"]} == {0, 1, 2, 3}
     assert {row["label"] for row in examples["test"]} == {builder.UNLABELLED}
 
 
-def test_examples_hold_the_pixels_label_and_size_of_their_file(initial, manual_dir):
+def test_examples_hold_the_pixels_and_label_of_their_file(initial, manual_dir):
     for row in list(initial.as_data_source("train"))[:5]:
         name = row["id"].decode()
         pixels = np.asarray(read_photograph(manual_dir / name))
         np.testing.assert_array_equal(row["image"], pixels)
         assert CLASS_NAMES[row["label"]] == name.split("/")[1]
-        assert tuple(row["original_size"]) == pixels.shape[:2]
 
 
 def test_unreadable_files_are_left_out_and_named(manual_dir, tmp_path):
@@ -58,7 +58,7 @@ def test_missing_photographs_say_what_to_download_and_where_to_put_it(given_dir,
     tiny_config.dataset.manual_dir = given_dir
     tiny_config.dataset.data_dir = str(tmp_path)
     with pytest.raises(builder.ManualDirError) as error:
-        pipeline.load_dataset(tiny_config)
+        load_dataset(tiny_config)
     for part in ("kaggle competitions download", "train.7z", "7z x", "--config.dataset.manual_dir"):
         assert part in str(error.value)
     assert not list(tmp_path.rglob("*.array_record*"))
@@ -75,20 +75,20 @@ def test_a_type_without_pictures_is_named(manual_dir, tmp_path):
 def test_other_photographs_than_those_prepared_are_refused(initial, tiny_config, manual_dir, tmp_path):
     shutil.copytree(manual_dir, tmp_path / "raw")
     tiny_config.dataset.manual_dir = str(tmp_path / "raw")
-    pipeline.load_dataset(tiny_config)  # a copy elsewhere is the same data
+    load_dataset(tiny_config)  # a copy elsewhere is the same data
     (tmp_path / "raw/train/Type_1/more.jpg").write_bytes(next((manual_dir / "train/Type_1").iterdir()).read_bytes())
-    with pytest.raises(pipeline.DatasetError, match="other photographs"):
-        pipeline.load_dataset(tiny_config)
+    with pytest.raises(DatasetError, match="other photographs"):
+        load_dataset(tiny_config)
     (tmp_path / "raw/train/Type_1/more.jpg").unlink()
     (tmp_path / "raw/fixed_labels_v2.csv").write_text("filename,old_label,new_label\n")
-    with pytest.raises(pipeline.DatasetError, match="other photographs"):
-        pipeline.load_dataset(tiny_config)
+    with pytest.raises(DatasetError, match="other photographs"):
+        load_dataset(tiny_config)
 
 
 def test_unknown_data_set_is_named(tiny_config):
     tiny_config.dataset.name = "cervix/nothing"
-    with pytest.raises(pipeline.DatasetError, match="cervix/nothing"):
-        pipeline.load_dataset(tiny_config)
+    with pytest.raises(DatasetError, match="cervix/nothing"):
+        load_dataset(tiny_config)
 
 
 def test_synthetic_is_drawn_once_and_complete(monkeypatch, tmp_path):
@@ -118,74 +118,81 @@ def cleaned(raw, tmp_path_factory):
     return made
 
 
-def test_cleaned_holds_every_photograph_once_with_all_that_selecting_needs(cleaned, raw):
+def test_cleaned_holds_every_photograph_once_with_all_that_splits_need(cleaned, raw):
     rows = {split: list(cleaned.as_data_source(split)) for split in cleaned.info.splits}
     ids = [row["id"].decode() for part in rows.values() for row in part]
     assert sorted([*ids, "additional/Type_1/empty.jpg"]) == sorted(builder.scan(raw, additional=True))
     assert {row["source"] for row in rows["validation"]} == {b"initial"}
     assert {row["source"] for row in rows["train"]} == {b"initial", b"additional"}
     assert {row["source"] for row in rows["rejected"]} == {b"additional"}
-    assert all(row["reason"] for row in rows["rejected"])
-    assert not any(row["reason"] for part in ("train", "validation", "test") for row in rows[part])
-    reasons = {row["id"].decode(): row["reason"].decode() for row in rows["rejected"]}
-    assert reasons["additional/Type_2/copy.jpg"] == "near_duplicate"
+    assert "additional/Type_2/copy.jpg" in {row["id"].decode() for row in rows["rejected"]}
     for part in rows.values():
         for row in part:
             assert row["histograms"].sum() == pytest.approx(30, abs=1e-3)
-            assert np.isfinite(row["log_density"])
             assert row["sharpness"] > 0
-            assert (row["fold"] >= 0) == (row["source"] == b"initial")
 
 
-def test_the_stored_splits_are_the_default_selection(cleaned, tiny_config):
-    tiny_config.dataset.name, tiny_config.dataset.manual_dir = "cervix/cleaned", None
-    tiny_config.dataset.data_dir = str(cleaned.data_path.parents[2])
-    data = pipeline.load_dataset(tiny_config)
+def config_of(prepared, config):
+    """The config of a data set that is on disk, whose raw photographs are not at hand."""
+    config.dataset.update(name="cervix/cleaned", manual_dir=None, data_dir=str(prepared.data_path.parents[2]))
+    return config
+
+
+def test_the_stored_splits_are_the_default_ones(cleaned, tiny_config):
+    data = load_dataset(config_of(cleaned, tiny_config))
     for split in cleaned.info.splits:
         stored = {row["id"].decode() for row in cleaned.as_data_source(split)}
         assert set(data.examples(split).ids) == stored
         assert len(data.examples(split)) == len(stored)
+    folds, source, split = data.assignment.folds, np.array(data.manifest.source), np.array(data.assignment.split)
+    assert set(folds[split == "validation"]) == {4}
+    np.testing.assert_array_equal(folds >= 0, source == "initial")
+    assert np.isfinite(data.assignment.log_density).all()
+    assert all((reason != "") == (s == "rejected") for reason, s in zip(data.assignment.reasons, split, strict=True))
+    assert data.assignment.reasons[data.manifest.names.index("additional/Type_2/copy.jpg")] == "near_duplicate"
 
 
-def test_another_selection_rebuilds_nothing(cleaned, tiny_config, monkeypatch):
-    monkeypatch.setattr(builder.measuring, "measure", lambda raw: pytest.fail("measured again"))
-    tiny_config.dataset.name, tiny_config.dataset.manual_dir = "cervix/cleaned", None
-    tiny_config.dataset.data_dir = str(cleaned.data_path.parents[2])
-    tiny_config.selection.update(fold=0, additional="none")
-    data = pipeline.load_dataset(tiny_config)
+def test_other_splits_rebuild_nothing(cleaned, tiny_config, monkeypatch):
+    monkeypatch.setattr(feature_cache, "extract", lambda raw: pytest.fail("extracted again"))
+    config_of(cleaned, tiny_config).selection.update(fold=0, additional="none")
+    data = load_dataset(tiny_config)
     assert not any(name.startswith("additional") for name in data.examples("train").ids)
     validation = set(data.examples("validation").ids)
     tiny_config.selection.fold = 1
-    assert not validation & set(pipeline.load_dataset(tiny_config).examples("validation").ids)
+    assert not validation & set(load_dataset(tiny_config).examples("validation").ids)
 
 
 def test_additional_photographs_that_are_missing_are_asked_for(manual_dir, tiny_config, tmp_path):
     shutil.copytree(manual_dir, tmp_path / "raw", ignore=lambda *_: ["additional"])
     tiny_config.dataset.update(name="cervix/cleaned", manual_dir=str(tmp_path / "raw"), data_dir=str(tmp_path / "data"))
     with pytest.raises(builder.ManualDirError, match=r"additional_Type_1_v2\.7z"):
-        pipeline.load_dataset(tiny_config)
+        load_dataset(tiny_config)
 
 
-def test_a_build_that_was_killed_does_not_pass_for_whole_and_keeps_its_scores(raw, tmp_path, monkeypatch):
-    calls = []
-    measure = builder.measuring.measure
+def test_a_build_that_was_killed_does_not_pass_for_complete_and_resumes(tmp_path, monkeypatch):
+    """What was extracted is kept until the data set is complete; from then on it alone holds the JPEGs."""
+    raw, root = tmp_path / "raw", tmp_path / "prepared"
+    synthetic.write_folder(raw, seed=5, counts={"train": 40, "additional": 15, "test": 2})  # few: by this process
+    calls, extract = [], feature_cache.extract
 
-    def dying(bytes_):
-        calls.append(bytes_)
+    def dying(content):
+        calls.append(content)
         if len(calls) == 30:
             raise KeyboardInterrupt
-        return measure(bytes_)
+        return extract(content)
 
-    # In this process, so that it can be watched.
-    monkeypatch.setattr(builder.measuring, "_FEW", 1000)
-    monkeypatch.setattr(builder.measuring, "measure", dying)
+    monkeypatch.setattr(feature_cache, "extract", dying)
     download = tfds.download.DownloadConfig(manual_dir=raw)
-    made = tfds.builder("cervix/cleaned", data_dir=tmp_path, file_format="array_record")
+    made = tfds.builder("cervix/cleaned", data_dir=root, file_format="array_record")
     with pytest.raises(KeyboardInterrupt):
         made.download_and_prepare(download_config=download)
     assert not made.data_path.exists()
-    made = tfds.builder("cervix/cleaned", data_dir=tmp_path, file_format="array_record")
+    cache = builder.feature_cache_path(Path(made.data_path))
+    jpegs = sum(len(content) for content in calls[:29])
+    assert cache.stat().st_size > jpegs
+    made = tfds.builder("cervix/cleaned", data_dir=root, file_format="array_record")
     made.download_and_prepare(download_config=download)
     distinct = {path.read_bytes() for path in raw.rglob("*.jpg")}
-    assert len(calls) == len(distinct) + 1  # the one it died of is the only one measured twice
+    assert len(calls) == len(distinct) + 1  # the one it died of is the only one extracted twice
     assert made.data_path.exists()
+    assert cache.stat().st_size < jpegs / 10

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 
 
 @pytest.fixture
 def examples(tiny_config):
-    return pipeline.load_dataset(tiny_config).examples("train")
+    return load_dataset(tiny_config).examples("train")
 
 
 def every_image(examples):
@@ -75,25 +76,34 @@ def test_evaluation_counts_each_example_once(examples, batch_size, count):
 
 
 def test_images_held_in_memory_and_decoded_anew_are_the_same(tiny_config):
-    held = pipeline.load_dataset(tiny_config).examples("train")
+    held = load_dataset(tiny_config).examples("train")
     tiny_config.dataset.cache_bytes = 0
-    decoded = pipeline.load_dataset(tiny_config).examples("train")
+    decoded = load_dataset(tiny_config).examples("train")
     for _ in range(2):
         np.testing.assert_array_equal(every_image(held), every_image(decoded))
     assert every_image(held).shape == (48, 32, 24, 3)
 
 
 def test_an_image_is_decoded_once(examples, monkeypatch):
-    before = every_image(examples)
+    before = np.stack(examples.images)
     monkeypatch.setattr(pipeline, "read_photograph", lambda *args, **kwargs: pytest.fail("decoded again"))
     np.testing.assert_array_equal(every_image(examples), before)
 
 
-def test_mean_image_and_class_shares(examples):
+def test_images_are_a_sequence(examples):
+    images = examples.images
+    assert len(images) == 48
+    np.testing.assert_array_equal(images[-1], examples.image(47))
+    np.testing.assert_array_equal(np.stack(images[3:6]), np.stack([examples.image(i) for i in range(3, 6)]))
+    with pytest.raises(IndexError):
+        images[48]
+
+
+def test_mean_image_and_class_priors(examples):
     parts = [examples.pixel_sums(i, 3) for i in range(3)]
     np.testing.assert_array_equal(sum(parts), every_image(examples).astype(int).sum(axis=0))
     np.testing.assert_array_equal(examples.pixel_sums(), sum(parts))
-    assert examples.class_shares() == [np.mean(examples.labels == label) for label in range(3)]
+    assert examples.class_priors() == [np.mean(examples.labels == label) for label in range(3)]
 
 
 def test_what_does_not_fit_is_refused(examples, tiny_config):
@@ -102,15 +112,3 @@ def test_what_does_not_fit_is_refused(examples, tiny_config):
     tiny_config.batch_size = 64
     with pytest.raises(pipeline.DatasetError, match="there are 48 training images"):
         pipeline.training_batches(examples, tiny_config)
-    with pytest.raises(pipeline.DatasetError, match="no split 'validate'; it has"):
-        pipeline.load_dataset(tiny_config).examples("validate")
-
-
-def test_another_selection_of_the_same_data_is_that_of_its_own_config(tiny_config) -> None:
-    data = pipeline.load_dataset(tiny_config)
-    tiny_config.selection.fold, tiny_config.dataset.image_size = 1, (16, 12)
-    again, fresh = data.with_splits(tiny_config), pipeline.load_dataset(tiny_config)
-    assert again.assignment.split == fresh.assignment.split != data.assignment.split
-    one, other = again.examples("validation"), fresh.examples("validation")
-    assert one.ids == other.ids
-    np.testing.assert_array_equal(one.image(0), other.image(0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityReference
 from cervix_jax.images import synthetic
 from cervix_jax.images.decode import read_photograph
@@ -17,7 +17,7 @@ from cervix_jax.images.near_duplicates import signature
 def reference(manual_dir, data_dir) -> QualityReference:
     from tests.conftest import make_tiny_config
 
-    data = pipeline.load_dataset(make_tiny_config(manual_dir, data_dir))
+    data = load_dataset(make_tiny_config(manual_dir, data_dir))
     parts = [data.examples(split) for split in ("train", "validation")]
     seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
     return QualityReference.fit(data.manifest, data.assignment, seen)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cervix_jax.explainers.grad_cam import enlarged
-from cervix_jax.images.decode import read_photograph, to_stored_jpeg
+from cervix_jax.images.decode import read_photograph, to_stored
 from cervix_jax.images.geometry import CropResize
 
 SHAPES = {"portrait": (400, 300), "landscape": (300, 400), "small": (40, 30), "odd": (333, 217)}
@@ -62,7 +62,7 @@ def test_a_turned_photograph_is_explained_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     out = io.BytesIO()
     raw.save(out, "JPEG", quality=95, exif=exif)
-    stored = read_photograph(to_stored_jpeg(out.getvalue(), (640, 480))[0])
+    stored = read_photograph(to_stored(out.getvalue(), (640, 480))[0])
     view = VIEWS["stretch"]
     seen = view(stored)
     size = (stored.height, stored.width)

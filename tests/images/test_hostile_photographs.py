@@ -24,7 +24,7 @@ from PIL import Image
 import cervix_jax
 from cervix_jax.datasets import builder
 from cervix_jax.images import decode
-from cervix_jax.images.decode import read_photograph, to_stored_jpeg
+from cervix_jax.images.decode import read_photograph, to_stored
 from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
 from cervix_jax.inference.prediction_files import predict_folder
 from cervix_jax.labels import CLASS_NAMES
@@ -114,7 +114,7 @@ def pixel(raw):
 )
 def test_colours_are_those_that_the_file_means(raw, expected):
     assert np.abs(np.subtract(pixel(raw), expected)).max() <= 2, (pixel(raw), expected)
-    stored, size = to_stored_jpeg(raw, (16, 16))
+    stored, size, _ = to_stored(raw, (16, 16))
     assert size == (16, 16)
     assert np.abs(np.subtract(pixel(stored), pixel(raw))).max() <= 3
 
@@ -173,7 +173,7 @@ def test_wide_colours_become_srgb(form):
     raw = encoded(flat(color), form, icc_profile=icc_profile(b"RGB ", 2.2), **options)
     np.testing.assert_allclose(pixel(raw), expected, atol=3)
     # What is stored has no profile, and the colours of sRGB: a JPEG is not kept as it is.
-    stored, _ = to_stored_jpeg(raw, (640, 480))
+    stored, _, _ = to_stored(raw, (640, 480))
     assert "icc_profile" not in Image.open(io.BytesIO(stored)).info
     np.testing.assert_allclose(pixel(stored), expected, atol=4)
 
@@ -199,7 +199,7 @@ def test_wide_colours_under_alpha_and_grey_profiles_become_srgb():
 def test_profiles_that_do_not_apply_change_nothing(profile):
     raw = encoded(flat((200, 120, 100)), "JPEG", icc_profile=profile, quality=95)
     assert np.abs(np.subtract(pixel(raw), (200, 120, 100))).max() <= 2
-    assert to_stored_jpeg(raw, (640, 480))[0] == raw
+    assert to_stored(raw, (640, 480))[0] == raw
 
 
 # --- Metadata --------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_every_orientation_in_every_format_and_reduced_decoding(form, orientatio
         assert reduced.size == (80, 120)
     small = np.asarray(upright.resize(reduced.size, Image.Resampling.BOX)).astype(int)
     assert np.abs(np.asarray(reduced) - small).max() <= 8
-    stored, size = to_stored_jpeg(raw, (120, 80))
+    stored, size, _ = to_stored(raw, (120, 80))
     assert size == (480, 320)
     assert np.abs(np.asarray(read_photograph(stored)) - np.asarray(upright.resize((80, 120)))).max() <= 255
     assert read_photograph(stored).size == (80, 120)
@@ -240,7 +240,7 @@ def test_every_orientation_in_every_format_and_reduced_decoding(form, orientatio
 def test_damaged_exif_loses_no_picture(exif, form):
     raw = encoded(drawn(), form, exif=exif)
     assert read_photograph(raw).size == (64, 48)
-    assert to_stored_jpeg(raw, (640, 480))[1] == (48, 64)
+    assert to_stored(raw, (640, 480))[1] == (48, 64)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
@@ -248,12 +248,12 @@ def test_orientations_that_do_not_exist_turn_nothing(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     raw = encoded(drawn(), "JPEG", exif=exif)
-    assert to_stored_jpeg(raw, (640, 480)) == (raw, (48, 64))
+    assert to_stored(raw, (640, 480))[:2] == (raw, (48, 64))
 
 
 def test_a_long_comment_is_not_carried_into_what_is_stored():
     raw = encoded(flat((1, 2, 3)), "GIF", comment=b"x" * 70_000)  # longer than a JPEG can hold
-    assert Image.open(io.BytesIO(to_stored_jpeg(raw, (640, 480))[0])).info.get("comment") is None
+    assert Image.open(io.BytesIO(to_stored(raw, (640, 480))[0])).info.get("comment") is None
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "gif", "jpeg"])
@@ -338,7 +338,7 @@ def bombs():
 
 CHILD = """
 import json, pickle, resource, sys
-from cervix_jax.images.decode import UnreadableError, read_photograph, to_stored_jpeg
+from cervix_jax.images.decode import UnreadableError, read_photograph, to_stored
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + int(sys.argv[1])
 files = pickle.load(sys.stdin.buffer)
@@ -348,7 +348,7 @@ for raw in files:
     try:
         image = read_photograph(raw)
         assert image.mode == "RGB" and not image.info
-        stored, size = to_stored_jpeg(raw, (64, 48))
+        stored, size, _ = to_stored(raw, (64, 48))
         assert max(read_photograph(stored).size) <= max(size)
         reasons.append(None)
     except UnreadableError as error:
@@ -489,7 +489,7 @@ def test_lossless_pictures_come_back_as_they_were(size, orientation, form, seed)
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8))
     raw = with_orientation(image, orientation, form, **({"lossless": True} if form == "WEBP" else {}))
     np.testing.assert_array_equal(np.asarray(read_photograph(raw)), np.asarray(image))
-    stored, original = to_stored_jpeg(raw, (20, 20))
+    stored, original, _ = to_stored(raw, (20, 20))
     assert original == size
     height, width = read_photograph(stored).size[::-1]
     assert height <= size[0]

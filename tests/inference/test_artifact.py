@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.artifact import ExportError, export
 from cervix_jax.inference.calibration import calibrate
 from cervix_jax.inference.evaluation import evaluate
@@ -35,7 +35,7 @@ def predictor(request, run):
 
 def test_the_card_s_own_code_gives_the_numbers_of_predict(predictor, manual_dir, tmp_path) -> None:
     cases = split_photographs(
-        predictor, pipeline.load_dataset(predictor.data_config).examples("validation"), "validation"
+        predictor, load_dataset(predictor.data_config).examples("validation"), "validation"
     )
     calibration = calibrate(predictor.probabilities(cases.photographs), cases.labels, cases.ids, cases.groups)
     assert abs(calibration.temperature - 1) > 0.05
@@ -74,7 +74,7 @@ def test_the_card_s_own_code_gives_the_numbers_of_predict(predictor, manual_dir,
 def test_a_card_says_only_what_is_so(run, tmp_path) -> None:
     predictor = Predictor.restore([run[0]])
     cases = split_photographs(
-        predictor, pipeline.load_dataset(predictor.data_config).examples("validation"), "validation"
+        predictor, load_dataset(predictor.data_config).examples("validation"), "validation"
     )
     calibrate(predictor.probabilities(cases.photographs), cases.labels, cases.ids, cases.groups).save(
         predictor.calibration_path

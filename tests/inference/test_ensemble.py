@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax import runs
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.predictor import EnsembleError, Predictor
 from cervix_jax.training import loop
@@ -135,9 +135,9 @@ def test_three_one_vs_rest_runs_are_one_predictor_of_types(one_vs_rest, photogra
     expected = np.stack(own, axis=1)
     np.testing.assert_allclose(probabilities(predictor, photographs), expected / expected.sum(1, keepdims=True))
     assert sum(predictor.class_shares) == pytest.approx(1)
-    data = pipeline.load_dataset(predictor.data_config)
+    data = load_dataset(predictor.data_config)
     assert set(data.examples("validation").labels) == {0, 1, 2}
-    np.testing.assert_allclose(predictor.class_shares, data.examples("train").class_shares(), atol=1e-9)
+    np.testing.assert_allclose(predictor.class_shares, data.examples("train").class_priors(), atol=1e-9)
 
 
 def test_runs_that_do_not_belong_together_are_refused(one_vs_rest, run, tiny_config, tmp_path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from cervix_jax import runs
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.images import synthetic
 from cervix_jax.inference.calibration import Calibration
 from cervix_jax.inference.decisions import Rules
@@ -70,7 +70,7 @@ def test_shift_is_none_for_the_same_and_plain_for_other_pictures(predictor, else
 
 
 def test_only_the_run_s_own_data_has_its_splits(predictor, run):
-    data = pipeline.load_dataset(predictor.data_config)
+    data = load_dataset(predictor.data_config)
     predictor.check_data(data.fingerprint)
     with pytest.raises(runs.RunError, match="other photographs"):
         predictor.check_data("of another folder")
@@ -91,7 +91,7 @@ def test_what_a_second_run_has_seen_counts_too_and_a_run_that_does_not_know_is_r
         first, quality_reference=dataclasses.replace(first.quality_reference, seen=first.quality_reference.seen[:0])
     )
     photographs = [predictor.read(path) for path in sorted(elsewhere.rglob("*.jpg"))[:3]]
-    of_training = pipeline.load_dataset(predictor.data_config).examples("train")
+    of_training = load_dataset(predictor.data_config).examples("train")
     photographs.append(predictor.read(of_training.jpeg(0)))
     for members in ((first, blind), (blind, second)):
         seen, _ = dataclasses.replace(predictor, members=members).has_seen(photographs)
@@ -138,7 +138,7 @@ def test_robustness_is_part_of_an_evaluation_that_asks_for_it(predictor, elsewhe
 
 
 def test_of_several_processes_each_reads_its_own_photographs(predictor, tiny_config, monkeypatch):
-    examples = pipeline.load_dataset(tiny_config).examples("train")
+    examples = load_dataset(tiny_config).examples("train")
     photographs = split_photographs(predictor, examples, "train").photographs
     (view,) = predictor.views
     whole = [row for batch in predictor._batches(view, photographs, 8) for row in batch["image"][batch["mask"]]]

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.image_folder import NoPhotographsError
 from cervix_jax.inference.prediction_files import predict_folder
 from cervix_jax.inference.predictor import Predictor
@@ -40,7 +40,7 @@ def test_a_row_a_photograph_as_kaggle_wants_it(predictor, manual_dir, tmp_path):
 
 
 def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor, manual_dir, tmp_path):
-    examples = pipeline.load_dataset(predictor.config).examples("test")
+    examples = load_dataset(predictor.config).examples("test")
     photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
     expected = dict(zip(examples.ids, predictor.probabilities(photographs), strict=True))
     predict_folder(predictor, manual_dir, tmp_path / "p.csv")
@@ -81,7 +81,7 @@ def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
 
 
 def test_probabilities_do_not_depend_on_the_batch(predictor):
-    examples = pipeline.load_dataset(predictor.config).examples("validation")
+    examples = load_dataset(predictor.config).examples("validation")
     photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
     whole = predictor.probabilities(photographs, 32)
     np.testing.assert_allclose(predictor.probabilities(photographs, 5), whole, atol=1e-6)

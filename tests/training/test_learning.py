@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from configs import quickstart
 
 
@@ -22,6 +22,6 @@ def test_a_small_network_clearly_beats_the_class_prior(tmp_path, data_dir) -> No
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     best = json.loads(done.stdout.splitlines()[-1])["best"]
-    shares = np.array(pipeline.load_dataset(config).examples("validation").class_shares())
+    shares = np.array(load_dataset(config).examples("validation").class_priors())
     assert best["loss"] < -np.sum(shares * np.log(shares)) - 0.2
     assert best["accuracy"] > shares.max() + 0.1

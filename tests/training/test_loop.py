@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cervix_jax import runs
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.errors import Interrupted
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
@@ -44,7 +44,7 @@ def test_a_run_leaves_its_record_metrics_and_best_checkpoint(run, tiny_config):
 def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run, tiny_config, batch_size):
     workdir, result = run
     predictor = Predictor.restore([workdir])
-    examples = pipeline.load_dataset(predictor.config).examples("validation")
+    examples = load_dataset(predictor.config).examples("validation")
     photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
     scores = classification_metrics(
         predictor.probabilities(photographs, batch_size), examples.labels, predictor.class_names
@@ -100,7 +100,7 @@ def test_the_moving_average_is_validated_kept_and_continued(run, tiny_config, tm
     assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in plain]
     assert [row["ema_validation_loss"] for row in rows] != [row["validation_loss"] for row in rows]
     assert whole["best_ema"]["loss"] == min(row["ema_validation_loss"] for row in rows)
-    examples = pipeline.load_dataset(tiny_config).examples("validation")
+    examples = load_dataset(tiny_config).examples("validation")
     for weights, expected in (("ema", whole["best_ema"]), ("raw", whole["best"]), (None, whole["best_ema"])):
         predictor = Predictor.restore([tmp_path / "whole"], weights=weights)
         photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
