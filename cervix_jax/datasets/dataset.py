@@ -1,0 +1,203 @@
+"""A prepared data set: built if it is not on disk yet, its manifest, and how a config splits it."""
+
+import collections
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cervix_jax.atomic import open_atomic
+from cervix_jax.datasets.builder import (
+    DOWNLOAD_INSTRUCTIONS,
+    Cervix,
+    ManualDirError,
+    feature_cache_path,
+    fingerprint_of,
+    scan,
+)
+from cervix_jax.datasets.pipeline import DatasetError, Examples
+from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.progress import log
+
+MANIFEST_FILE = "manifest.npz"  # in the data set's folder
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedDataset:
+    """A data set on disk, and how `config.selection` splits it.
+
+    Attributes:
+      builder: TFDS' builder of the data set.
+      manifest: every photograph's label and features, in the order in which they are stored.
+      assignment: the split of each row of the manifest.
+    """
+
+    builder: tfds.core.DatasetBuilder
+    manifest: Manifest
+    assignment: SplitAssignment
+    _options: ml_collections.ConfigDict
+    _stored: list[tuple[Any, int]]  # data source and index of each row of the manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same photographs."""
+        return self.builder.info.metadata["fingerprint"]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of photographs of each split."""
+        return dict(collections.Counter(self.assignment.split))
+
+    def with_splits(self, config: ml_collections.ConfigDict) -> "PreparedDataset":
+        """The same photographs, split and resized as another config of this data set says; reads nothing."""
+        assignment = assign_splits(self.manifest, SplitConfig(**config.selection))
+        return dataclasses.replace(self, assignment=assignment, _options=ml_collections.ConfigDict(config.dataset))
+
+    def examples(self, split: str) -> Examples:
+        """The photographs of 'train', 'validation', 'test' or 'rejected'.
+
+        Raises:
+          DatasetError: there is no such split.
+        """
+        if split not in self.assignment.split:
+            raise DatasetError(f"{self._options.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        rows = [i for i, s in enumerate(self.assignment.split) if s == split]
+        return Examples(
+            [self._stored[i] for i in rows],
+            self.assignment.labels[rows],
+            self.assignment.class_names,
+            [self.manifest.names[i] for i in rows],
+            self.manifest.groups[rows],
+            self._options,
+        )
+
+
+def load_dataset(
+    config: ml_collections.ConfigDict, manual_dir: str | None = None, data_dir: str | None = None
+) -> PreparedDataset:
+    """The data set that a config names, built if it is not on disk yet.
+
+    Args:
+      config: `config.dataset` and `config.selection` are read.
+      manual_dir: folder of raw photographs, if not `config.dataset.manual_dir`.
+      data_dir: root of prepared data sets, if not `config.dataset.data_dir`.
+
+    Raises:
+      ManualDirError: the raw photographs are needed and missing.
+      DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
+        holds.
+    """
+    dataset = ml_collections.ConfigDict(config.dataset).unlock()
+    dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
+    builder = _build(dataset)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
+    stored = [(source, i) for source in sources for i in range(len(source))]
+    manifest = _load_manifest(builder, stored)
+    return PreparedDataset(builder, manifest, assign_splits(manifest, SplitConfig(**config.selection)), dataset, stored)
+
+
+def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[str]) -> None:
+    """Extracts the features of a config's raw photographs with Apache Beam, for `load_dataset` to build from.
+
+    Does nothing if the data set is on disk. If it is killed, it starts from the beginning.
+
+    Raises:
+      ManualDirError: the raw photographs are missing.
+      DatasetError: there is no such data set, its photographs are drawn, or Beam is not installed.
+    """
+    dataset = config.dataset
+    builder = _find_builder(dataset)
+    if builder.builder_config.drawn:
+        raise DatasetError(f"--beam reads the photographs of a folder, but {dataset.name} draws them")
+    if builder.data_path.exists():
+        return
+    if dataset.manual_dir is None:
+        raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
+    if importlib.util.find_spec("apache_beam") is None:
+        raise DatasetError("--beam needs Apache Beam, in an environment of its own: see launch/beam.lock")
+    from cervix_jax.datasets import beam_features
+
+    folder = Path(dataset.manual_dir)
+    sources = {name: folder / name for name in scan(folder, additional=builder.builder_config.additional)}
+    count = beam_features.extract_all(sources, feature_cache_path(Path(builder.data_path)), beam_options, inside=folder)
+    log(f"extracted features of {count} photographs with Beam")
+
+
+def _find_builder(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+    """The builder of the data set on disk, whose version may be older than this code's, or of the one to make."""
+    options = {"data_dir": dataset.data_dir, "file_format": "array_record"}
+    try:
+        newest = tfds.builder(dataset.name, **options)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise DatasetError(f"config.dataset.name is {dataset.name!r}: {str(error).splitlines()[0]}") from error
+    if newest.data_path.exists():
+        return newest
+    older = [Cervix(config=newest.builder_config.name, version=version, **options) for version in Cervix.OLDER]
+    return next((builder for builder in older if builder.data_path.exists()), newest)
+
+
+def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+    builder = _find_builder(dataset)
+    raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
+    on_disk = builder.data_path.exists()
+    if raw and not on_disk:
+        if dataset.manual_dir is None:
+            raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
+        scan(Path(dataset.manual_dir), additional=additional)  # names what is missing, where TFDS would only assert
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
+    with contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(download_config=download)
+    if raw and on_disk and dataset.manual_dir:
+        fingerprint = fingerprint_of(Path(dataset.manual_dir), additional=additional)
+        if fingerprint != builder.info.metadata["fingerprint"]:
+            raise DatasetError(
+                f"{builder.data_path} was prepared from other photographs than {dataset.manual_dir} holds now; "
+                "remove it, or give another data_dir"
+            )
+    return builder
+
+
+def _load_manifest(builder: tfds.core.DatasetBuilder, stored: Sequence[tuple[Any, int]]) -> Manifest:
+    """Reads the manifest beside the examples; or makes it from them, and keeps it, where none fits."""
+    path = Path(builder.data_path) / MANIFEST_FILE
+    sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
+    identity = json.dumps([str(builder.version), builder.info.metadata["fingerprint"], sizes])
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return _read_manifest(path, identity)
+    manifest = _manifest_of_examples(stored)
+    with contextlib.suppress(OSError), open_atomic(path, "wb") as file:  # a folder without write access is only slower
+        np.savez(file, allow_pickle=False, identity=np.array(identity), **vars(manifest))
+    return manifest
+
+
+def _read_manifest(path: Path, identity: str) -> Manifest:
+    with np.load(path, allow_pickle=False) as arrays:
+        if arrays["identity"] != identity:
+            raise ValueError(f"{path} belongs to another data set")
+        columns = {field.name: arrays[field.name] for field in dataclasses.fields(Manifest)}
+    return Manifest(**columns | {name: columns[name].tolist() for name in ("names", "source")})
+
+
+def _manifest_of_examples(stored: Sequence[tuple[Any, int]]) -> Manifest:
+    rows = [{key: value for key, value in source[i].items() if key != "image"} for source, i in stored]
+    return Manifest(
+        names=[row["id"].decode() for row in rows],
+        source=[row["source"].decode() for row in rows],
+        labels=np.array([row["label"] for row in rows], int),
+        folder_labels=np.array([row["folder_label"] for row in rows], int),
+        histograms=np.stack([row["histograms"] for row in rows]),
+        sharpness=np.array([row["sharpness"] for row in rows], np.float32),
+        groups=np.array([row["group"] for row in rows], int),
+    )

@@ -1,0 +1,136 @@
+"""Prepared data sets: the manifest beside the examples, other splits of the same photographs, older versions."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from cervix_jax.datasets.builder import Cervix
+from cervix_jax.datasets.dataset import MANIFEST_FILE, load_dataset
+from cervix_jax.datasets.pipeline import DatasetError
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path):
+    """Of a data set of its own, which a test may change; no raw photographs."""
+    load_dataset(tiny_config)
+    shutil.copytree(tiny_config.dataset.data_dir, tmp_path / "prepared")
+    tiny_config.dataset.data_dir, tiny_config.dataset.manual_dir = str(tmp_path / "prepared"), None
+    return tiny_config
+
+
+@pytest.fixture
+def manifest_file(config):
+    return load_dataset(config).builder.data_path / MANIFEST_FILE
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The number of examples read so far."""
+    count, source = [0], tfds.data_sources.base.BaseDataSource.__getitem__
+
+    def counting(self, index):
+        count[0] += 1
+        return source(self, index)
+
+    monkeypatch.setattr(tfds.data_sources.base.BaseDataSource, "__getitem__", counting)
+    return count
+
+
+def assert_same(one, other):
+    for name, value in vars(one.manifest).items():
+        np.testing.assert_array_equal(getattr(other.manifest, name), value)
+        assert type(getattr(other.manifest, name)) is type(value)
+    assert one.assignment.split == other.assignment.split
+
+
+def test_a_start_reads_the_manifest_and_no_example(config, manifest_file, reads):
+    first = load_dataset(config)
+    assert reads == [0]
+    manifest_file.unlink()
+    rebuilt = load_dataset(config)
+    assert reads == [67]
+    assert_same(first, rebuilt)
+    assert_same(first, load_dataset(config))
+    assert reads == [67]
+    assert not list(manifest_file.parent.glob("*.partial"))
+
+
+def change_identity(path):
+    with np.load(path) as arrays:
+        np.savez(path, **dict(arrays) | {"identity": np.array("another data set"), "labels": arrays["labels"] + 1})
+
+
+def drop_a_column(path):
+    with np.load(path) as arrays:
+        np.savez(path, **{name: arrays[name] for name in arrays if name != "groups"})
+
+
+def flip_a_byte(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        change_identity,
+        drop_a_column,
+        flip_a_byte,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path: path.write_text("no archive"),
+        lambda path: np.save(path.open("wb"), np.zeros(3)),
+    ],
+    ids=["another data set", "older columns", "flipped", "empty", "truncated", "text", "another file"],
+)
+def test_a_manifest_that_does_not_fit_is_made_again(config, manifest_file, damage):
+    before, content = load_dataset(config), manifest_file.read_bytes()
+    damage(manifest_file)
+    assert manifest_file.read_bytes() != content
+    assert_same(before, load_dataset(config))
+    assert_same(before, load_dataset(config))
+    with np.load(manifest_file) as arrays:
+        assert sorted(arrays) == sorted(["identity", *vars(before.manifest)])
+
+
+def test_a_folder_that_cannot_be_written_to_still_loads(config, manifest_file, monkeypatch):
+    before = load_dataset(config)
+    manifest_file.unlink()
+    manifest_file.with_name(
+        MANIFEST_FILE + ".partial"
+    ).mkdir()  # where the file would be written; root may write anywhere
+    assert_same(before, load_dataset(config))
+    assert not manifest_file.exists()
+
+
+def test_data_of_the_version_before_is_read(config):
+    """It has more features, and no manifest beside it."""
+    before = load_dataset(config)
+    new = before.builder.data_path
+    old = new.rename(new.with_name(Cervix.OLDER[0]))
+    (old / MANIFEST_FILE).unlink()
+    info = json.loads((old / "dataset_info.json").read_text())
+    (old / "dataset_info.json").write_text(json.dumps(info | {"version": Cervix.OLDER[0]}))
+    after = load_dataset(config)
+    assert str(after.builder.version) == Cervix.OLDER[0]
+    assert_same(before, after)
+    assert after.examples("train").jpeg(0) == before.examples("train").jpeg(0)
+
+
+def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config) -> None:
+    data = load_dataset(tiny_config)
+    tiny_config.selection.fold, tiny_config.dataset.image_size = 1, (16, 12)
+    again, fresh = data.with_splits(tiny_config), load_dataset(tiny_config)
+    assert again.assignment.split == fresh.assignment.split != data.assignment.split
+    one, other = again.examples("validation"), fresh.examples("validation")
+    assert one.ids == other.ids
+    np.testing.assert_array_equal(one.image(0), other.image(0))
+
+
+def test_a_split_that_does_not_exist_is_named(tiny_config):
+    with pytest.raises(DatasetError, match="no split 'validate'; it has"):
+        load_dataset(tiny_config).examples("validate")
