@@ -4,9 +4,9 @@ Records are plain data: importing them imports neither JAX nor NumPy, so that `c
 from here.
 """
 
-from cervix_jax.models.backbones.architecture import Architecture
 from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
 from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
+from cervix_jax.models.backbones.spec import Architecture
 
 # Values of `config.model.backbone.name`.
 BACKBONES: dict[str, Architecture] = {

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from cervix_jax.models.backbones.architecture import Architecture, Layer, Preprocessing
+from cervix_jax.models.backbones.spec import Architecture, Layer, Preprocessing
 from cervix_jax.models.cpu_ops import pointwise_conv, spatial_conv
 from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, EndPoints, TrainingPass, promote_to_input_dtype
 

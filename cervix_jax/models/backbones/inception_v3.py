@@ -8,7 +8,7 @@ in the order of Keras' `model.layers`: by their distance from the output, then a
 
 from typing import Any
 
-from cervix_jax.models.backbones.architecture import TF, Architecture, Layer, PretrainedWeights
+from cervix_jax.models.backbones.spec import TF, Architecture, Layer, PretrainedWeights
 
 Size = tuple[int, int]
 Chain = list[tuple[int, Size]]  # features and window size of consecutive convolutions

@@ -8,7 +8,7 @@ their layers as Keras does today.
 
 from collections.abc import Iterator
 
-from cervix_jax.models.backbones.architecture import CAFFE, TORCH, Architecture, Layer, PretrainedWeights
+from cervix_jax.models.backbones.spec import CAFFE, TORCH, Architecture, Layer, PretrainedWeights
 
 
 def _layers(stride_on: int) -> Iterator[Layer]:

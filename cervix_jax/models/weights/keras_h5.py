@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from cervix_jax.models.backbones.architecture import Architecture
+from cervix_jax.models.backbones.spec import Architecture
 from cervix_jax.models.weights.strict_loading import (
     StoredArray,
     Variable,
@@ -86,10 +86,10 @@ def _groups(file: h5py.File, architecture: Architecture) -> dict[str, str]:
         if layer.kind not in ("conv", "bn"):
             continue
         groups[layer.name] = layer.name
-        match = _AUTOMATIC.fullmatch(layer.name)
-        if match and match[1] in first:
-            number = int(match[2]) - 1 + first[match[1]]
-            groups[layer.name] = f"{match[1]}_{number}" if number else match[1]
+        automatic = _AUTOMATIC.fullmatch(layer.name)
+        if automatic and automatic[1] in first:
+            number = int(automatic[2]) - 1 + first[automatic[1]]
+            groups[layer.name] = f"{automatic[1]}_{number}" if number else automatic[1]
     return groups
 
 

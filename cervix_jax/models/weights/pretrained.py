@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cervix_jax.models.backbones import BACKBONES
-from cervix_jax.models.backbones.architecture import Architecture
+from cervix_jax.models.backbones.spec import Architecture
 from cervix_jax.models.weights import keras_h5, published, torch_safetensors
 from cervix_jax.models.weights.strict_loading import Variables, WeightsError, WeightsNotFoundError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pooch
 
 from cervix_jax.cache import cache_dir
-from cervix_jax.models.backbones.architecture import PretrainedWeights
+from cervix_jax.models.backbones.spec import PretrainedWeights
 from cervix_jax.models.weights.strict_loading import WeightsError
 
 

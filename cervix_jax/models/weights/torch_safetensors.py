@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from cervix_jax.models.backbones.architecture import Architecture
+from cervix_jax.models.backbones.spec import Architecture
 from cervix_jax.models.weights.strict_loading import (
     StoredArray,
     Variable,

@@ -1,67 +1,18 @@
-"""What every backbone promises: cuts by name and number, only what the cut needs, stages frozen or trained."""
-
-import difflib
-from typing import Any
+"""What every backbone promises: only what its cut needs is built, stages are frozen or trained, costs, input pixels."""
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from random_networks import normal, shapes
 
-from cervix_jax.models.backbones.backbone import Architecture, Backbone, EndPointError
+from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.backbone import Backbone, preprocess
 from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
-from cervix_jax.models.backbones.resnet import RESNET50
-from cervix_jax.models.classifier import ARCHITECTURES
+from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
+from cervix_jax.models.backbones.spec import CAFFE, TF, TORCH, Architecture
 from cervix_jax.models.layers import TrainingPass
-
-NAMES = [(key, name) for key, architecture in ARCHITECTURES.items() for name in architecture.end_points]
-
-
-def shapes(module: Backbone) -> Any:
-    return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 96, 96, 3)))
-
-
-def images(*shape: int) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(1).normal(0, 50, (*shape, 3)), jnp.float32)
-
-
-@given(st.sampled_from(NAMES))
-def test_a_cut_needs_its_sources_and_theirs_and_nothing_else(cut) -> None:
-    architecture = ARCHITECTURES[cut[0]]
-    needed = {layer.name: layer for layer in architecture.needed(cut[1])}
-    assert list(needed)[-1] == cut[1]
-    read = {source for layer in needed.values() for source in layer.sources}
-    assert read - {""} == set(needed) - {cut[1]}
-
-
-@given(st.sampled_from(NAMES))
-def test_numbers_names_and_digits_are_the_same_cut(cut) -> None:
-    architecture = ARCHITECTURES[cut[0]]
-    number = architecture.first_number + architecture.end_points.index(cut[1])
-    assert architecture.end_point(number) == architecture.end_point(str(number)) == architecture.end_point(cut[1])
-
-
-@pytest.mark.parametrize(
-    ("architecture", "number", "span"),
-    [(RESNET50, -1, "2 to 173"), (RESNET50, 1, "2 to 173"), (RESNET50, 174, "2 to 173"), (INCEPTION_V3, 0, "1 to 310")],
-)
-def test_a_number_without_an_output_is_refused(architecture, number, span) -> None:
-    with pytest.raises(EndPointError, match=f"no layer number {number}: .*{span}"):
-        architecture.end_point(number)
-
-
-@pytest.mark.parametrize("key", ARCHITECTURES)
-def test_an_unknown_name_is_answered_with_the_nearest(key) -> None:
-    architecture = ARCHITECTURES[key]
-    name = architecture.end_points[30]
-    misspelt = name[:-1] + "~"
-    nearest = difflib.get_close_matches(misspelt, architecture.end_points, n=1, cutoff=0)[0]
-    with pytest.raises(EndPointError, match=f"did you mean '{nearest}'"):
-        architecture.end_point(misspelt)
-    with pytest.raises(ValueError, match="did you mean"):
-        Backbone(architecture, misspelt).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
 @pytest.mark.parametrize(
@@ -76,39 +27,21 @@ def test_an_unknown_name_is_answered_with_the_nearest(key) -> None:
     ],
 )
 def test_only_what_the_cut_needs_is_built(architecture: Architecture, cut) -> None:
-    module = Backbone(architecture, cut)
-    needed, tree = architecture.needed(cut), shapes(module)
-    assert set(tree["params"]) == {layer.name for layer in needed if layer.kind in ("conv", "bn")}
-    assert set(tree.get("batch_stats", {})) == {layer.name for layer in needed if layer.kind == "bn"}
-    features, points = jax.eval_shape(module.apply, tree, jnp.zeros((2, 96, 99, 3)))
-    assert set(points) == {layer.name for layer in needed}
+    layers, tree = architecture.layers_up_to(cut), shapes(architecture, cut)
+    assert set(tree["params"]) == {layer.name for layer in layers if layer.kind in ("conv", "bn")}
+    assert set(tree.get("batch_stats", {})) == {layer.name for layer in layers if layer.kind == "bn"}
+    features, points = jax.eval_shape(Backbone(architecture, cut).apply, tree, jnp.zeros((2, 96, 99, 3)))
+    assert set(points) == {layer.name for layer in layers}
     assert features == points[architecture.end_point(cut)]
 
 
-@pytest.mark.parametrize(
-    ("trainable", "stages"),
-    [
-        ("none", ()),
-        ((), ()),
-        ("all", ("conv1", "conv2", "conv3")),
-        ("conv3", ("conv3",)),
-        (["conv3", "conv1"], ("conv1", "conv3")),
-        ("conv2, conv3", ("conv2", "conv3")),
-    ],
-)
-def test_stages_are_trained_by_name(trainable, stages) -> None:
-    assert RESNET50.trained_stages(trainable, "conv3_block2_out") == stages
-
-
-def test_stages_that_are_not_there_are_named() -> None:
-    with pytest.raises(EndPointError, match="no stage 'conv9' in ResNet-50 v1; did you mean 'conv"):
-        RESNET50.trained_stages(["conv9"], "conv3_block2_out")
-    with pytest.raises(EndPointError, match="'conv4' lies beyond the cut at 'conv3_block2_out'"):
-        RESNET50.trained_stages("conv4", "conv3_block2_out")
+def test_an_unknown_cut_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'conv1_bn'"):
+        Backbone(RESNET50, "conv1_bm").init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
 def test_frozen_stages_keep_their_statistics_and_trained_ones_follow_the_batch() -> None:
-    module, x = Backbone(RESNET50, "conv2_block1_1_relu", trained=("conv2",)), images(2, 17, 23)
+    module, x = Backbone(RESNET50, "conv2_block1_1_relu", trained=("conv2",)), normal(2, 17, 23, 3, scale=50)
     variables = jax.jit(module.init)(jax.random.key(0), x)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)  # no zero or one to hide behind
     (_, points), state = module.apply(variables, x, training=TrainingPass(), mutable=["batch_stats"])
@@ -128,8 +61,40 @@ def test_frozen_stages_keep_their_statistics_and_trained_ones_follow_the_batch()
 
 
 def test_computing_in_bfloat16_keeps_the_parameters_float32() -> None:
-    module = Backbone(RESNET50, "conv2_block1_out")
-    tree = shapes(module)
+    tree = shapes(RESNET50, "conv2_block1_out")
     assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+    module = Backbone(RESNET50, "conv2_block1_out")
     features, _ = jax.eval_shape(module.apply, tree, jnp.zeros((1, 32, 32, 3), jnp.bfloat16))
     assert features.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("architecture", "cut", "size", "parameters", "multiplications"),
+    [
+        # He et al. 2016, table 1: 3.8e9 with the classifier; keras.applications: 23,587,712 with running statistics.
+        (RESNET50, "conv5_block3_out", 224, 23_587_712 - 53_120, 3.8e9),
+        # torchvision: 25,557,032 and 4.09e9 with the classifier's 2,049,000 (no running statistics counted).
+        (RESNET50_V1_5, "conv5_block3_out", 224, 25_557_032 - 2_049_000, 4.09e9),
+        # keras.applications: 21,802,784 with running statistics; torchvision: 5.71e9.
+        (INCEPTION_V3, "mixed10", 299, 21_802_784 - 34_432, 5.71e9),
+    ],
+    ids=BACKBONES,
+)
+def test_networks_cost_what_is_published(architecture, cut, size, parameters, multiplications) -> None:
+    variables, image = shapes(architecture, cut), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    forward = jax.jit(lambda variables, image: Backbone(architecture, cut).apply(variables, image)[0])
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    lowered = forward.lower(variables, image)
+    # XLA does not count multiplications with padding.
+    assert lowered.cost_analysis()["flops"] == pytest.approx(2 * multiplications, rel=0.05)
+    assert lowered.out_info.shape == (1, *{224: (7, 7), 299: (8, 8)}[size], 2048)
+
+
+@pytest.mark.parametrize("preprocessing", [CAFFE, TORCH, TF], ids=lambda preprocessing: preprocessing.name)
+def test_preprocessing_is_that_of_keras(preprocessing):
+    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype(np.float32)
+    theirs = keras.applications.imagenet_utils.preprocess_input(
+        x.copy(), data_format="channels_last", mode=preprocessing.name
+    )
+    np.testing.assert_allclose(preprocess(jnp.asarray(x), preprocessing), theirs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(preprocess(jnp.asarray(x[0]), preprocessing), theirs[0], rtol=1e-4, atol=1e-4)
