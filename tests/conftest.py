@@ -24,7 +24,6 @@ hypothesis.settings.load_profile("here")
 
 from cervix_jax import config as options
 from cervix_jax.images import synthetic
-from cervix_jax.training import loop
 
 COUNTS = {"train": 60, "additional": 0, "test": 7}
 
@@ -51,6 +50,8 @@ def tiny_config(manual_dir, data_dir):
 
 @pytest.fixture(scope="session")
 def _finished_run(manual_dir, data_dir, tmp_path_factory):
+    from cervix_jax.training import loop
+
     workdir = tmp_path_factory.mktemp("finished") / "run"
     return workdir, loop.train(make_tiny_config(manual_dir, data_dir), workdir)
 

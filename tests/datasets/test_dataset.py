@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from tensorflow_datasets.core.data_sources.array_record import ArrayRecordDataSource
 
 from cervix_jax.datasets.builder import Cervix
 from cervix_jax.datasets.dataset import MANIFEST_FILE, load_dataset
@@ -29,13 +29,13 @@ def manifest_file(config):
 @pytest.fixture
 def reads(monkeypatch):
     """The number of examples read so far."""
-    count, source = [0], tfds.data_sources.base.BaseDataSource.__getitem__
+    count, read = [0], ArrayRecordDataSource.__getitem__
 
     def counting(self, index):
         count[0] += 1
-        return source(self, index)
+        return read(self, index)
 
-    monkeypatch.setattr(tfds.data_sources.base.BaseDataSource, "__getitem__", counting)
+    monkeypatch.setattr(ArrayRecordDataSource, "__getitem__", counting)
     return count
 
 
@@ -83,9 +83,8 @@ def flip_a_byte(path):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:1000]),
         lambda path: path.write_text("no archive"),
-        lambda path: np.save(path.open("wb"), np.zeros(3)),
     ],
-    ids=["another data set", "older columns", "flipped", "empty", "truncated", "text", "another file"],
+    ids=["another data set", "older columns", "flipped", "empty", "truncated", "text"],
 )
 def test_a_manifest_that_does_not_fit_is_made_again(config, manifest_file, damage):
     before, content = load_dataset(config), manifest_file.read_bytes()
@@ -110,7 +109,7 @@ def test_a_folder_that_cannot_be_written_to_still_loads(config, manifest_file, m
 def test_data_of_the_version_before_is_read(config):
     """It has more features, and no manifest beside it."""
     before = load_dataset(config)
-    new = before.builder.data_path
+    jpeg, new = before.examples("train").jpeg(0), before.builder.data_path
     old = new.rename(new.with_name(Cervix.OLDER[0]))
     (old / MANIFEST_FILE).unlink()
     info = json.loads((old / "dataset_info.json").read_text())
@@ -118,7 +117,7 @@ def test_data_of_the_version_before_is_read(config):
     after = load_dataset(config)
     assert str(after.builder.version) == Cervix.OLDER[0]
     assert_same(before, after)
-    assert after.examples("train").jpeg(0) == before.examples("train").jpeg(0)
+    assert after.examples("train").jpeg(0) == jpeg
 
 
 def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config) -> None:
