@@ -18,8 +18,8 @@ import pytest
 from keras.src.initializers.random_initializers import VarianceScaling
 
 from cervix_jax.models.backbones import BACKBONES
-from cervix_jax.models.backbones.spec import Architecture
 from cervix_jax.models.backbones.backbone import Backbone
+from cervix_jax.models.backbones.spec import Architecture
 
 SHARED = Path(os.environ.get("CERVIX_JAX_SHARED", Path(__file__).parents[3] / "shared"))
 REAL = {

@@ -1,9 +1,5 @@
 """Reading Keras' weights files: the right ones exactly, every wrong one refused with its reasons."""
 
-import os
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 import copy
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +11,15 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
-from backbones import random_tree, template, write_keras
-from keras.src.initializers.random_initializers import VarianceScaling
 from keras.src.legacy.saving import legacy_h5_format
+from random_networks import keras_cut, normal, random_tree, template, write_keras
 
 from cervix_jax.errors import UserError
 from cervix_jax.models.backbones.backbone import Backbone
 from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
 from cervix_jax.models.backbones.resnet import RESNET50
 from cervix_jax.models.weights.keras_h5 import read
-from cervix_jax.models.weights.weights_file import WeightsError
+from cervix_jax.models.weights.strict_loading import WeightsError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, NumPy 2
 
@@ -64,12 +59,6 @@ def refusal(path: Path, cut: str | int = CUT) -> str:
     return str(caught.value)
 
 
-def of_keras(application: Callable[..., keras.Model]) -> keras.Model:
-    with pytest.MonkeyPatch.context() as patch:  # random numbers for all of Inception-v3 take ten seconds
-        patch.setattr(VarianceScaling, "__call__", lambda self, shape, dtype=None: np.zeros(shape, "float32"))
-        return application(include_top=False, weights=None, input_shape=(None, None, 3))
-
-
 def test_every_array_arrives_where_it_belongs(good, tree):
     loaded = load(good)
     assert jax.tree.structure(loaded) == jax.tree.structure(template("resnet50", CUT))
@@ -78,14 +67,11 @@ def test_every_array_arrives_where_it_belongs(good, tree):
 
 
 def test_a_file_of_keras_gives_the_output_of_keras(tmp_path):
-    whole = of_keras(keras.applications.ResNet50)
-    model = keras.Model(whole.inputs, whole.get_layer(CUT).output)
-    rng = np.random.default_rng(1)
-    model.set_weights([w + rng.uniform(0, 0.3, w.shape) for w in model.get_weights()])
+    model = keras_cut("resnet50", CUT)
     with h5py.File(tmp_path / "keras.h5", "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
 
-    x = jnp.asarray(rng.normal(0, 1, (2, 33, 21, 3)), jnp.float32)
+    x = normal(2, 33, 21, 3)
     ours, _ = Backbone(RESNET50, CUT).apply(load(tmp_path / "keras.h5"), x)
     theirs = np.asarray(model(x, training=False))
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
@@ -311,17 +297,7 @@ INCEPTION_CUT = "mixed0"
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory) -> tuple[Path, keras.Model]:
     """Inception-v3 of Keras as far as mixed0, every array random, and its file."""
-    keras.backend.clear_session()
-    whole = of_keras(keras.applications.InceptionV3)
-    model = keras.Model(whole.inputs, whole.get_layer(INCEPTION_CUT).output)
-    rng = np.random.default_rng(2)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            (kernel,) = layer.get_weights()
-            layer.set_weights([rng.normal(0, np.sqrt(2 / np.prod(kernel.shape[:3])), kernel.shape)])
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            n = layer.beta.shape
-            layer.set_weights([rng.normal(0, 0.2, n), rng.normal(0, 0.3, n), rng.uniform(0.6, 1.5, n)])
+    model = keras_cut("inception_v3", INCEPTION_CUT)
     path = tmp_path_factory.mktemp("inception") / "keras.h5"
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)

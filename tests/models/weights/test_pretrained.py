@@ -13,21 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from backbones import PHOTOGRAPHS, REAL, random_tree, shapes, template, write_keras
 from PIL import Image
+from random_networks import PHOTOGRAPHS, REAL, random_tree, shapes, template, write_keras
 from sklearn.datasets import load_sample_images
 
 from cervix_jax import config as options
 from cervix_jax.config import ConfigError
 from cervix_jax.errors import UserError
-from cervix_jax.models.backbones.backbone import Architecture, Backbone
-from cervix_jax.models.backbones.preprocessing import PREPROCESSING
+from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.backbone import Backbone, preprocess
 from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
-from cervix_jax.models.classifier import ARCHITECTURES, make_classifier
-from cervix_jax.models.weights import pretrained
+from cervix_jax.models.backbones.spec import CAFFE, TF, TORCH, Architecture, Preprocessing
+from cervix_jax.models.classifier import make_classifier
 from cervix_jax.models.weights.pretrained import load_pretrained
-from cervix_jax.models.weights.published import PUBLISHED, Published
-from cervix_jax.models.weights.weights_file import WeightsError, WeightsNotFoundError
+from cervix_jax.models.weights.strict_loading import WeightsError, WeightsNotFoundError
 from cervix_jax.training.initialisation import initial_state
 
 LAST = "conv3_block4_out"  # of which the real files hold all
@@ -53,7 +52,7 @@ def zipped(content: bytes) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+@pytest.mark.parametrize("backbone", list(BACKBONES))
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5, None])
 def test_pickles_and_zip_archives_are_named_and_never_opened(tmp_path, backbone, protocol):
     sprung = tmp_path / "sprung"
@@ -98,7 +97,7 @@ def test_a_safetensors_file_whose_header_begins_like_a_pickle_is_none(tmp_path):
         load_pretrained(path, "resnet50_v1_5", template("resnet50_v1_5", 3))
 
 
-@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+@pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_a_missing_file_is_said_to_be_missing(tmp_path, backbone):
     for path in (tmp_path / "absent.h5", str(tmp_path)):
         with pytest.raises(FileNotFoundError, match=r"no weights file at "):
@@ -106,10 +105,6 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path, backbone):
     with pytest.raises(UserError):  # so that a program prints the message without a traceback
         load_pretrained("absent.h5", backbone, template(backbone, 3))
     assert issubclass(WeightsNotFoundError, UserError)
-
-
-def test_every_backbone_has_a_format():
-    assert pretrained.FORMATS.keys() == ARCHITECTURES.keys() == PUBLISHED.keys()
 
 
 def config_of(backbone: str = "resnet50", **values: Any) -> Any:
@@ -130,8 +125,10 @@ def start(config: Any) -> Any:
 def test_imagenet_starts_a_run_from_the_published_file(tmp_path, monkeypatch):
     tree = random_tree(template("resnet50", 3))
     path = write_keras(tmp_path / "published.h5", tree)  # put into the cache by hand
-    entry = Published("https://nowhere.invalid", hashlib.sha256(path.read_bytes()).hexdigest(), path.name, 1)
-    monkeypatch.setitem(PUBLISHED, "resnet50", entry)
+    weights = dataclasses.replace(
+        RESNET50.weights, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), file_name=path.name
+    )
+    monkeypatch.setitem(BACKBONES, "resnet50", dataclasses.replace(RESNET50, weights=weights))
     monkeypatch.setenv("CERVIX_JAX_CACHE", str(tmp_path))
 
     by_name = start(config_of(weights="imagenet"))
@@ -141,11 +138,11 @@ def test_imagenet_starts_a_run_from_the_published_file(tmp_path, monkeypatch):
         jax.tree.map(np.testing.assert_array_equal, state.batch_stats["backbone"], tree["batch_stats"])
 
 
-@pytest.mark.parametrize("backbone", list(ARCHITECTURES))
+@pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_a_run_without_weights_is_told_its_ways_out(backbone):
     with pytest.raises(ConfigError) as caught:
         start(config_of(backbone, cut=3))
-    for way in ("weights=imagenet", PUBLISHED[backbone].url, "backbone.name=none", "backbone.allow_random"):
+    for way in ("weights=imagenet", BACKBONES[backbone].weights.url, "backbone.name=none", "backbone.allow_random"):
         assert way in str(caught.value)
 
 
@@ -212,10 +209,10 @@ class Statistics:
 
 
 def statistics(
-    backbone: str, rgb: jax.Array, preprocessing: str, cut: str, architecture: Architecture | None = None
+    backbone: str, rgb: jax.Array, preprocessing: Preprocessing, cut: str, architecture: Architecture | None = None
 ) -> dict[str, Statistics]:
     """By batch norm; `architecture` runs the same arrays through another table."""
-    architecture = architecture or ARCHITECTURES[backbone]
+    architecture = architecture or BACKBONES[backbone]
     variables = load_pretrained(REAL[backbone], backbone, shapes(architecture, cut))
 
     @jax.jit
@@ -224,7 +221,7 @@ def statistics(
         inputs = {name: points[name.replace("_bn", "_conv")] for name in variables["batch_stats"]}
         return {name: (v.mean((0, 1, 2)), v.var((0, 1, 2))) for name, v in inputs.items()}
 
-    found = here(variables, PREPROCESSING[preprocessing](rgb))
+    found = here(variables, preprocess(rgb, preprocessing))
     return {
         name: Statistics(*map(np.asarray, found[name]), stored["mean"], stored["var"])
         for name, stored in variables["batch_stats"].items()
@@ -259,7 +256,7 @@ def test_ordinary_photographs_have_the_statistics_the_weights_were_trained_on(ba
 
     The channel means of `conv1_conv` do not: its input is centred, so they are the photographs' colour.
     """
-    found = statistics(backbone, landscapes, ARCHITECTURES[backbone].preprocessing, LAST)
+    found = statistics(backbone, landscapes, BACKBONES[backbone].weights.preprocessing, LAST)
     assert len(found) == 1 + 10 + 13
     assert max(s.divergence for s in found.values()) < 0.1
     assert mean_divergence(found) < 0.02
@@ -274,18 +271,19 @@ def test_ordinary_photographs_have_the_statistics_the_weights_were_trained_on(ba
 @pytest.mark.parametrize("backbone", FLAVOURS)
 def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backbone, cervices):
     """They are all of one colour and without edges, so they come near those of ImageNet and no more."""
-    right_name = ARCHITECTURES[backbone].preprocessing
-    right = statistics(backbone, cervices, right_name, LAST)
+    expected = BACKBONES[backbone].weights.preprocessing
+    right = statistics(backbone, cervices, expected, LAST)
     outlier, _ = LEAST[backbone]
     correlations = {name: s.correlation for name, s in right.items() if name not in ("conv1_bn", outlier)}
     assert min(correlations.values()) > 0.78
     assert np.median(list(correlations.values())) > 0.93
     assert mean_divergence(right) < 0.15
 
-    for name in {"caffe", "torch", "tf", "identity"} - {right_name}:
-        wrong = statistics(backbone, cervices, name, "conv1_bn")["conv1_bn"]
-        assert 2 * right["conv1_bn"].divergence < wrong.divergence, name
-    swapped = statistics(backbone, cervices[..., ::-1], right_name, LAST)
+    identity = Preprocessing("identity", "RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    for other in {CAFFE, TORCH, TF, identity} - {expected}:
+        wrong = statistics(backbone, cervices, other, "conv1_bn")["conv1_bn"]
+        assert 2 * right["conv1_bn"].divergence < wrong.divergence, other
+    swapped = statistics(backbone, cervices[..., ::-1], expected, LAST)
     assert 1.03 * mean_divergence(right) < mean_divergence(swapped)
     if backbone == "resnet50":  # torchvision's first layer hardly minds
         assert 1.1 * right["conv1_bn"].divergence < swapped["conv1_bn"].divergence
@@ -295,12 +293,12 @@ def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backb
 @needs_photographs
 @pytest.mark.parametrize("backbone", FLAVOURS)
 def test_the_stride_of_the_other_flavour_would_show(backbone, cervices, landscapes):
-    architecture = ARCHITECTURES[backbone]
+    architecture = BACKBONES[backbone]
     other = {"resnet50": RESNET50_V1_5, "resnet50_v1_5": RESNET50}[backbone]
     mistaken = dataclasses.replace(architecture, layers=other.layers)
     for photographs, times in ((cervices, 1.5), (landscapes, 3)):
-        right = statistics(backbone, photographs, architecture.preprocessing, LAST)
-        wrong = statistics(backbone, photographs, architecture.preprocessing, LAST, mistaken)
+        right = statistics(backbone, photographs, architecture.weights.preprocessing, LAST)
+        wrong = statistics(backbone, photographs, architecture.weights.preprocessing, LAST, mistaken)
         for name in ("conv3_block4_1_bn", "conv3_block4_2_bn", "conv3_block4_3_bn"):
             assert times * right[name].divergence < wrong[name].divergence, name
         assert 1.1 * right["conv3_block1_2_bn"].divergence < wrong["conv3_block1_2_bn"].divergence

@@ -7,16 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from backbones import random_tree, template
 from hypothesis import given
 from hypothesis import strategies as st
+from random_networks import random_tree, template
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cervix_jax.errors import UserError
 from cervix_jax.models.backbones.resnet import RESNET50_V1_5
 from cervix_jax.models.weights import torch_safetensors
-from cervix_jax.models.weights.torch_safetensors import read
-from cervix_jax.models.weights.weights_file import WeightsError
+from cervix_jax.models.weights.strict_loading import WeightsError
+from cervix_jax.models.weights.torch_safetensors import expected_keys, read
 
 CUT = "conv2_block1_out"
 # Of torchvision's resnet50().state_dict(): its names, and where they belong.
@@ -99,12 +100,12 @@ def test_every_array_arrives_where_it_belongs(path, arrays, tree):
 
 
 def test_later_stages_are_named_as_torchvision_names_them():
-    known = set(torch_safetensors._known(RESNET50_V1_5))
+    keys = set(expected_keys(RESNET50_V1_5))
     # torchvision's resnet50 has 320 entries: 53 convolutions, 53 batch norms of 5, the classifier's 2.
-    assert len(known) == 53 + 53 * 5 + 2
-    assert {"layer2.3.conv3.weight", "layer3.5.bn2.running_var", "layer4.0.downsample.1.bias", "fc.weight"} <= known
-    assert {"layer4.2.bn3.num_batches_tracked", "layer3.0.downsample.0.weight"} <= known
-    assert not {"layer2.4.conv1.weight", "layer4.3.conv1.weight", "layer1.1.downsample.0.weight"} & known
+    assert len(keys) == 53 + 53 * 5 + 2
+    assert {"layer2.3.conv3.weight", "layer3.5.bn2.running_var", "layer4.0.downsample.1.bias", "fc.weight"} <= keys
+    assert {"layer4.2.bn3.num_batches_tracked", "layer3.0.downsample.0.weight"} <= keys
+    assert not {"layer2.4.conv1.weight", "layer4.3.conv1.weight", "layer1.1.downsample.0.weight"} & keys
 
 
 def test_an_early_cut_needs_only_the_first_layers(path, arrays, tree):
@@ -186,10 +187,27 @@ def test_nan_infinity_and_negative_variances_are_refused(path, arrays, value):
     ]
 
 
-def test_what_is_declared_is_judged_before_anything_is_read(path, arrays, monkeypatch):
+class HeaderOnly:
+    """A safetensors file that cannot be read beyond its header."""
+
+    def __init__(self, path: Path, framework: str) -> None:
+        self.file = safe_open(path, framework=framework)
+
+    def __enter__(self) -> "HeaderOnly":
+        self.keys, self.get_slice = self.file.keys, self.file.get_slice
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def get_tensor(self, key: str) -> None:
+        pytest.fail(f"{key} was read before all arrays were checked")
+
+
+def test_every_declaration_is_checked_before_any_array_is_read(path, arrays, monkeypatch):
     arrays["conv1.weight"] = np.zeros((0, 2**50), np.float32)
     arrays["bn1.bias"] = np.full(63, np.nan, np.float32)
-    monkeypatch.setattr(torch_safetensors, "_data", lambda *_: pytest.fail("read before it was judged"))
+    monkeypatch.setattr(torch_safetensors, "safe_open", HeaderOnly)
     message = refusal(path, arrays)
     assert "conv1.weight: expected (64, 3, 7, 7), found (0, 1125899906842624)" in message
     assert "bn1.bias: expected (64,), found (63,)" in message
@@ -269,8 +287,8 @@ def small(tmp_path_factory) -> tuple[Path, bytes]:
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(small, damage):
     path, content = small
     damaged = bytearray(content)
-    for where, byte in damage:
-        damaged[where] = byte
+    for offset, byte in damage:
+        damaged[offset] = byte
     path.write_bytes(damaged)
     wanted = template("resnet50_v1_5", 3)
     try:
