@@ -1,17 +1,18 @@
-"""Pretrained weights as a run asks for them, and whether the real ones see photographs as they were trained to."""
+"""Pretrained weights by path and by name, and statistics of the real ones on photographs."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from PIL import Image
 from random_networks import PHOTOGRAPHS, REAL, random_tree, shapes, template, write_keras
@@ -24,10 +25,9 @@ from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.backbones.backbone import Backbone, preprocess
 from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
 from cervix_jax.models.backbones.spec import CAFFE, TF, TORCH, Architecture, Preprocessing
-from cervix_jax.models.classifier import make_classifier
 from cervix_jax.models.weights.pretrained import load_pretrained
 from cervix_jax.models.weights.strict_loading import WeightsError, WeightsNotFoundError
-from cervix_jax.training.initialisation import initial_state
+from cervix_jax.training.initialisation import pretrained_backbone
 
 LAST = "conv3_block4_out"  # of which the real files hold all
 FLAVOURS = ["resnet50", "resnet50_v1_5"]
@@ -55,14 +55,14 @@ def zipped(content: bytes) -> bytes:
 @pytest.mark.parametrize("backbone", list(BACKBONES))
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5, None])
 def test_pickles_and_zip_archives_are_named_and_never_opened(tmp_path, backbone, protocol):
-    sprung = tmp_path / "sprung"
-    content = pickle.dumps({"conv1.weight": Trap(sprung)}, protocol=protocol or 2)
+    touched = tmp_path / "touched"
+    content = pickle.dumps({"conv1.weight": Trap(touched)}, protocol=protocol or 2)
     path = tmp_path / "weights.pth"
     path.write_bytes(content if protocol else zipped(content))
     kind = "a Python pickle" if protocol else "a zip archive"
     with pytest.raises(WeightsError, match=rf"weights\.pth is {kind}.*; {backbone} needs .* in (HDF5|safetensors)"):
         load_pretrained(path, backbone, template(backbone, 3))
-    assert not sprung.exists()
+    assert not touched.exists()
 
 
 @pytest.mark.parametrize(
@@ -107,22 +107,17 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path, backbone):
     assert issubclass(WeightsNotFoundError, UserError)
 
 
-def config_of(backbone: str = "resnet50", **values: Any) -> Any:
-    config = options.get_config()
-    config.dataset.image_size = (32, 24)
-    config.model.name = "naive_transfer"
-    config.model.backbone.name = backbone
-    config.model.backbone.update(values)
-    return config
+def backbone_options(name: str, **values: Any) -> Any:
+    return options.unflatten({f"model.backbone.{key}": value for key, value in {"name": name, **values}.items()})
 
 
-def start(config: Any) -> Any:
-    model = make_classifier(config.model.to_dict())
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return initial_state(model, optax.sgd(0.1), config, lambda: pytest.fail("no mean is needed"), sharding)
+def start(backbone: str, cut: str | int, **values: Any) -> Any:
+    """The backbone's variables as a run starts with them."""
+    variables = {name: {"backbone": layers} for name, layers in template(backbone, cut).items()}
+    return pretrained_backbone(variables, backbone_options(backbone, cut=cut, **values).model.backbone)
 
 
-def test_imagenet_starts_a_run_from_the_published_file(tmp_path, monkeypatch):
+def test_imagenet_is_the_published_file(tmp_path, monkeypatch):
     tree = random_tree(template("resnet50", 3))
     path = write_keras(tmp_path / "published.h5", tree)  # put into the cache by hand
     weights = dataclasses.replace(
@@ -130,25 +125,17 @@ def test_imagenet_starts_a_run_from_the_published_file(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(BACKBONES, "resnet50", dataclasses.replace(RESNET50, weights=weights))
     monkeypatch.setenv("CERVIX_JAX_CACHE", str(tmp_path))
-
-    by_name = start(config_of(weights="imagenet"))
-    by_path = start(config_of(weights=str(path)))
-    for state in (by_name, by_path):
-        jax.tree.map(np.testing.assert_array_equal, state.frozen["backbone"], tree["params"])
-        jax.tree.map(np.testing.assert_array_equal, state.batch_stats["backbone"], tree["batch_stats"])
+    for source in ("imagenet", str(path)):
+        jax.tree.map(np.testing.assert_array_equal, start("resnet50", 3, weights=source), tree)
 
 
 @pytest.mark.parametrize("backbone", list(BACKBONES))
 def test_a_run_without_weights_is_told_its_ways_out(backbone):
     with pytest.raises(ConfigError) as caught:
-        start(config_of(backbone, cut=3))
+        start(backbone, 3)
     for way in ("weights=imagenet", BACKBONES[backbone].weights.url, "backbone.name=none", "backbone.allow_random"):
         assert way in str(caught.value)
-
-
-def test_random_weights_are_to_be_had_if_asked_for():
-    state = start(config_of(allow_random=True))
-    assert np.std(state.frozen["backbone"]["conv1_conv"]["kernel"]) > 0
+    assert start(backbone, 3, allow_random=True) is None
 
 
 needs_weights = pytest.mark.skipif(
@@ -188,7 +175,7 @@ def test_a_real_file_of_one_flavour_is_refused_for_the_other():
 
 @dataclasses.dataclass
 class Statistics:
-    """Of a batch norm: mean and variance of its input's channels here, and those that were stored in training."""
+    """Mean and variance of the channels of a batch norm's input, [c] each: measured, and stored with the weights."""
 
     mean: np.ndarray
     var: np.ndarray
@@ -197,82 +184,92 @@ class Statistics:
 
     @property
     def correlation(self) -> float:
-        """Of the channels' means."""
+        """Of the measured and the stored means, over channels."""
         return float(np.corrcoef(self.mean, self.stored_mean)[0, 1])
 
     @property
     def divergence(self) -> float:
-        """Kullback-Leibler, from the stored Gaussian of a channel to the one found; the median channel's."""
+        """Kullback-Leibler divergence of a channel's stored Gaussian from the measured one; median over channels."""
         ratio = (self.var + 1e-5) / (self.stored_var + 1e-5)  # some channels are dead
         shift = (self.mean - self.stored_mean) ** 2 / (self.stored_var + 1e-5)
         return float(np.median(0.5 * (ratio - np.log(ratio) - 1 + shift)))
 
 
-def statistics(
-    backbone: str, rgb: jax.Array, preprocessing: Preprocessing, cut: str, architecture: Architecture | None = None
-) -> dict[str, Statistics]:
-    """By batch norm; `architecture` runs the same arrays through another table."""
-    architecture = architecture or BACKBONES[backbone]
-    variables = load_pretrained(REAL[backbone], backbone, shapes(architecture, cut))
-
-    @jax.jit
-    def here(variables: Any, x: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        _, points = Backbone(architecture, cut).apply(variables, x)
-        inputs = {name: points[name.replace("_bn", "_conv")] for name in variables["batch_stats"]}
-        return {name: (v.mean((0, 1, 2)), v.var((0, 1, 2))) for name, v in inputs.items()}
-
-    found = here(variables, preprocess(rgb, preprocessing))
-    return {
-        name: Statistics(*map(np.asarray, found[name]), stored["mean"], stored["var"])
-        for name, stored in variables["batch_stats"].items()
-    }
-
-
-def mean_divergence(found: dict[str, Statistics]) -> float:
-    return float(np.mean([s.divergence for s in found.values()]))
-
-
-@pytest.fixture(scope="module")
-def landscapes() -> jax.Array:
-    """Two ordinary photographs, a temple and a flower, and their mirror images."""
-    pixels = [np.asarray(Image.fromarray(image).resize((320, 240))) for image in load_sample_images().images]
-    return jnp.asarray(pixels + [image[:, ::-1] for image in pixels], jnp.float32)
-
-
-@pytest.fixture(scope="module")
-def cervices() -> jax.Array:
+@functools.cache
+def photographs(name: str) -> jax.Array:
+    """RGB [n 240 320 3] or [n 320 240 3], 0 to 255."""
+    if name == "landscapes":  # two ordinary photographs, a temple and a flower, and their mirror images
+        pixels = [np.asarray(Image.fromarray(image).resize((320, 240))) for image in load_sample_images().images]
+        return jnp.asarray(pixels + [image[:, ::-1] for image in pixels], jnp.float32)
+    if name == "cervices, BGR":
+        return photographs("cervices")[..., ::-1]
     paths = sorted(PHOTOGRAPHS.glob("Type_[123]/*.jpg"))[::180][:8]
     return jnp.asarray([np.asarray(Image.open(path).convert("RGB").resize((320, 240))) for path in paths], jnp.float32)
 
 
-# One of each network's batch norms has stored means that differ little between channels, and follows the subject.
+@functools.cache
+def forward_moments(architecture: Architecture, cut: str) -> Callable[..., Any]:
+    """The compiled function from variables and images to mean and variance of each batch norm's input."""
+
+    @jax.jit
+    def moments(variables: Any, x: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+        _, points = Backbone(architecture, cut).apply(variables, x)
+        inputs = {name: points[name.replace("_bn", "_conv")] for name in variables["batch_stats"]}
+        return {name: (v.mean((0, 1, 2)), v.var((0, 1, 2))) for name, v in inputs.items()}
+
+    return moments
+
+
+@functools.cache
+def statistics(
+    backbone: str,
+    subject: str,
+    preprocessing: Preprocessing | None = None,
+    cut: str = LAST,
+    architecture: Architecture | None = None,
+) -> dict[str, Statistics]:
+    """By batch norm; `architecture` and `preprocessing` replace the right ones."""
+    architecture = architecture or BACKBONES[backbone]
+    preprocessing = preprocessing or BACKBONES[backbone].weights.preprocessing
+    variables = load_pretrained(REAL[backbone], backbone, shapes(architecture, cut))
+    moments = forward_moments(architecture, cut)(variables, preprocess(photographs(subject), preprocessing))
+    return {
+        name: Statistics(*map(np.asarray, moments[name]), stored["mean"], stored["var"])
+        for name, stored in variables["batch_stats"].items()
+    }
+
+
+def mean_divergence(by_layer: dict[str, Statistics]) -> float:
+    return float(np.mean([s.divergence for s in by_layer.values()]))
+
+
+# In each network the stored means of one batch norm differ little between channels, and follow the subject.
 LEAST = {"resnet50": ("conv3_block3_1_bn", 0.75), "resnet50_v1_5": ("conv3_block2_1_bn", 0.65)}
 
 
 @needs_weights
 @pytest.mark.parametrize("backbone", FLAVOURS)
-def test_ordinary_photographs_have_the_statistics_the_weights_were_trained_on(backbone, landscapes):
-    """Each batch norm's stored mean and variance are what its input had on ImageNet, so they tell.
+def test_ordinary_photographs_have_the_statistics_the_weights_were_trained_on(backbone):
+    """Each batch norm's stored mean and variance are those of its input on ImageNet.
 
-    The channel means of `conv1_conv` do not: its input is centred, so they are the photographs' colour.
+    Those of `conv1_conv` are not compared: its input is centred, so its channel means are the photographs' colour.
     """
-    found = statistics(backbone, landscapes, BACKBONES[backbone].weights.preprocessing, LAST)
-    assert len(found) == 1 + 10 + 13
-    assert max(s.divergence for s in found.values()) < 0.1
-    assert mean_divergence(found) < 0.02
+    by_layer = dict(statistics(backbone, "landscapes"))
+    assert len(by_layer) == 1 + 10 + 13
+    assert max(s.divergence for s in by_layer.values()) < 0.1
+    assert mean_divergence(by_layer) < 0.02
     outlier, least = LEAST[backbone]
-    del found["conv1_bn"]
-    assert found.pop(outlier).correlation > least
-    assert {name: s.correlation for name, s in found.items() if s.correlation < 0.93} == {}
+    del by_layer["conv1_bn"]
+    assert by_layer.pop(outlier).correlation > least
+    assert {name: s.correlation for name, s in by_layer.items() if s.correlation < 0.93} == {}
 
 
 @needs_weights
 @needs_photographs
 @pytest.mark.parametrize("backbone", FLAVOURS)
-def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backbone, cervices):
+def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backbone):
     """They are all of one colour and without edges, so they come near those of ImageNet and no more."""
-    expected = BACKBONES[backbone].weights.preprocessing
-    right = statistics(backbone, cervices, expected, LAST)
+    right = statistics(backbone, "cervices")
     outlier, _ = LEAST[backbone]
     correlations = {name: s.correlation for name, s in right.items() if name not in ("conv1_bn", outlier)}
     assert min(correlations.values()) > 0.78
@@ -280,10 +277,10 @@ def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backb
     assert mean_divergence(right) < 0.15
 
     identity = Preprocessing("identity", "RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    for other in {CAFFE, TORCH, TF, identity} - {expected}:
-        wrong = statistics(backbone, cervices, other, "conv1_bn")["conv1_bn"]
+    for other in {CAFFE, TORCH, TF, identity} - {BACKBONES[backbone].weights.preprocessing}:
+        wrong = statistics(backbone, "cervices", other, "conv1_bn")["conv1_bn"]
         assert 2 * right["conv1_bn"].divergence < wrong.divergence, other
-    swapped = statistics(backbone, cervices[..., ::-1], expected, LAST)
+    swapped = statistics(backbone, "cervices, BGR")
     assert 1.03 * mean_divergence(right) < mean_divergence(swapped)
     if backbone == "resnet50":  # torchvision's first layer hardly minds
         assert 1.1 * right["conv1_bn"].divergence < swapped["conv1_bn"].divergence
@@ -292,13 +289,11 @@ def test_photographs_of_cervices_come_near_and_further_if_prepared_wrongly(backb
 @needs_weights
 @needs_photographs
 @pytest.mark.parametrize("backbone", FLAVOURS)
-def test_the_stride_of_the_other_flavour_would_show(backbone, cervices, landscapes):
-    architecture = BACKBONES[backbone]
+def test_the_stride_of_the_other_flavour_would_show(backbone):
     other = {"resnet50": RESNET50_V1_5, "resnet50_v1_5": RESNET50}[backbone]
-    mistaken = dataclasses.replace(architecture, layers=other.layers)
-    for photographs, times in ((cervices, 1.5), (landscapes, 3)):
-        right = statistics(backbone, photographs, architecture.weights.preprocessing, LAST)
-        wrong = statistics(backbone, photographs, architecture.weights.preprocessing, LAST, mistaken)
+    mistaken = dataclasses.replace(BACKBONES[backbone], layers=other.layers)
+    for subject, times in (("cervices", 1.5), ("landscapes", 3)):
+        right, wrong = statistics(backbone, subject), statistics(backbone, subject, architecture=mistaken)
         for name in ("conv3_block4_1_bn", "conv3_block4_2_bn", "conv3_block4_3_bn"):
             assert times * right[name].divergence < wrong[name].divergence, name
         assert 1.1 * right["conv3_block1_2_bn"].divergence < wrong["conv3_block1_2_bn"].divergence
