@@ -1,4 +1,4 @@
-"""Looks through a folder of photographs for what would hurt: damage, near-duplicates, label conflicts, blur, and more.
+"""Audits a folder of photographs: damage, near-duplicates, label conflicts, blur, exposure and more.
 
 python -m cervix_jax.audit --manual_dir=DIR --output=runs/audit
 """
@@ -18,12 +18,12 @@ def main() -> dict[str, Any]:
     from cervix_jax.auditing import findings, page
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
-    found = findings.audit(folder, output / "measurements.sqlite")
-    page.write(found, folder, output)
-    counts = {kind: len(found.of(kind)) for kind in findings.KINDS}
+    audit = findings.audit_folder(folder, output / "measurements.sqlite")
+    page.write_page(audit, folder, output)
+    counts = {kind: len(audit.of(kind)) for kind in findings.KINDS}
     return counts | {
-        "groups": len({finding.group for finding in found.of("near_duplicates")}),
-        "photographs": found.counts,
+        "groups": len({finding.group for finding in audit.of("near_duplicates")}),
+        "photographs": audit.counts,
         "page": str(output / "index.html"),
     }
 

@@ -1,8 +1,8 @@
-"""What is wrong with a folder of photographs, before anything is trained on it.
+"""Findings about a folder of photographs, before anything is trained on it.
 
-Damaged files, near-duplicates within and across the parts, the same picture under two labels, Kaggle's corrections that
-the folders do not have, bands where a transfer lost the picture, blur, exposure, colour, orientation, and what cleaning
-would drop. Everything is computed from what `measuring` knows and from a look at each stored picture.
+Damaged files, near-duplicates within and across subfolders, the same scene under two labels, corrections by Kaggle that
+the folders lack, bands where a transfer lost the picture, blur, exposure, colour, orientation, and what cleaning would
+reject. All are computed from the features that a data set is built from, and from the pixels of the stored JPEGs.
 """
 
 import collections
@@ -44,13 +44,13 @@ _BLACK = 16  # mean level of a border that is only dark, as around a round field
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """Something that stands out about a photograph.
 
     Attributes:
       kind: one of KINDS.
-      name: of the photograph.
-      detail: what exactly, for people.
-      group: number of the near-duplicates it belongs to, -1 if none.
+      name: path of the photograph inside the folder.
+      detail: a few words, for people.
+      group: number of its group of near-duplicates, -1 if none.
     """
 
     kind: str
@@ -65,13 +65,16 @@ class Audit:
 
     Attributes:
       findings: in the order of KINDS.
-      counts: photographs that can be read, by part and type.
-      measured, manifest, assignment: what they were found from.
+      counts: number of photographs that can be read, by subfolder and type.
+      table: features of all photographs.
+      rows: the rows of `table` that are in `manifest`: photographs that can be read.
+      manifest: their labels and features.
+      assignment: their splits by default.
     """
 
     findings: tuple[Finding, ...]
     counts: dict[str, dict[str, int]]
-    measured: feature_cache.FeatureTable
+    table: feature_cache.FeatureTable
     rows: list[int]
     manifest: Manifest
     assignment: SplitAssignment
@@ -81,37 +84,32 @@ class Audit:
         return [finding for finding in self.findings if finding.kind == kind]
 
     def picture(self, name: str) -> UInt8[np.ndarray, "320 240 3"]:
-        """A photograph that can be read, as it was scored."""
+        """Pixels of a photograph that can be read."""
         row = self.rows[self.manifest.names.index(name)]
-        return _scored(next(self.measured.jpegs([row])))
+        return _pixels(next(self.table.jpegs([row])))
 
 
-@dataclasses.dataclass(frozen=True)
-class Looks:
-    """What one look at each picture tells; a row each, levels 0 to 255."""
+def audit_folder(folder: Path, cache: Path) -> Audit:
+    """Audits `train/`, and `additional/` and `test/` if they exist.
 
-    means: Float[np.ndarray, "n 3"]
-    bands: Float[np.ndarray, "n"]
-
-
-def audit(folder: Path, cache: Path) -> Audit:
-    """Looks through `train/`, `additional/` if there is one, and `test/`.
+    Args:
+      folder: raw photographs.
+      cache: SQLite file of features; made if missing.
 
     Raises:
       ManualDirError: the folder is not laid out as expected.
     """
     additional = folder / "additional"
     labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
-    facts = kaggle.facts(folder, labels)
-    measured = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
-    rows, manifest = make_manifest(measured, labels, facts)
+    corrections = kaggle.find_corrections(folder, labels)
+    table = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
+    rows, manifest = make_manifest(table, labels, corrections)
     assignment = assign_splits(manifest, SplitConfig())
-    looks = _look(measured, rows)
     findings = [
-        *(Finding("damaged", n, reason) for n, reason in zip(measured.names, measured.reasons, strict=True) if reason),
-        *_pictures(manifest, looks, measured, rows),
-        *_groups(manifest),
-        *_labels(manifest),
+        *(Finding("damaged", name, reason) for name, reason in zip(table.names, table.reasons, strict=True) if reason),
+        *_pixel_findings(manifest, table, rows),
+        *_group_findings(manifest),
+        *_label_findings(manifest),
         *(
             Finding("rejected", name, reason)
             for name, reason in zip(manifest.names, assignment.reasons, strict=True)
@@ -124,27 +122,38 @@ def audit(folder: Path, cache: Path) -> Audit:
         counts[name.split("/")[0]][CLASS_NAMES[label] if label >= 0 else "unlabelled"] += 1
     return Audit(
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
-        counts={part: dict(sorted(count.items())) for part, count in counts.items()},
-        measured=measured,
+        counts={subfolder: dict(sorted(count.items())) for subfolder, count in counts.items()},
+        table=table,
         rows=rows,
         manifest=manifest,
         assignment=assignment,
     )
 
 
+def additional_features(audit: Audit) -> Iterator[tuple[str, float, float, str]]:
+    """Name, log density, sharpness and reason of rejection ('' if kept) of each additional photograph."""
+    for i in _indices(audit.manifest.of(ADDITIONAL)):
+        yield (
+            audit.manifest.names[i],
+            float(audit.assignment.log_density[i]),
+            float(audit.manifest.sharpness[i]),
+            audit.assignment.reasons[i],
+        )
+
+
 def band_height(image: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Share of the height that one flat colour fills from below; 0 for the black border of a round field of view."""
+    """Fraction of the height that one flat colour fills from below; 0 for the black border of a round field of view."""
     last = image[-1].reshape(-1, 3).astype(int)
     colour = np.median(last, axis=0)
     flat = (np.abs(image.astype(int) - colour).max(axis=(1, 2)) <= _BAND_LEVELS)[::-1]
     rows = len(flat) if flat.all() else int(np.argmin(flat))
-    share = rows / len(image)
+    fraction = rows / len(image)
     least = _BAND_ROWS if colour.mean() > _BLACK else _BLACK_BAND_ROWS
-    return share if share >= least else 0.0
+    return fraction if fraction >= least else 0.0
 
 
 def outliers(values: Float[np.ndarray, "n"]) -> tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Which values lie below and above Tukey's fences: one and a half interquartile ranges beyond the quartiles."""
+    """Masks of values below and above Tukey's fences, one and a half interquartile ranges beyond the quartiles."""
     if len(values) == 0:
         return np.zeros(0, bool), np.zeros(0, bool)
     lower, upper = np.quantile(values, [0.25, 0.75])
@@ -152,48 +161,43 @@ def outliers(values: Float[np.ndarray, "n"]) -> tuple[Bool[np.ndarray, "n"], Boo
     return values < lower - reach, values > upper + reach
 
 
-def _scored(jpeg: bytes) -> UInt8[np.ndarray, "320 240 3"]:
+def _pixels(jpeg: bytes) -> UInt8[np.ndarray, "320 240 3"]:
     return CropResize(FEATURE_SIZE)(read_photograph(jpeg))
 
 
-def _look(measured: feature_cache.FeatureTable, rows: list[int]) -> Looks:
-    means, bands = np.zeros((len(rows), 3)), np.zeros(len(rows))
-    for i, jpeg in enumerate(measured.jpegs(rows)):
-        image = _scored(jpeg)
-        means[i], bands[i] = image.mean(axis=(0, 1)), band_height(image)
-    return Looks(means, bands)
-
-
-def _pictures(
-    manifest: Manifest, looks: Looks, measured: feature_cache.FeatureTable, rows: list[int]
-) -> Iterator[Finding]:
-    names, level = manifest.names, looks.means.mean(axis=1)
-    for i in _where(looks.bands > 0):
-        yield Finding("uniform_band", names[i], f"the lower {looks.bands[i]:.0%}")
+def _pixel_findings(manifest: Manifest, table: feature_cache.FeatureTable, rows: list[int]) -> Iterator[Finding]:
+    names = manifest.names
+    colour, bands = np.zeros((len(rows), 3)), np.zeros(len(rows))  # mean levels, 0 to 255; fractions of the height
+    for i, jpeg in enumerate(table.jpegs(rows)):
+        image = _pixels(jpeg)
+        colour[i], bands[i] = image.mean(axis=(0, 1)), band_height(image)
+    for i in _indices(bands > 0):
+        yield Finding("uniform_band", names[i], f"the lower {bands[i]:.0%}")
     blurred, _ = outliers(np.log(np.maximum(manifest.sharpness, 1).astype(float)))
-    for i in _where(blurred):
-        yield Finding(
-            "blurred", names[i], f"sharpness {manifest.sharpness[i]:.0f}, median {np.median(manifest.sharpness):.0f}"
-        )
+    for i in _indices(blurred):
+        detail = f"sharpness {manifest.sharpness[i]:.0f}, median {np.median(manifest.sharpness):.0f}"
+        yield Finding("blurred", names[i], detail)
+    level = colour.mean(axis=1)
     dark, bright = outliers(level)
-    for kind, found in (("dark", dark | (level < _BLACK)), ("bright", bright | (level > 255 - _BLACK))):
-        for i in _where(found):
+    for kind, mask in (("dark", dark | (level < _BLACK)), ("bright", bright | (level > 255 - _BLACK))):
+        for i in _indices(mask):
             yield Finding(kind, names[i], f"mean level {level[i]:.0f}, median {np.median(level):.0f} of 255")
-    red, green, blue = looks.means.T
-    for i in _where(green > 1.2 * np.maximum(red, blue)):
+    red, green, blue = colour.T
+    for i in _indices(green > 1.2 * np.maximum(red, blue)):
         yield Finding("green_filter", names[i], f"red {red[i]:.0f}, green {green[i]:.0f}, blue {blue[i]:.0f}")
-    height, width = measured.original_size[rows].T
+    height, width = table.original_size[rows].T
     tilted = width > height if np.mean(width > height) < 0.5 else width < height
-    for i in _where(tilted):
+    for i in _indices(tilted):
         yield Finding("orientation", names[i], f"{width[i]} x {height[i]} pixels")
 
 
-def _groups(manifest: Manifest) -> Iterator[Finding]:
-    for group in _where(np.bincount(manifest.groups) > 1):
-        members = _where(manifest.groups == group)
-        parts = sorted({manifest.source[i] for i in members})
+def _group_findings(manifest: Manifest) -> Iterator[Finding]:
+    for group in _indices(np.bincount(manifest.groups) > 1):
+        members = _indices(manifest.groups == group)
+        sources = sorted({manifest.source[i] for i in members})
         for i in members:
-            yield Finding("near_duplicates", manifest.names[i], f"{' + '.join(parts)}, {len(members)} pictures", group)
+            detail = f"{' + '.join(sources)}, {len(members)} pictures"
+            yield Finding("near_duplicates", manifest.names[i], detail, group)
         types = sorted({CLASS_NAMES[manifest.labels[i]] for i in members if manifest.labels[i] >= 0})
         if len(types) > 1:
             for i in members:
@@ -202,22 +206,11 @@ def _groups(manifest: Manifest) -> Iterator[Finding]:
                     yield Finding("label_conflict", manifest.names[i], detail, group)
 
 
-def _where(chosen: Bool[np.ndarray, "n"]) -> list[int]:
-    return np.flatnonzero(chosen).tolist()
+def _label_findings(manifest: Manifest) -> Iterator[Finding]:
+    for i in _indices((manifest.labels != manifest.folder_labels) & (manifest.folder_labels >= 0)):
+        folder, corrected = CLASS_NAMES[manifest.folder_labels[i]], CLASS_NAMES[manifest.labels[i]]
+        yield Finding("uncorrected_label", manifest.names[i], f"in the folder of {folder}, corrected to {corrected}")
 
 
-def _labels(manifest: Manifest) -> Iterator[Finding]:
-    for i in _where((manifest.labels != manifest.folder_labels) & (manifest.folder_labels >= 0)):
-        told, known = CLASS_NAMES[manifest.folder_labels[i]], CLASS_NAMES[manifest.labels[i]]
-        yield Finding("uncorrected_label", manifest.names[i], f"in the folder of {told}, corrected to {known}")
-
-
-def additional_scores(found: Audit) -> Iterator[tuple[str, float, float, str]]:
-    """Name, log density, sharpness and what cleaning does ('' keeps it) of each additional photograph."""
-    for i in _where(found.manifest.of(ADDITIONAL)):
-        yield (
-            found.manifest.names[i],
-            float(found.assignment.log_density[i]),
-            float(found.manifest.sharpness[i]),
-            found.assignment.reasons[i],
-        )
+def _indices(mask: Bool[np.ndarray, "n"]) -> list[int]:
+    return np.flatnonzero(mask).tolist()

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_scores
+from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_features
 from cervix_jax.datasets.splits import ADDITIONAL
 
-SHOWN = 24  # pictures of a kind; the tables have all
+SHOWN = 24  # pictures per kind; the tables list all
 _COLUMNS = 6
 _THUMBNAIL = (120, 160)  # width, height in pixels
 
@@ -26,12 +26,12 @@ figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; } img {
 """
 
 
-def write(found: Audit, folder: Path, output: Path) -> list[Path]:
+def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
     """Writes `index.html`, `findings.csv`, `cleaning.csv` and a contact sheet of each kind of finding.
 
     Args:
-      found: the findings.
-      folder: that was audited; its name stands on the page.
+      audit: the findings.
+      folder: what was audited; its name is the page's title.
       output: folder to write to; made if missing.
 
     Returns:
@@ -39,25 +39,25 @@ def write(found: Audit, folder: Path, output: Path) -> list[Path]:
     """
     output.mkdir(parents=True, exist_ok=True)
     columns = ("kind", "image_name", "detail", "group")
-    rows = [(f.kind, printable(f.name), f.detail, f.group if f.group >= 0 else "") for f in found.findings]
-    written = [_write_csv(output / "findings.csv", columns, rows)]
+    rows = [(f.kind, printable(f.name), f.detail, f.group if f.group >= 0 else "") for f in audit.findings]
+    paths = [_write_csv(output / "findings.csv", columns, rows)]
     columns = ("image_name", "log_density", "sharpness", "rejected")
-    scores = [(printable(name), f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_scores(found)]
-    written.append(_write_csv(output / "cleaning.csv", columns, scores))
-    sheets = {kind: found.of(kind) for kind in KINDS if kind != "damaged" and found.of(kind)}
-    sheets |= {"kept": _kept(found)} if _kept(found) else {}
+    features = [(printable(name), f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_features(audit)]
+    paths.append(_write_csv(output / "cleaning.csv", columns, features))
+    sheets = {kind: audit.of(kind) for kind in KINDS if kind != "damaged" and audit.of(kind)}
+    sheets |= {"kept": _kept(audit)} if _kept(audit) else {}
     for kind, findings in sheets.items():
         path = output / f"{kind}.png"
         captions = [f"{Path(f.name).name}\n{f.detail}" for f in findings[:SHOWN]]
-        contact_sheet([found.picture(f.name) for f in findings[:SHOWN]], captions).save(path)
-        written.append(path)
+        contact_sheet([audit.picture(f.name) for f in findings[:SHOWN]], captions).save(path)
+        paths.append(path)
     page = output / "index.html"
-    page.write_text(_page(found, folder), encoding="utf-8")
-    return [page, *written]
+    page.write_text(_html(audit, folder), encoding="utf-8")
+    return [page, *paths]
 
 
 def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str]) -> Image.Image:
-    """Pictures in rows of six, each with up to two lines below it."""
+    """Thumbnails in rows of six, each with up to two lines of text below it."""
     width, height = _THUMBNAIL
     cell = (width + 8, height + 30)
     rows = -(-len(images) // _COLUMNS)
@@ -72,16 +72,16 @@ def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequen
 
 
 def printable(name: str) -> str:
-    """A name that can be written anywhere: bytes that are not UTF-8 become escapes."""
+    """A file name with bytes that are not UTF-8 escaped, so that it can be written anywhere."""
     return name.encode(errors="backslashreplace").decode()
 
 
-def _kept(found: Audit) -> list[Finding]:
-    additional = found.manifest.of(ADDITIONAL)
+def _kept(audit: Audit) -> list[Finding]:
+    additional = audit.manifest.of(ADDITIONAL)
     return [
         Finding("kept", name, "")
-        for name, own, reason in zip(found.manifest.names, additional, found.assignment.reasons, strict=True)
-        if own and not reason
+        for name, is_additional, reason in zip(audit.manifest.names, additional, audit.assignment.reasons, strict=True)
+        if is_additional and not reason
     ]
 
 
@@ -93,35 +93,39 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     return path
 
 
-def _page(found: Audit, folder: Path) -> str:
-    parts = [
+def _html(audit: Audit, folder: Path) -> str:
+    sections = [
         f"<title>Audit of {_text(folder.resolve().name)}</title><style>{_STYLE}</style>",
         f"<h1>Audit of {_text(folder.resolve().name)}</h1>",
-        f"<p>{len(found.manifest.names)} photographs can be read, {len(found.of('damaged'))} cannot.</p>",
+        f"<p>{len(audit.manifest.names)} photographs can be read, {len(audit.of('damaged'))} cannot.</p>",
         _table(
-            ("part", "type", "photographs"),
-            [(part, kind, n) for part, counts in found.counts.items() for kind, n in counts.items()],
+            ("folder", "type", "photographs"),
+            [
+                (folder_name, type_name, n)
+                for folder_name, counts in audit.counts.items()
+                for type_name, n in counts.items()
+            ],
         ),
         "<h2>Findings</h2>",
-        _table(("kind", "photographs", "what"), [(kind, len(found.of(kind)), text) for kind, text in KINDS.items()]),
+        _table(("kind", "photographs", "meaning"), [(kind, len(audit.of(kind)), text) for kind, text in KINDS.items()]),
     ]
     for kind, text in KINDS.items():
-        findings = found.of(kind)
+        findings = audit.of(kind)
         if not findings:
             continue
-        parts.append(f"<h2 id='{kind}'>{_text(kind.replace('_', ' '))}: {len(findings)}</h2><p>{_text(text)}</p>")
+        sections.append(f"<h2 id='{kind}'>{_text(kind.replace('_', ' '))}: {len(findings)}</h2><p>{_text(text)}</p>")
         if kind == "damaged":
-            parts.append(_table(("photograph", "reason"), [(f.name, f.detail) for f in findings]))
+            sections.append(_table(("photograph", "reason"), [(f.name, f.detail) for f in findings]))
             continue
-        parts += [_figure(found, finding) for finding in findings[:SHOWN]]
+        sections += [_figure(audit, finding) for finding in findings[:SHOWN]]
         if len(findings) > SHOWN:
-            parts.append(f"<p>and {len(findings) - SHOWN} more in findings.csv</p>")
-    return "<!doctype html><html lang='en'><meta charset='utf-8'>" + "\n".join(parts) + "</html>\n"
+            sections.append(f"<p>and {len(findings) - SHOWN} more in findings.csv</p>")
+    return "<!doctype html><html lang='en'><meta charset='utf-8'>" + "\n".join(sections) + "</html>\n"
 
 
-def _figure(found: Audit, finding: Finding) -> str:
+def _figure(audit: Audit, finding: Finding) -> str:
     out = io.BytesIO()
-    Image.fromarray(found.picture(finding.name)).resize(_THUMBNAIL).save(out, "JPEG", quality=80)
+    Image.fromarray(audit.picture(finding.name)).resize(_THUMBNAIL).save(out, "JPEG", quality=80)
     source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
     group = f" (group {finding.group})" if finding.group >= 0 else ""
     return (

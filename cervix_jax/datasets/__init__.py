@@ -1,4 +1,4 @@
-"""Folders of photographs to batches: Kaggle's facts, feature cache, TFDS builder, splits, cleaning and Grain pipeline.
+"""Folders of photographs to batches: corrections, feature cache, TFDS builder, splits, cleaning and Grain pipeline.
 
 Nothing here initialises a JAX backend, so that worker processes start fast and never open an accelerator.
 """

@@ -107,7 +107,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         config: CervixConfig = self.builder_config
-        facts = kaggle.Facts()
+        corrections = kaggle.Corrections()
         if config.drawn:
             drawn, labels = _draw_all()
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
@@ -118,12 +118,14 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             labels = scan(folder, additional=config.additional)
             fingerprint = fingerprint_of(folder, additional=config.additional)
             sources = {name: folder / name for name in labels}
-            facts = kaggle.facts(folder, labels)
-        sources = {name: source for name, source in sources.items() if name not in facts.removed}
+            corrections = kaggle.find_corrections(folder, labels)
+        sources = {name: source for name, source in sources.items() if name not in corrections.removed}
         self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
-        rows, manifest = make_manifest(table, labels, facts)
+        rows, manifest = make_manifest(table, labels, corrections)
         unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
-        self.info.metadata.update(dropped=unreadable | facts.removed, fingerprint=fingerprint, notes=facts.notes)
+        self.info.metadata.update(
+            dropped=unreadable | corrections.removed, fingerprint=fingerprint, notes=corrections.notes
+        )
         assigned = assign_splits(manifest, SplitConfig()).split
         return {
             split: self._generate_examples(table, manifest, rows, [i for i, s in enumerate(assigned) if s == split])
@@ -160,13 +162,13 @@ def feature_cache_path(data_path: Path) -> Path:
 
 
 def make_manifest(
-    table: feature_cache.FeatureTable, labels: Mapping[str, int], facts: kaggle.Facts
+    table: feature_cache.FeatureTable, labels: Mapping[str, int], corrections: kaggle.Corrections
 ) -> tuple[list[int], Manifest]:
     """The rows of `table` whose photographs can be read, and the manifest of these."""
     rows = [i for i, reason in enumerate(table.reasons) if not reason]
     names = [table.names[i] for i in rows]
     folder_labels = np.array([labels[name] for name in names], int)
-    corrected = np.array([facts.labels.get(name, labels[name]) for name in names], int)
+    corrected = np.array([corrections.labels.get(name, labels[name]) for name in names], int)
     return rows, Manifest(
         names=names,
         source=[SOURCES[name.split("/")[0]] for name in names],

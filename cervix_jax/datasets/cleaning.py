@@ -1,10 +1,9 @@
-"""Which additional photographs to train on: those that look like the initial ones and are sharp (report section 10).
+"""The Gaussian of colours by which additional photographs are compared with the initial ones (report section 10).
 
-The report fits a Gaussian to the 456 histogram numbers of the initial photographs and keeps the additional ones of
+The report fits a Gaussian to the 456 histogram features of the initial photographs and keeps the additional ones of
 highest density. With 1,200 photographs and rank 426 the sample covariance is singular and overfits: photographs it was
-fitted on have far higher densities than others. So it is shrunk towards a multiple of the identity, by as much as is
-best for Gaussian data (Ledoit & Wolf 2004), everything is done in logarithms and float64, and initial photographs get
-densities from Gaussians that were fitted without them.
+fitted on have far higher densities than others. So it is shrunk towards a multiple of the identity (Ledoit & Wolf
+2004), everything is computed in logarithms and float64, and initial photographs get out-of-fold densities.
 """
 
 import dataclasses
@@ -17,16 +16,14 @@ from cervix_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over photographs, from which the distribution of their features follows; float64.
-
-    Those of parts add up to those of the whole, so that parts can be summed apart, and folds left out.
+    """Sums over rows x of features, up to fourth order; float64. A fold is left out by subtracting its own.
 
     Attributes:
-      count: of rows.
-      total: of x.
-      products: of x x'.
-      cubes: of |x|^2 x.
-      fourths: of |x|^4.
+      count: number of rows.
+      total: sum of x.
+      products: sum of x x'.
+      cubes: sum of |x|^2 x.
+      fourths: sum of |x|^4.
     """
 
     count: int
@@ -41,17 +38,14 @@ class Moments:
         squares = np.sum(x**2, axis=1)
         return cls(len(x), x.sum(axis=0), x.T @ x, squares @ x, float(np.sum(squares**2)))
 
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(
-            self.count + other.count,
-            self.total + other.total,
-            self.products + other.products,
-            self.cubes + other.cubes,
-            self.fourths + other.fourths,
-        )
-
     def __sub__(self, other: "Moments") -> "Moments":
-        return self + Moments(-other.count, -other.total, -other.products, -other.cubes, -other.fourths)
+        return Moments(
+            self.count - other.count,
+            self.total - other.total,
+            self.products - other.products,
+            self.cubes - other.cubes,
+            self.fourths - other.fourths,
+        )
 
     @property
     def mean(self) -> Float[np.ndarray, "d"]:
@@ -76,9 +70,9 @@ class Gaussian:
     """A multivariate normal, in its principal axes.
 
     Attributes:
-      mean: of the features.
-      axes: orthonormal columns.
-      variances: along the axes, positive.
+      mean: mean of the features.
+      axes: principal axes, orthonormal columns.
+      variances: variance along each axis, positive.
     """
 
     mean: Float[np.ndarray, "d"]
@@ -87,16 +81,16 @@ class Gaussian:
 
     @classmethod
     def fit(cls, features: Float[np.ndarray, "n d"], shrinkage: float | None = None) -> "Gaussian":
-        """`from_moments` of rows of features, at least two."""
+        """Fits at least two rows of features; see `from_moments`."""
         return cls.from_moments(Moments.of(features), shrinkage)
 
     @classmethod
     def from_moments(cls, moments: Moments, shrinkage: float | None = None) -> "Gaussian":
-        """The normal of mean m and covariance (1 - s) S + s tr(S)/d I, S being the sample covariance.
+        """The normal of mean m and covariance (1 - s) S + s tr(S)/d I, where S is the sample covariance.
 
         Args:
-          moments: of at least two rows.
-          shrinkage: s, above 0 and at most 1; None for that of Ledoit and Wolf.
+          moments: sums over at least two rows.
+          shrinkage: s, above 0 and at most 1; None for `ledoit_wolf_shrinkage`.
 
         Raises:
           UserError: all rows are the same, so that they have no distribution.
@@ -111,7 +105,7 @@ class Gaussian:
         return cls(moments.mean, axes, (1 - shrinkage) * np.maximum(variances, 0) + shrinkage * average)
 
     def log_density(self, features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
-        """Natural logarithm of the density, float64."""
+        """Natural logarithm of the density at each row, float64."""
         z = (features.astype(np.float64) - self.mean) @ self.axes
         constant = np.log(2 * np.pi * self.variances).sum()
         return -0.5 * ((z**2 / self.variances).sum(axis=1) + constant)
@@ -120,7 +114,7 @@ class Gaussian:
 def ledoit_wolf_shrinkage(moments: Moments) -> float:
     """The shrinkage of least expected squared error (Ledoit & Wolf 2004, lemma 3.3).
 
-    The mean over rows of |x x' - S|^2, x being centred, is that of |x|^4 less |S|^2: the matrices x x' are never made.
+    The mean over centred rows x of |x x' - S|^2 is that of |x|^4 minus |S|^2, so no matrix x x' is formed.
     """
     covariance = moments.covariance
     d = len(covariance)
@@ -132,17 +126,17 @@ def ledoit_wolf_shrinkage(moments: Moments) -> float:
 def cross_fitted_log_density(
     features: Float[np.ndarray, "n d"], folds: Int[np.ndarray, "n"], shrinkage: float | None = None
 ) -> Float[np.ndarray, "n"]:
-    """Log density of each row under the Gaussian of the rows of other folds: comparable with rows never fitted on."""
-    density, everything = np.empty(len(features)), Moments.of(features)
+    """Out-of-fold log density of each row, which compares with that of rows that no Gaussian was fitted on."""
+    density, total = np.empty(len(features)), Moments.of(features)
     for fold in np.unique(folds):
         held_out = features[folds == fold]
-        others = Gaussian.from_moments(everything - Moments.of(held_out), shrinkage)
+        others = Gaussian.from_moments(total - Moments.of(held_out), shrinkage)
         density[folds == fold] = others.log_density(held_out)
     return density
 
 
 def closest(log_density: Float[np.ndarray, "n"], fraction: float) -> Bool[np.ndarray, "n"]:
-    """The given fraction of highest density; ties are kept together."""
+    """Mask of the given fraction of rows with the highest density; ties are kept together."""
     if len(log_density) == 0:
         return np.zeros(0, bool)
     count = round(fraction * len(log_density))

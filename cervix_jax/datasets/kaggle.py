@@ -1,4 +1,4 @@
-"""What is known to be wrong with Kaggle's own photographs, applied only to them.
+"""Published corrections of Kaggle's photographs, applied only to them.
 
 Kaggle's *Intel & MobileODT Cervical Cancer Screening* published corrections after its archives: three labels of the
 initial set, and the tables `fixed_labels_v2.csv` and `removed_files.csv` (filename, old_label, new_label) for the
@@ -25,17 +25,17 @@ TABLES = (*FIXED_LABELS, REMOVED_FILES, TEST_LABELS)
 
 
 class TableError(UserError):
-    """One of Kaggle's tables cannot be read; the message names file and line."""
+    """A table of Kaggle's cannot be read; the message names file and line."""
 
 
 @dataclasses.dataclass
-class Facts:
-    """What to change about a folder.
+class Corrections:
+    """Corrections that apply to a folder.
 
     Attributes:
       labels: corrected labels (0, 1, 2) by name.
-      removed: reasons by name.
-      notes: one line a change, for people.
+      removed: photographs to leave out, with the reason, by name.
+      notes: a line per change, for people.
     """
 
     labels: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -43,37 +43,37 @@ class Facts:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def facts(folder: Path, names: Iterable[str]) -> Facts:
+def find_corrections(folder: Path, names: Iterable[str]) -> Corrections:
     """The corrections that apply to the photographs of a raw folder.
 
     Args:
-      folder: where Kaggle's tables lie, if they do.
-      names: of the photographs, inside the folder.
+      folder: may hold Kaggle's tables.
+      names: paths of the photographs inside the folder.
 
     Raises:
-      TableError: a table is there and is not laid out as Kaggle's.
+      TableError: a table is not laid out as Kaggle's.
     """
     names = set(names)
-    found = Facts()
+    corrections = Corrections()
     if is_kaggles(names):
         for name, label in TRAIN_CORRECTIONS.items():
-            found.labels[name] = label
-            found.notes.append(f"{name}: {CLASS_NAMES[label]}, as Kaggle corrected it")
+            corrections.labels[name] = label
+            corrections.notes.append(f"{name}: {CLASS_NAMES[label]}, as Kaggle corrected it")
     fixed = next((folder / name for name in FIXED_LABELS if (folder / name).is_file()), None)
     if fixed is not None:
         for name, new in _moved(fixed, names):
             if new is not None:
-                found.labels[name] = new
-                found.notes.append(f"{name}: {CLASS_NAMES[new]}, by {fixed.name}")
+                corrections.labels[name] = new
+                corrections.notes.append(f"{name}: {CLASS_NAMES[new]}, by {fixed.name}")
     if (folder / REMOVED_FILES).is_file():
         for name, _ in _moved(folder / REMOVED_FILES, names):
-            found.removed[name] = f"listed in {REMOVED_FILES}"
-            found.notes.append(f"{name}: left out, by {REMOVED_FILES}")
+            corrections.removed[name] = f"listed in {REMOVED_FILES}"
+            corrections.notes.append(f"{name}: left out, by {REMOVED_FILES}")
     if (folder / TEST_LABELS).is_file():
         test_labels = _test_labels(folder / TEST_LABELS, names)
-        found.labels |= test_labels
-        found.notes.append(f"{len(test_labels)} labels of test/, by {TEST_LABELS}")
-    return found
+        corrections.labels |= test_labels
+        corrections.notes.append(f"{len(test_labels)} labels of test/, by {TEST_LABELS}")
+    return corrections
 
 
 def is_kaggles(names: Iterable[str]) -> bool:
@@ -83,9 +83,9 @@ def is_kaggles(names: Iterable[str]) -> bool:
 
 
 def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:
-    """Photographs that a table of filename, old_label, new_label names, and their new labels (None: of no type).
+    """The additional photographs in a table of filename, old_label, new_label; and their new labels (None: no type).
 
-    Numbers repeat between the parts of the data set; the tables are about the additional one.
+    File names repeat between train/ and additional/; the tables are about the latter.
     """
     for number, row in _rows(table, ("filename", "old_label", "new_label")):
         if row["old_label"] not in CLASS_NAMES:
@@ -99,11 +99,11 @@ def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:
 def _test_labels(table: Path, names: set[str]) -> dict[str, int]:
     labels = {}
     for number, row in _rows(table, ("image_name", *CLASS_NAMES)):
-        shares = [row[class_name].removesuffix(".0") for class_name in CLASS_NAMES]
-        if sorted(shares) != ["0", "0", "1"]:
+        one_hot = [row[class_name].removesuffix(".0") for class_name in CLASS_NAMES]
+        if sorted(one_hot) != ["0", "0", "1"]:
             raise TableError(f"{table}, line {number}: one of {', '.join(CLASS_NAMES)} must be 1, the others 0")
         if (name := f"test/{row['image_name']}") in names:
-            labels[name] = shares.index("1")
+            labels[name] = one_hot.index("1")
     return labels
 
 

@@ -1,9 +1,9 @@
-"""Whether a photograph is fit to be judged: sharp, well lit, filled by the cervix, and like what the network has seen.
+"""Quality control of photographs: sharp, well lit, filled by the cervix, and in the distribution of the training set.
 
-The reference are the initial photographs that a run trains on. A new one is set against them in each respect: its rank
-among theirs is the share of them that are as bad or worse. One that is worse than all but a hundredth of them in some
-respect should be taken again, and the respect says how (beside a reference of fewer than 100, none is). All respects
-are functions of the scores that cleaning uses (`features.py`), so no photograph is looked at twice.
+The reference is the initial photographs that a run trains on. A photograph's rank by a criterion is the fraction of the
+reference that is as bad or worse. If any rank is below 0.01 the photograph should be taken again, and the criterion
+says why (with a reference of fewer than 100 photographs, none is). All criteria are functions of the features that
+cleaning uses (`features.py`), so none is computed twice.
 """
 
 import dataclasses
@@ -14,42 +14,43 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Shaped
 from PIL import Image
 
+from cervix_jax.atomic import open_atomic
 from cervix_jax.datasets.cleaning import Gaussian, cross_fitted_log_density
 from cervix_jax.datasets.splits import INITIAL, Manifest, SplitAssignment, stratified_folds
 from cervix_jax.images import features, near_duplicates
 from cervix_jax.images.geometry import CropResize
 
 RETAKE = 0.01  # rank below which a photograph should be taken again
-REASONS = {
+REASONS = {  # by criterion
     "sharpness": "blurred",
     "darkness": "too dark",
     "brightness": "too bright",
     "framing": "badly framed",
     "log_density": "not like the training pictures",
 }
-_BLACK = 0  # bin of the darkest 17 levels, as around a round field of view
+_BLACK = 0  # the cells' bin of the darkest 17 levels, as around a round field of view
 
 
 class ImageFeatures(NamedTuple):
-    """What is looked at in one photograph: `features.colour_histograms` and `features.sharpness`."""
+    """`features.colour_histograms` and `features.sharpness` of one photograph."""
 
     histograms: Float32[np.ndarray, "456"]
     sharpness: float
 
     @classmethod
     def of(cls, image: Image.Image) -> "ImageFeatures":
-        """Of a photograph as a data set stores it."""
+        """Extracts them from a photograph as data sets store it, `decode.StoredPhotograph.image`."""
         pixels = CropResize(features.FEATURE_SIZE)(image)
         return cls(features.colour_histograms(pixels), features.sharpness(pixels))
 
 
 @dataclasses.dataclass(frozen=True)
 class QualityAssessment:
-    """A photograph beside the reference.
+    """How a photograph compares with the reference.
 
     Attributes:
-      ranks: share of the reference that is as bad or worse, by the keys of REASONS.
-      values: of what is ranked, by the same keys.
+      ranks: fraction of the reference that is as bad or worse, by criterion, above 0 and at most 1.
+      values: the values that are ranked, by criterion; higher is better.
     """
 
     ranks: dict[str, float]
@@ -57,73 +58,74 @@ class QualityAssessment:
 
     @property
     def rank(self) -> float:
-        """The least."""
+        """The lowest of the ranks."""
         return min(self.ranks.values())
 
     @property
     def retake(self) -> str:
-        """What is wrong, worst first; '' if nothing is."""
-        wrong = sorted((rank, REASONS[name]) for name, rank in self.ranks.items() if rank < RETAKE)
-        return " | ".join(reason for _, reason in wrong)
+        """Why the photograph should be taken again, worst first; '' if it need not."""
+        failed = sorted((rank, REASONS[name]) for name, rank in self.ranks.items() if rank < RETAKE)
+        return " | ".join(reason for _, reason in failed)
 
 
 @dataclasses.dataclass(frozen=True)
 class QualityReference:
-    """What usable photographs look like.
+    """The distribution of the photographs that a run trained on.
 
     Attributes:
-      gaussian: of the colours of the reference.
-      reference: values of the reference by the keys of REASONS, each sorted; higher is better. Densities are
-        cross-fitted, so that they compare with those of new photographs.
+      gaussian: distribution of their colour histograms.
+      values: their values by criterion, each sorted; higher is better. Densities are out-of-fold, so that they compare
+        with those of new photographs.
       seen: `near_duplicates.signature` of all photographs that the run trained on or validated with, as it saw them.
     """
 
     gaussian: Gaussian
-    reference: dict[str, Float[np.ndarray, "n"]]
+    values: dict[str, Float[np.ndarray, "n"]]
     seen: Shaped[np.ndarray, "m"]
 
     @classmethod
     def fit(cls, manifest: Manifest, assignment: SplitAssignment, seen: Shaped[np.ndarray, "m"]) -> "QualityReference":
-        """By the initial photographs on the training side of a selection."""
+        """Fits the initial photographs of the split 'train'."""
         split = np.array(assignment.split)
         rows = np.flatnonzero(manifest.of(INITIAL) & (split == "train")).tolist()
-        looks = [_looks(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i]))) for i in rows]
-        reference = {name: np.sort([look[name] for look in looks]) for name in looks[0]}
+        criteria = [_criteria(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i]))) for i in rows]
+        values = {name: np.sort([each[name] for each in criteria]) for name in criteria[0]}
         density = assignment.log_density[rows]
         if np.isnan(density).any():  # cleaning had nothing to compare with
             folds = stratified_folds([manifest.names[i] for i in rows], manifest.labels[rows], 5, manifest.groups[rows])
             density = cross_fitted_log_density(manifest.histograms[rows], folds)
-        reference["log_density"] = np.sort(density)
-        return cls(Gaussian.fit(manifest.histograms[rows]), reference, seen)
+        values["log_density"] = np.sort(density)
+        return cls(Gaussian.fit(manifest.histograms[rows]), values, seen)
 
     def assess(self, photograph: ImageFeatures) -> QualityAssessment:
-        """Ranks a photograph."""
+        """Ranks a photograph by every criterion."""
         density = float(self.gaussian.log_density(photograph.histograms[None])[0])
-        values = _looks(photograph) | {"log_density": density}
-        ranks = {name: _rank(value, self.reference[name]) for name, value in values.items()}
+        values = _criteria(photograph) | {"log_density": density}
+        ranks = {name: _rank(value, self.values[name]) for name, value in values.items()}
         return QualityAssessment(ranks, values)
 
     def has_seen(self, signatures: Shaped[np.ndarray, "n"]) -> tuple[Bool[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """Whether the run trained on, or validated with, near-duplicates of photographs; and the groups these form.
+        """Mask of photographs that are near-duplicates of those that the run trained on or validated with; and groups.
 
         Args:
           signatures: `near_duplicates.signature` of the photographs as the run sees them.
+
+        Returns:
+          The mask, and a number for each photograph that its near-duplicates share.
         """
         groups = near_duplicates.groups(np.concatenate([self.seen, signatures]))
-        known, own = np.split(groups, [len(self.seen)])
-        return np.isin(own, known), own
+        seen, new = np.split(groups, [len(self.seen)])
+        return np.isin(new, seen), new
 
     def save(self, path: Path) -> None:
-        """Writes it, at once."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            arrays: dict[str, Any] = dataclasses.asdict(self.gaussian) | self.reference
+        """Writes an NPZ file without pickles."""
+        arrays: dict[str, Any] = dataclasses.asdict(self.gaussian) | self.values
+        with open_atomic(path, "wb") as file:
             np.savez(file, allow_pickle=False, seen=self.seen, **arrays)
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "QualityReference | None":
-        """Reads it; None if there is none."""
+        """Reads what `save` wrote; None if there is no such file."""
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
@@ -131,11 +133,11 @@ class QualityReference:
             return cls(gaussian, {name: arrays[name] for name in REASONS}, arrays["seen"])
 
 
-def _looks(photograph: ImageFeatures) -> dict[str, float]:
-    """All respects but the density; higher is better.
+def _criteria(photograph: ImageFeatures) -> dict[str, float]:
+    """Values of all criteria but the density; higher is better.
 
-    Darkness and brightness are the mean level, 0 to 255, by the 17 bins of the whole picture; framing is the share of
-    it that is not black, by the lowest of 15 bins of the cells.
+    Darkness and brightness are the mean level, 0 to 255, from the 17 bins of the whole picture, and its negative;
+    framing is the fraction of the picture that is not black, from the lowest of the 15 bins of the cells.
     """
     whole = photograph.histograms[: 3 * features.WHOLE_BINS].reshape(3, features.WHOLE_BINS)
     cells = photograph.histograms[3 * features.WHOLE_BINS :].reshape(-1, 3, features.CELL_BINS)
@@ -146,5 +148,5 @@ def _looks(photograph: ImageFeatures) -> dict[str, float]:
 
 
 def _rank(value: float, reference: Float[np.ndarray, "n"]) -> float:
-    """Share of the reference, and the value, that is at most the value."""
+    """Fraction of the reference and the value itself that is at most the value."""
     return (1 + float(np.searchsorted(reference, value, side="right"))) / (1 + len(reference))

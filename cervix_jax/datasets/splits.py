@@ -1,8 +1,8 @@
-"""Which photographs train and which validate, from what is known of all of them (report sections 4, 10 and 15).
+"""Assigns photographs to train, validation, test or rejected (report sections 4, 10 and 15).
 
-Splits are assigned from a manifest of features, not from pictures, so another fold or another tolerance costs a second
-and rebuilds nothing. Nothing that is fitted here sees a photograph of the validation fold, unless the report's own way
-is asked for: the Gaussian and the sharpness threshold come from the training side of the initial photographs.
+Splits are assigned from a manifest of features, not from pixels, so another fold or another tolerance takes less than a
+second and rebuilds nothing. Nothing that is fitted here sees the validation fold, unless the report's way is asked for:
+the Gaussian and the sharpness threshold come from the initial photographs of the other folds.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ NO_FOLD = -1
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What is known of the photographs that can be read, a row each.
+    """Labels and features of the photographs that can be read, a row each.
 
     Attributes:
       names: paths inside the raw folder.
       source: 'initial', 'additional' or 'test'.
-      labels: 0, 1, 2, or -1 where unknown; corrected.
-      folder_labels: as the folder says.
-      histograms: `scores.colour_histograms`.
-      sharpness: `scores.sharpness`.
+      labels: corrected; 0, 1, 2, or -1 where unknown.
+      folder_labels: by the folder that a photograph lies in; 0, 1, 2, or -1.
+      histograms: `features.colour_histograms`.
+      sharpness: `features.sharpness`, 0 to 1020.
       groups: near-duplicates have the same number.
     """
 
@@ -42,23 +42,24 @@ class Manifest:
     groups: Int[np.ndarray, "n"]
 
     def of(self, source: str) -> Bool[np.ndarray, "n"]:
-        """Which rows are from a source."""
+        """Mask of the rows of a source."""
         return np.array([s == source for s in self.source], bool)
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitConfig:
-    """How to assign_splits; the defaults are those a data set is built with.
+    """Options of `assign_splits`, `config.selection`; data sets are built with the defaults.
 
     Attributes:
       folds: number of folds of the initial photographs.
-      fold: which of them validates, 0 to folds - 1.
+      fold: the fold that validates, 0 to folds - 1.
       split: 'grouped': stratified folds that near-duplicates do not straddle; 'random': the report's, drawn with no
         regard to types or near-duplicates.
       labels: 'corrected' or 'folder'.
-      additional: 'cleaned', 'none' or 'all'; never near-duplicates of an initial or test photograph.
-      keep_fraction: of the additional photographs, those closest to the initial ones (not in report).
-      sharpness: of the least sharp initial photograph, that an additional one must have (report: 1).
+      additional: photographs to train on: 'cleaned', 'none' or 'all'; never near-duplicates of an initial or test one.
+      keep_fraction: fraction of the additional photographs to keep, those closest to the initial ones (not in report).
+      sharpness: least sharpness of an additional photograph, as a fraction of that of the least sharp initial one
+        (report: 1).
       fitted_on: 'training': Gaussian and threshold are fitted without the validation fold; 'initial': with it, as the
         report does.
       one_vs_rest: 'none', or a type to tell from the two others (report section 15), in the same folds.
@@ -77,17 +78,17 @@ class SplitConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SplitAssignment:
-    """What becomes of each row.
+    """The split of each row of a manifest.
 
     Attributes:
       split: 'train', 'validation', 'test' or 'rejected'.
       reasons: why a row is rejected, '' otherwise.
-      folds: of the initial photographs, -1 elsewhere.
-      log_density: under the Gaussian of the initial photographs (cross-fitted for those it was fitted on); float64,
-        NaN where there are no additional photographs to compare.
-      labels: to train and validate with; -1 where unknown.
-      class_names: what the labels count.
-      least_sharp: the threshold of sharpness.
+      folds: fold of an initial photograph, -1 for others.
+      log_density: natural logarithm of the density of a photograph's colours under the Gaussian of the initial ones
+        (out-of-fold for those that it was fitted on); float64, NaN if there are no additional photographs to compare.
+      labels: indices into `class_names`, -1 where unknown.
+      class_names: the three types, or 'rest' and the type to tell from it.
+      least_sharp: additional photographs below this sharpness are rejected as blurred.
     """
 
     split: tuple[str, ...]
@@ -99,42 +100,42 @@ class SplitAssignment:
     least_sharp: float
 
 
-def assign_splits(manifest: Manifest, options: SplitConfig) -> SplitAssignment:
+def assign_splits(manifest: Manifest, config: SplitConfig) -> SplitAssignment:
     """Splits the photographs and cleans the additional ones."""
     initial, additional = manifest.of(INITIAL), manifest.of(ADDITIONAL)
     folds = np.full(len(manifest.names), NO_FOLD)
     names = [name for name, is_initial in zip(manifest.names, initial, strict=True) if is_initial]
-    if options.split == "random":
-        folds[initial] = random_folds(names, options.folds)
+    if config.split == "random":
+        folds[initial] = random_folds(names, config.folds)
     else:
-        folds[initial] = stratified_folds(names, manifest.labels[initial], options.folds, manifest.groups[initial])
-    validation = folds == options.fold
-    fitted = initial if options.fitted_on == "initial" else initial & ~validation
+        folds[initial] = stratified_folds(names, manifest.labels[initial], config.folds, manifest.groups[initial])
+    validation = folds == config.fold
+    fitted = initial if config.fitted_on == "initial" else initial & ~validation
     log_density = np.full(len(manifest.names), np.nan)
     if additional.any() and fitted.any():
         log_density = _log_density(manifest, fitted)
-    least_sharp = options.sharpness * float(manifest.sharpness[fitted].min(initial=np.inf))
+    least_sharp = config.sharpness * float(manifest.sharpness[fitted].min(initial=np.inf))
 
     reasons = np.full(len(manifest.names), "", object)
-    if options.additional == "none":
+    if config.additional == "none":
         reasons[additional] = "additional"
-    if options.additional == "cleaned":
+    if config.additional == "cleaned":
         reasons[additional & (manifest.sharpness < least_sharp)] = "blurred"
         distant = np.zeros(len(manifest.names), bool)
-        distant[additional] = ~closest(log_density[additional], options.keep_fraction)
+        distant[additional] = ~closest(log_density[additional], config.keep_fraction)
         reasons[distant] = "unlike the initial photographs"
-    known = np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
-    reasons[additional & known] = "near_duplicate"
+    duplicates = np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
+    reasons[additional & duplicates] = "near_duplicate"
 
     split = np.full(len(manifest.names), "train", object)
     split[manifest.of(TEST)] = "test"
     split[validation] = "validation"
     split[reasons != ""] = "rejected"
-    labels = manifest.labels if options.labels == "corrected" else manifest.folder_labels
+    labels = manifest.labels if config.labels == "corrected" else manifest.folder_labels
     class_names: tuple[str, ...] = CLASS_NAMES
-    if options.one_vs_rest != "none":
-        class_names = ("rest", options.one_vs_rest)
-        labels = np.where(labels < 0, labels, labels == CLASS_NAMES.index(options.one_vs_rest))
+    if config.one_vs_rest != "none":
+        class_names = ("rest", config.one_vs_rest)
+        labels = np.where(labels < 0, labels, labels == CLASS_NAMES.index(config.one_vs_rest))
     return SplitAssignment(tuple(split), tuple(reasons), folds, log_density, labels, class_names, least_sharp)
 
 
@@ -158,10 +159,10 @@ def stratified_folds(
     folds = np.full(len(names), NO_FOLD)
     counts = np.zeros((num_folds, int(labels.max(initial=0)) + 1), int)
     for group in sorted(members.values(), key=order):
-        own = np.bincount(labels[group], minlength=counts.shape[1])
-        fold = min(range(num_folds), key=lambda f: (int(counts[f] @ own), int(counts[f].sum()), f))
+        classes = np.bincount(labels[group], minlength=counts.shape[1])
+        fold = min(range(num_folds), key=lambda f: (int(counts[f] @ classes), int(counts[f].sum()), f))
         folds[group] = fold
-        counts[fold] += own
+        counts[fold] += classes
     return folds
 
 
@@ -178,7 +179,7 @@ def _digest(name: str) -> bytes:
 
 
 def _log_density(manifest: Manifest, fitted: Bool[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Of the rows the Gaussian is fitted on, cross-fitted in five folds; of the others, under that of all of them."""
+    """Log density of each row: out-of-fold (five folds) where `fitted`, else under the Gaussian of all fitted rows."""
     rows = np.flatnonzero(fitted).tolist()
     folds = stratified_folds([manifest.names[i] for i in rows], manifest.labels[rows], 5, manifest.groups[rows])
     density = np.empty(len(fitted))

@@ -153,7 +153,7 @@ def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dic
     """
     assessments = [reference.assess(p.features) for p in photographs if p.features is not None]
     scores = {}
-    for name, trained_on in reference.reference.items():
+    for name, trained_on in reference.values.items():
         values = np.array([assessment.values[name] for assessment in assessments])
         trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(trained_on), bool)])
         scores[name] = {

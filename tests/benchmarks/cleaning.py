@@ -22,8 +22,8 @@ KINDS = ("atlas", "junk", "blur")
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        found = findings.audit(Path(sys.argv[1]), Path(scratch) / "measurements.sqlite")
-    manifest, assignment = found.manifest, found.assignment
+        audit = findings.audit_folder(Path(sys.argv[1]), Path(scratch) / "measurements.sqlite")
+    manifest, assignment = audit.manifest, audit.assignment
     kind = np.array([Path(name).name.split("_")[0] for name in manifest.names])
     fitted = manifest.of(INITIAL) & (np.array(assignment.split) == "train")
     validation = np.array(assignment.split) == "validation"

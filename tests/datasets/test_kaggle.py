@@ -10,12 +10,12 @@ NAMES = ["train/Type_2/80.jpg", "train/Type_3/968.jpg", "train/Type_3/1120.jpg",
 
 
 def test_label_corrections_apply_to_kaggle_s_list_of_names_alone(tmp_path, monkeypatch):
-    assert kaggle.facts(tmp_path, NAMES) == kaggle.Facts()
+    assert kaggle.find_corrections(tmp_path, NAMES) == kaggle.Corrections()
     monkeypatch.setattr(kaggle, "TRAIN_NAMES", hashlib.sha256("\n".join(sorted(NAMES)).encode()).hexdigest())
-    found = kaggle.facts(tmp_path, [*NAMES, "additional/Type_1/7.jpg"])
-    assert found.labels == {"train/Type_2/80.jpg": 2, "train/Type_3/968.jpg": 0, "train/Type_3/1120.jpg": 0}
-    assert found.notes[0] == "train/Type_2/80.jpg: Type_3, as Kaggle corrected it"
-    assert kaggle.facts(tmp_path, [*NAMES, "train/Type_1/1.jpg"]).labels == {}
+    corrections = kaggle.find_corrections(tmp_path, [*NAMES, "additional/Type_1/7.jpg"])
+    assert corrections.labels == {"train/Type_2/80.jpg": 2, "train/Type_3/968.jpg": 0, "train/Type_3/1120.jpg": 0}
+    assert corrections.notes[0] == "train/Type_2/80.jpg: Type_3, as Kaggle corrected it"
+    assert kaggle.find_corrections(tmp_path, [*NAMES, "train/Type_1/1.jpg"]).labels == {}
 
 
 def test_tables_that_are_there_are_applied(tmp_path):
@@ -25,10 +25,13 @@ def test_tables_that_are_there_are_applied(tmp_path):
     (tmp_path / "removed_files.csv").write_text("filename,old_label,new_label\n9.jpg,Type_1,removed\n")
     (tmp_path / "solution_stg1_release.csv").write_text("image_name,Type_1,Type_2,Type_3\n0.jpg,0,1,0\n7.jpg,1,0,0\n")
     names = ["train/Type_1/80.jpg", *(f"additional/Type_1/{i}.jpg" for i in (8, 9, 80)), "test/0.jpg"]
-    found = kaggle.facts(tmp_path, names)
-    assert found.labels == {"additional/Type_1/80.jpg": 2, "test/0.jpg": 1}  # 80.jpg of train/ is another photograph
-    assert found.removed == {"additional/Type_1/9.jpg": "listed in removed_files.csv"}
-    assert found.notes == [
+    corrections = kaggle.find_corrections(tmp_path, names)
+    assert corrections.labels == {
+        "additional/Type_1/80.jpg": 2,
+        "test/0.jpg": 1,
+    }  # 80.jpg of train/ is another
+    assert corrections.removed == {"additional/Type_1/9.jpg": "listed in removed_files.csv"}
+    assert corrections.notes == [
         "additional/Type_1/80.jpg: Type_3, by fixed_labels_v2.csv",
         "additional/Type_1/9.jpg: left out, by removed_files.csv",
         "1 labels of test/, by solution_stg1_release.csv",
@@ -46,4 +49,4 @@ def test_tables_that_are_there_are_applied(tmp_path):
 def test_tables_of_another_layout_are_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(kaggle.TableError, match=message):
-        kaggle.facts(tmp_path, ["test/0.jpg", "additional/Type_1/1.jpg"])
+        kaggle.find_corrections(tmp_path, ["test/0.jpg", "additional/Type_1/1.jpg"])

@@ -56,7 +56,7 @@ def test_each_way_to_spoil_a_picture_is_named(reference, photograph, reason) -> 
 
 
 def test_ranks_below_a_hundredth_are_reasons_to_take_it_again(reference, photograph) -> None:
-    copies = {name: np.repeat(values, 4) for name, values in reference.reference.items()}
+    copies = {name: np.repeat(values, 4) for name, values in reference.values.items()}
     larger = QualityReference(reference.gaussian, copies, reference.seen)
     assert larger.assess(ImageFeatures.of(photograph)).retake == ""
     judged = larger.assess(ImageFeatures.of(SPOILT["blurred"](SPOILT["too dark"](photograph))))

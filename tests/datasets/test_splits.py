@@ -102,13 +102,13 @@ def test_one_type_against_the_rest_changes_labels_alone(choice, label):
 @given(options, st.integers(0, 20))
 def test_whatever_is_selected_validation_is_one_fold_of_initial_photographs(choice, seed):
     manifest = make_manifest(seed)
-    found = assign_splits(manifest, choice)
-    source, split = np.array(manifest.source), np.array(found.split)
+    assignment = assign_splits(manifest, choice)
+    source, split = np.array(manifest.source), np.array(assignment.split)
     assert set(source[split == "validation"]) == {INITIAL}
-    np.testing.assert_array_equal(split == "validation", found.folds == choice.fold)
+    np.testing.assert_array_equal(split == "validation", assignment.folds == choice.fold)
     assert set(split[source == INITIAL]) == {"train", "validation"}
     assert set(split[source == TEST]) == {"test"}
-    assert all((reason != "") == (s == "rejected") for reason, s in zip(found.reasons, split, strict=True))
+    assert all((reason != "") == (s == "rejected") for reason, s in zip(assignment.reasons, split, strict=True))
 
 
 def test_what_is_fitted_does_not_see_the_validation_fold():
@@ -132,24 +132,24 @@ def test_what_is_fitted_does_not_see_the_validation_fold():
 
 def test_cleaning_keeps_the_closest_that_are_sharp():
     manifest = make_manifest()
-    found = assign_splits(manifest, SplitConfig(keep_fraction=0.5))
+    assignment = assign_splits(manifest, SplitConfig(keep_fraction=0.5))
     additional = manifest.of(ADDITIONAL)
-    kept = additional & (np.array(found.split) == "train")
-    assert manifest.sharpness[kept].min() >= found.least_sharp
-    median = np.median(found.log_density[additional])
-    assert (found.log_density[kept] >= median).all()
-    assert set(np.array(found.reasons)[additional & ~kept]) <= {"blurred", "unlike the initial photographs"}
-    trained = manifest.of(INITIAL) & (found.folds != 4)
-    assert found.least_sharp == manifest.sharpness[trained].min()
+    kept = additional & (np.array(assignment.split) == "train")
+    assert manifest.sharpness[kept].min() >= assignment.least_sharp
+    median = np.median(assignment.log_density[additional])
+    assert (assignment.log_density[kept] >= median).all()
+    assert set(np.array(assignment.reasons)[additional & ~kept]) <= {"blurred", "unlike the initial photographs"}
+    trained = manifest.of(INITIAL) & (assignment.folds != 4)
+    assert assignment.least_sharp == manifest.sharpness[trained].min()
 
 
 @pytest.mark.parametrize(("additional", "expected"), [("none", 0), ("all", 38)])
 def test_duplicates_of_initial_and_test_photographs_are_never_trained_on(additional, expected):
     manifest = make_manifest()
     manifest.groups[[60, 61]] = manifest.groups[[3, -1]]
-    found = assign_splits(manifest, SplitConfig(additional=additional))
-    assert found.reasons[60] == found.reasons[61] == "near_duplicate"
-    split = np.array(found.split)
+    assignment = assign_splits(manifest, SplitConfig(additional=additional))
+    assert assignment.reasons[60] == assignment.reasons[61] == "near_duplicate"
+    split = np.array(assignment.split)
     assert (split[manifest.of(ADDITIONAL)] == "train").sum() == expected
 
 

@@ -1,0 +1,26 @@
+"""The page and tables of an audit: complete, safe for any file name, and in need of no other file."""
+
+import csv
+import re
+
+from PIL import Image
+
+from cervix_jax.auditing import page
+
+
+def test_files_are_complete_and_the_page_needs_nothing_else(audit, folder, tmp_path):
+    paths = page.write_page(audit, folder, tmp_path)
+    assert {path.name for path in paths} >= {"index.html", "findings.csv", "cleaning.csv", "near_duplicates.png"}
+    with (tmp_path / "findings.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["kind"], row["image_name"]) for row in rows] == [(f.kind, f.name) for f in audit.findings]
+    with (tmp_path / "cleaning.csv").open(newline="") as file:
+        scored = list(csv.DictReader(file))
+    assert len(scored) == audit.manifest.of("additional").sum()
+    html = (tmp_path / "index.html").read_text()
+    assert not re.search(r"(src|href)=.(?!data:)", html)
+    assert "audited &lt;folder&gt;" in html
+    assert "green &lt;i&gt;.jpg" in html
+    assert "<i>" not in html
+    with Image.open(tmp_path / "near_duplicates.png") as sheet:
+        assert sheet.width == 6 * 128
