@@ -44,6 +44,23 @@ def random_tree(wanted: Any) -> Any:
     return jax.tree.map(lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32), wanted)
 
 
+def random_variables(wanted: Any) -> Any:
+    """Every array random, variances and scales positive: no layer hides behind a zero or a one. Compiles nothing."""
+    rng = np.random.default_rng(2)
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        match path[-1].key:
+            case "kernel":
+                values = rng.standard_normal(leaf.shape, np.float32) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            case "scale" | "var":
+                values = rng.uniform(0.5, 1.2, leaf.shape)
+            case _:
+                values = rng.normal(0, 0.2, leaf.shape)
+        return jnp.asarray(values, jnp.float32)
+
+    return jax.tree.map_with_path(draw, wanted)
+
+
 def normal(*shape: int, scale: float = 1.0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).normal(0, scale, shape), jnp.float32)
 

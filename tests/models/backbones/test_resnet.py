@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
-from random_networks import keras_cut, keras_network, keras_variables, normal, relative_difference, shapes
+from random_networks import (
+    keras_cut,
+    keras_network,
+    keras_variables,
+    normal,
+    random_variables,
+    relative_difference,
+    shapes,
+)
 
 from cervix_jax.models.backbones.backbone import Backbone
 from cervix_jax.models.backbones.resnet import RESNET50, RESNET50_V1_5
@@ -85,23 +93,6 @@ def test_the_whole_network_has_the_arrays_of_keras(variables):
 def test_layer_numbers_of_2017(number, name):
     assert RESNET50.end_point(number) == name
     assert RESNET50.end_point(name) == name
-
-
-def random_variables(wanted: Any) -> Any:
-    """Every array random, variances positive."""
-    rng = np.random.default_rng(2)
-
-    def draw(path: Any, leaf: Any) -> jax.Array:
-        match path[-1].key:
-            case "kernel":
-                values = rng.standard_normal(leaf.shape, np.float32) * np.sqrt(2 / np.prod(leaf.shape[:3]))
-            case "scale" | "var":
-                values = rng.uniform(0.5, 1.2, leaf.shape)
-            case _:
-                values = rng.normal(0, 0.2, leaf.shape)
-        return jnp.asarray(values, jnp.float32)
-
-    return jax.tree.map_with_path(draw, wanted)
 
 
 def written_out(variables: Any, x: jax.Array) -> dict[str, jax.Array]:

@@ -9,22 +9,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.ad_checkpoint import print_saved_residuals
+from random_networks import random_variables
 
 from cervix_jax.models.heads.inception_residual import InceptionResidualBlock, InceptionResidualHead, Reduction
 from cervix_jax.models.layers import TrainingPass
-
-
-def randomised(variables, seed=0):
-    """Every array random, and positive where a variance must be, so that no branch hides behind a zero or a one."""
-    leaves, structure = jax.tree.flatten_with_path(variables)
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key in ("var", "scale"):
-            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        return rng.normal(0, 0.3, leaf.shape).astype(np.float32)
-
-    return structure.unflatten([draw(path, leaf) for path, leaf in leaves])
 
 
 def conv_norm_relu(variables, name, x, kernel):
@@ -39,7 +27,7 @@ def test_a_block_is_four_branches_projected_and_added() -> None:
     """Against the block written out: a convolution for each branch, where the module fuses the four 1x1."""
     x = nn.relu(jax.random.normal(jax.random.key(1), (2, 5, 7, 16)))
     block = InceptionResidualBlock()
-    variables = randomised(jax.eval_shape(partial(block.init, training=None), jax.random.key(0), x))
+    variables = random_variables(jax.eval_shape(partial(block.init, training=None), jax.random.key(0), x))
     params = variables["params"]
 
     @jax.jit
@@ -89,7 +77,7 @@ def test_stages_halve_the_map_and_are_named() -> None:
 def test_rematerialised_blocks_keep_less_and_compute_the_same(capsys) -> None:
     x = jax.random.normal(jax.random.key(1), (2, 16, 12, 3))
     heads = [InceptionResidualHead(widths=(8,), blocks=(2,), remat=remat) for remat in (False, True)]
-    variables = jax.jit(heads[0].init)(jax.random.key(0), x)
+    variables = random_variables(jax.eval_shape(heads[0].init, jax.random.key(0), x))
     kept, gradients = [], []
     for head in heads:
 
