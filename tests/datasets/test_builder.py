@@ -196,3 +196,14 @@ def test_a_build_that_was_killed_does_not_pass_for_complete_and_resumes(tmp_path
     assert len(calls) == len(distinct) + 1  # the one it died of is the only one extracted twice
     assert made.data_path.exists()
     assert cache.stat().st_size < jpegs / 10
+
+
+def test_class_folders_elsewhere_are_an_error(tmp_path):
+    for name in CLASS_NAMES:
+        (tmp_path / "raw/train" / name).mkdir(parents=True)
+        (tmp_path / "raw/train" / name / "1.jpg").write_bytes(b"x")
+    assert len(builder.scan(tmp_path / "raw", additional=False)) == 3
+    (tmp_path / "raw/train/Type_2").rename(tmp_path / "elsewhere")
+    (tmp_path / "raw/train/Type_2").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(builder.ManualDirError, match="Type_2 is a link that leaves"):
+        builder.scan(tmp_path / "raw", additional=False)

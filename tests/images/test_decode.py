@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,47 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cervix_jax.images import decode
 from cervix_jax.images.decode import read_photograph, to_stored
-from cervix_jax.images.files import UnreadableError, find_photographs
+from cervix_jax.images.files import UnreadableError
 from cervix_jax.images.geometry import CropResize
-
-
-def encoded(image, form="PNG", **options):
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
-
-
-def gradient(height, width):
-    """A picture in which every place can be told from every other."""
-    rows, columns = np.mgrid[0:height, 0:width]
-    return Image.fromarray(
-        np.stack([255 * rows // height, 255 * columns // width, rows * 0 + 90], axis=-1).astype(np.uint8)
-    )
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_exif_orientations_come_out_upright(orientation):
-    upright = gradient(40, 24)
-    # What a camera stores: the inverse of the transposition that the tag asks for.
-    undo = {
-        2: [Image.Transpose.FLIP_LEFT_RIGHT],
-        3: [Image.Transpose.ROTATE_180],
-        4: [Image.Transpose.FLIP_TOP_BOTTOM],
-        5: [Image.Transpose.TRANSPOSE],
-        6: [Image.Transpose.ROTATE_90],
-        7: [Image.Transpose.TRANSVERSE],
-        8: [Image.Transpose.ROTATE_270],
-    }
-    stored = upright
-    for transposition in undo.get(orientation, []):
-        stored = stored.transpose(transposition)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = read_photograph(encoded(stored, exif=exif))
-    np.testing.assert_array_equal(np.asarray(image), np.asarray(upright))
-    _, size, _ = to_stored(encoded(stored, "JPEG", exif=exif), (640, 480))
-    assert size == (40, 24)
+from tests.images.encodings import encoded, flat, gradient, with_orientation
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
@@ -107,22 +73,6 @@ def test_reduced_decoding_keeps_enough_pixels_and_the_picture():
     assert np.abs(CropResize((320, 240))(reduced).astype(int) - whole).max() <= 4
 
 
-def test_crop_keeps_the_centre():
-    image = Image.new("RGB", (100, 200))
-    image.paste((255, 0, 0), (25, 50, 75, 150))  # the central half of each side
-    assert (CropResize((20, 10), crop=0.5)(image) == [255, 0, 0]).all()
-    assert not (CropResize((20, 10), crop=0.6)(image) == [255, 0, 0]).all()
-
-
-def test_fit_keeps_the_aspect_and_stretch_fills():
-    square = Image.new("RGB", (50, 50), (255, 255, 255))
-    assert (CropResize((40, 20), resize="stretch")(square) == 255).all()
-    fitted = CropResize((40, 20), resize="fit")(square)
-    assert (fitted[10:30] == 255).all()
-    assert (fitted[:10] == 0).all()
-    assert (fitted[30:] == 0).all()
-
-
 def test_small_upright_jpegs_are_stored_byte_for_byte():
     raw = encoded(gradient(512, 512), "JPEG", quality=80)
     assert to_stored(raw, (640, 480))[:2] == (raw, (512, 512))
@@ -137,7 +87,81 @@ def test_large_pictures_are_stored_smaller_but_large_enough():
         assert image.height == 640 or image.width == 480
 
 
-def test_photographs_are_found_in_the_order_of_their_numbers(tmp_path):
-    for name in ("10.jpg", "9.JPG", "b.png", ".hidden.jpg", "notes.txt", "ä ö.jpeg"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [p.name for p in find_photographs(tmp_path)] == ["9.JPG", "10.jpg", "b.png", "ä ö.jpeg"]
+def test_scans_are_those_of_the_first_picture(monkeypatch):
+    """Neither those of what phones append and call motion pictures count, nor bytes in a comment that look like them."""
+    raw = encoded(gradient(), "JPEG", progressive=True)
+    film, scans = raw + b"\xff\xda" * 1000, raw.count(b"\xff\xda")
+    monkeypatch.setattr(decode, "MAX_SCANS", scans)
+    assert read_photograph(film).size == (64, 48)
+    monkeypatch.setattr(decode, "MAX_SCANS", scans - 1)
+    with pytest.raises(UnreadableError, match=f"more than {scans - 1} scans"):
+        read_photograph(film)
+    monkeypatch.setattr(decode, "MAX_SCANS", 1)
+    assert read_photograph(encoded(gradient(), "JPEG", comment=b"\xff\xda" * 1000)).size == (64, 48)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_in_every_format_and_reduced_decoding(form, orientation):
+    upright = gradient(480, 320)
+    raw = with_orientation(upright, orientation, form, **({"lossless": True} if form == "WEBP" else {}))
+    tolerance = 8 if form in ("JPEG", "MPO") else 0
+    whole = np.asarray(read_photograph(raw)).astype(int)
+    assert whole.shape == (480, 320, 3)
+    assert np.abs(whole - np.asarray(upright)).max() <= tolerance
+    reduced = read_photograph(raw, min_size=(120, 80))
+    if form in ("JPEG", "MPO"):
+        assert reduced.size == (80, 120)
+    small = np.asarray(upright.resize(reduced.size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(reduced) - small).max() <= 8
+    stored, size, _ = to_stored(raw, (120, 80))
+    assert size == (480, 320)
+    assert np.abs(np.asarray(read_photograph(stored)) - np.asarray(upright.resize((80, 120)))).max() <= 255
+    assert read_photograph(stored).size == (80, 120)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x09" * 9]
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_loses_no_picture(exif, form):
+    raw = encoded(gradient(), form, exif=exif)
+    assert read_photograph(raw).size == (64, 48)
+    assert to_stored(raw, (640, 480))[1] == (48, 64)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+def test_orientations_that_do_not_exist_turn_nothing(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encoded(gradient(), "JPEG", exif=exif)
+    assert to_stored(raw, (640, 480))[:2] == (raw, (48, 64))
+
+
+def test_a_long_comment_is_not_carried_into_what_is_stored():
+    raw = encoded(flat((1, 2, 3)), "GIF", comment=b"x" * 70_000)  # longer than a JPEG can hold
+    assert Image.open(io.BytesIO(to_stored(raw, (640, 480))[0])).info.get("comment") is None
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "gif", "jpeg"])
+def test_what_a_file_holds_decides_not_its_name(tmp_path, suffix):
+    path = tmp_path / f"wrong.{suffix}"
+    path.write_bytes(encoded(gradient(), "WEBP", lossless=True))
+    np.testing.assert_array_equal(np.asarray(read_photograph(path)), np.asarray(gradient()))
+
+
+def test_warnings_of_pillow_neither_show_nor_refuse_and_filters_stay(recwarn):
+    raw = encoded(
+        gradient(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0" + b"\x12\x01\x02\0\xff\0\0\0\xff\xff\xff\x0f"
+    )
+    with pytest.warns(UserWarning):  # noqa: PT030 (any)
+        Image.open(io.BytesIO(raw)).getexif().get(0x0112)
+    recwarn.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(4) as threads:
+            shapes = {image.size for image in threads.map(read_photograph, [raw] * 100)}
+        assert warnings.filters == before
+    assert shapes == {(64, 48)}
+    assert not recwarn.list

@@ -88,3 +88,19 @@ def test_cells_of_a_feature_map_lie_over_the_pixels_that_they_were_computed_from
     assert large.sum() == pytest.approx(1, rel=0.05)
     same = jnp.asarray(np.random.default_rng(0).random((1, 5, 4)), jnp.float32)
     np.testing.assert_allclose(enlarged(same, (5, 4)), same, rtol=1e-6)
+
+
+def test_crop_keeps_the_centre():
+    image = Image.new("RGB", (100, 200))
+    image.paste((255, 0, 0), (25, 50, 75, 150))  # the central half of each side
+    assert (CropResize((20, 10), crop=0.5)(image) == [255, 0, 0]).all()
+    assert not (CropResize((20, 10), crop=0.6)(image) == [255, 0, 0]).all()
+
+
+def test_fit_keeps_the_aspect_and_stretch_fills():
+    square = Image.new("RGB", (50, 50), (255, 255, 255))
+    assert (CropResize((40, 20), resize="stretch")(square) == 255).all()
+    fitted = CropResize((40, 20), resize="fit")(square)
+    assert (fitted[10:30] == 255).all()
+    assert (fitted[:10] == 0).all()
+    assert (fitted[30:] == 0).all()
