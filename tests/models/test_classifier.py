@@ -114,7 +114,7 @@ def test_saliency_reaches_the_pixels_through_frozen_stages(trainable, training) 
         assert not np.any(gradient[1])
 
 
-@every_network
+@pytest.mark.parametrize("changes", [NETWORKS["vanilla_cnn"], NETWORKS["resnet50"]], ids=["vanilla_cnn", "resnet50"])
 def test_half_precision_computes_nearly_the_same_with_the_same_parameters(changes) -> None:
     """Eight bits of mantissa: a relative error of 0.4 % per layer, and up to fifteen layers."""
     models = [make_classifier(model_options(**changes, **{"model.dtype": t})) for t in ("float32", "bfloat16")]
