@@ -1,13 +1,15 @@
 """Temperature: scikit-learn's as the oracle, a known one found again, and halves that do not leak."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from cervix_jax.inference import calibration
-from cervix_jax.training.metrics import cross_entropy, softmax
+from cervix_jax.training.metrics import cross_entropy
 
 
 class Logits(ClassifierMixin, BaseEstimator):
@@ -29,7 +31,7 @@ def drawn(temperature: float, count: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (count, 3))
     uniform = rng.uniform(size=(count, 1))
-    return logits, (softmax(logits / temperature).cumsum(axis=1) < uniform).sum(axis=1)
+    return logits, (softmax(logits / temperature, axis=1).cumsum(axis=1) < uniform).sum(axis=1)
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -37,40 +39,42 @@ def test_temperature_is_scikit_learn_s(true) -> None:
     logits, labels = drawn(true, 500)
     oracle = CalibratedClassifierCV(FrozenEstimator(Logits().fit(logits, labels)), method="temperature")
     oracle.fit(logits, labels)
-    found = calibration.fit_temperature(softmax(logits), labels)
+    found = calibration.fit_temperature(softmax(logits, axis=1), labels)
     np.testing.assert_allclose(
-        calibration.apply_temperature(softmax(logits), found), oracle.predict_proba(logits), atol=2e-4
+        calibration.apply_temperature(softmax(logits, axis=1), found), oracle.predict_proba(logits), atol=2e-4
     )
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
 def test_a_known_temperature_is_found_again(true) -> None:
     logits, labels = drawn(true, 20_000)
-    assert calibration.fit_temperature(softmax(logits), labels) == pytest.approx(true, rel=0.03)
+    assert calibration.fit_temperature(softmax(logits, axis=1), labels) == pytest.approx(true, rel=0.03)
 
 
 def test_no_other_temperature_has_less_cross_entropy() -> None:
     logits, labels = drawn(2.0, 300)
-    p = softmax(logits)
+    p = softmax(logits, axis=1)
     found = calibration.fit_temperature(p, labels)
     least = cross_entropy(calibration.apply_temperature(p, found), labels)
     for factor in (0.9, 0.99, 1.01, 1.1):
         assert cross_entropy(calibration.apply_temperature(p, factor * found), labels) > least
 
 
-def test_softening_divides_logits_and_keeps_the_order() -> None:
+def test_a_temperature_divides_logits_and_keeps_the_order() -> None:
     logits, _ = drawn(1.0, 50)
-    p = softmax(logits)
-    np.testing.assert_allclose(calibration.apply_temperature(p, 2.5), softmax(logits / 2.5), atol=1e-12)
+    p = softmax(logits, axis=1)
+    np.testing.assert_allclose(calibration.apply_temperature(p, 2.5), softmax(logits / 2.5, axis=1), atol=1e-12)
     np.testing.assert_array_equal(calibration.apply_temperature(p, 2.5).argsort(1), p.argsort(1))
     assert calibration.apply_temperature(p, 1.0) is p
     certain = np.array([[1.0, 0.0, 0.0]])
     assert np.isfinite(calibration.apply_temperature(certain, 0.1)).all()
+    on_device = calibration.apply_temperature(jnp.asarray(p, jnp.float32), 2.5)
+    np.testing.assert_allclose(on_device, softmax(logits / 2.5, axis=1), atol=1e-6)
 
 
 def test_certainty_and_error_do_not_run_away() -> None:
     sure = np.full((12, 3), 0.01) + 0.97 * np.eye(3)[np.arange(12) % 3]
-    low, high = calibration.LIMITS
+    low, high = calibration.TEMPERATURE_BOUNDS
     assert low <= calibration.fit_temperature(sure, np.arange(12) % 3) < 0.2
     assert 0.9 * high < calibration.fit_temperature(sure, (np.arange(12) + 1) % 3) <= high
 
@@ -93,7 +97,7 @@ def test_halves_share_no_photograph_and_no_scene() -> None:
 
 def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_file(tmp_path) -> None:
     logits, labels = drawn(2.0, 400)
-    p, ids, groups = softmax(logits), [str(i) for i in range(400)], np.arange(400)
+    p, ids, groups = softmax(logits, axis=1), [str(i) for i in range(400)], np.arange(400)
     made = calibration.calibrate(p, labels, ids, groups)
     fitting, reference = calibration.halves(ids, labels, groups)
     assert made.temperature == calibration.fit_temperature(p[fitting], labels[fitting])

@@ -1,167 +1,100 @@
-"""Averages of distributions in closed form, and ensembles of real runs against their members."""
-
-import dataclasses
-import shutil
+"""Combinations in closed form, the same on host and device, and members that cannot be combined."""
 
 import hypothesis.extra.numpy as hnp
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cervix_jax import runs
-from cervix_jax.datasets.dataset import load_dataset
-from cervix_jax.inference import ensemble
-from cervix_jax.inference.predictor import EnsembleError, Predictor
-from cervix_jax.training import loop
+from cervix_jax.inference.ensemble import Combination, EnsembleError, combine, report_weights
+from cervix_jax.labels import CLASS_NAMES
 
 DISTRIBUTIONS = hnp.arrays(float, (3, 4, 3), elements=st.floats(0.01, 1)).map(lambda x: x / x.sum(-1, keepdims=True))
+LOSSES = (0.45, 0.65, 0.75)  # weights 0.5, 0.3, 0.2
+BINARY = [("rest", name) for name in CLASS_NAMES]
+
+
+def combined(probabilities, rule="report", losses=LOSSES, class_names=(CLASS_NAMES,) * 3):
+    return combine(list(probabilities), rule=rule, losses=losses, class_names=class_names)[0]
 
 
 def test_weights_are_the_report_s() -> None:
-    np.testing.assert_allclose(ensemble.report_weights([0.75, 0.85, 0.90]), np.array([0.20, 0.10, 0.05]) / 0.35)
-    np.testing.assert_allclose(ensemble.report_weights([0.75, 0.95, 1.2]), [1, 0, 0])  # never negative
-    assert ensemble.report_weights([0.95, 1.2]) is None
+    np.testing.assert_allclose(report_weights([0.75, 0.85, 0.90]), np.array([0.20, 0.10, 0.05]) / 0.35)
+    np.testing.assert_allclose(report_weights([0.75, 0.95, 1.2]), [1, 0, 0])  # never negative
+    assert report_weights([0.95, 1.2]) is None
+    assert Combination.of("report", [0.95, 1.2], [CLASS_NAMES] * 2).weights == (0.5, 0.5)
+    assert Combination.of("mean", [0.1, 0.9], [CLASS_NAMES] * 2).weights == (0.5, 0.5)
 
 
 @given(DISTRIBUTIONS)
-def test_means_are_distributions_between_those_of_the_members(p) -> None:
+def test_means_are_weighted_distributions_between_those_of_the_members(p) -> None:
     weights = np.array([0.5, 0.3, 0.2])
-    arithmetic, geometric = ensemble.mean(p, weights), ensemble.mean(p, weights, geometric=True)
-    for mean in (arithmetic, geometric):
-        np.testing.assert_allclose(mean.sum(axis=1), 1)
+    arithmetic = combined(p)
+    np.testing.assert_allclose(arithmetic, np.tensordot(weights, p, axes=1), rtol=1e-12)
     assert (arithmetic >= p.min(axis=0) - 1e-12).all()
     assert (arithmetic <= p.max(axis=0) + 1e-12).all()
-    np.testing.assert_allclose(geometric * np.exp(weights @ np.log(p[:, :, 0]))[:, None] / geometric[:, :1],
-                               np.exp(np.tensordot(weights, np.log(p), axes=1)))  # fmt: skip
-    one = np.array([0.0, 1.0, 0.0])
-    np.testing.assert_allclose(ensemble.mean(p, one), p[1])
-    np.testing.assert_allclose(ensemble.mean(p, one, geometric=True), p[1])
+    geometric = combined(p, "geometric")
+    expected = np.exp(np.log(p).mean(axis=0))
+    np.testing.assert_allclose(geometric, expected / expected.sum(axis=1, keepdims=True), rtol=1e-12)
+
+
+def test_one_member_is_returned_as_it_is() -> None:
+    p = np.array([[1.0, 0.0, 0.0], [0.1, 0.2, 0.7]])
+    for rule in ("report", "mean", "geometric"):
+        np.testing.assert_array_equal(combined([p], rule, [2.0], [CLASS_NAMES]), p)
 
 
 def test_a_geometric_mean_of_certainties_stays_a_distribution() -> None:
     p = np.array([[[1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0]]])
-    mean = ensemble.mean(p, np.array([0.5, 0.5]), geometric=True)
-    np.testing.assert_allclose(mean, [[0.5, 0, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(combined(p, "geometric", [1.0, 1.0], [CLASS_NAMES] * 2), [[0.5, 0, 0.5]], atol=1e-12)
 
 
-def test_one_vs_rest_models_share_one_distribution() -> None:
+def test_one_vs_rest_members_become_one_distribution_whatever_their_order() -> None:
     own = np.array([[0.6, 0.3, 0.3], [0.0, 0.0, 0.0], [0.0, 0.0, 0.4]])
-    np.testing.assert_allclose(ensemble.normalize_one_vs_rest(own), [[0.5, 0.25, 0.25], [1 / 3] * 3, [0, 0, 1]])
+    members = [np.stack([1 - own[:, i], own[:, i]], axis=1) for i in range(3)]
+    expected = [[0.5, 0.25, 0.25], [1 / 3] * 3, [0, 0, 1]]
+    for rule in ("one_vs_rest", "report", "geometric"):
+        p, names = combine(members[::-1], rule=rule, losses=LOSSES, class_names=BINARY[::-1])
+        assert names == CLASS_NAMES
+        np.testing.assert_allclose(p, expected, atol=1e-12)
 
 
-@pytest.fixture
-def photographs(manual_dir):
-    return sorted((manual_dir / "test").iterdir())
+def test_weights_sum_to_one_in_each_mean() -> None:
+    combination = Combination.of("report", [0.8, 0.8, 0.8, 0.8], [*BINARY, BINARY[1]])
+    assert combination.groups == ((0,), (1, 3), (2,))
+    assert combination.weights == (1, 0.5, 1, 0.5)
 
 
-def probabilities(predictor, paths):
-    return predictor.probabilities([predictor.read(path) for path in paths])
+@pytest.mark.parametrize("rule", ["report", "geometric"])
+@pytest.mark.parametrize("class_names", [(CLASS_NAMES,) * 3, BINARY], ids=["types", "one_vs_rest"])
+def test_host_and_device_compute_the_same_and_gradients_are_those_of_differences(rule, class_names) -> None:
+    combination = Combination.of(rule, LOSSES, class_names)
+    rng = np.random.default_rng(0)
+    logits = [rng.normal(size=(4, len(names))) for names in class_names]
+    with jax.enable_x64(True):
+
+        def total(logits):
+            return combination.log_probabilities([jax.nn.log_softmax(x) for x in logits])[:, 1].sum()
+
+        on_device = jax.jit(combination.log_probabilities)([jax.nn.log_softmax(jnp.asarray(x)) for x in logits])
+        gradient = jax.grad(total)([jnp.asarray(x) for x in logits])[1]
+        step = [jnp.zeros_like(x) for x in logits]
+        step[1] = step[1].at[2, 1].set(1e-5)
+        up, down = (total([x + sign * s for x, s in zip(logits, step, strict=True)]) for sign in (1, -1))
+        np.testing.assert_allclose(gradient[2, 1], (up - down) / 2e-5, rtol=1e-6)
+    on_host = combination.probabilities([np.asarray(jax.nn.softmax(x)) for x in logits])
+    np.testing.assert_allclose(np.exp(on_device), on_host, rtol=1e-6)
+    np.testing.assert_allclose(on_host.sum(axis=1), 1, rtol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def other(manual_dir, data_dir, tmp_path_factory):
-    """A run of another seed."""
-    from tests.conftest import make_tiny_config
-
-    config = make_tiny_config(manual_dir, data_dir)
-    config.seed = 1
-    loop.train(config, workdir := tmp_path_factory.mktemp("other") / "run")
-    return workdir
-
-
-def test_an_ensemble_is_the_mean_of_its_members(run, other, photographs) -> None:
-    both = [run[0], other]
-    single = np.stack([probabilities(Predictor.restore([workdir]), photographs) for workdir in both])
-    assert np.abs(single[0] - single[1]).max() > 1e-3
-    losses = [min(row["validation_loss"] for row in runs.read_metrics(workdir)) for workdir in both]
-    weights = ensemble.report_weights(losses)
-    weights = np.array([0.5, 0.5]) if weights is None else weights
-    for rule, expected in (
-        ("mean", single.mean(axis=0)),
-        ("report", ensemble.mean(single, weights)),
-        ("geometric", ensemble.mean(single, np.array([0.5, 0.5]), geometric=True)),
+def test_members_and_rules_that_do_not_fit_are_refused() -> None:
+    for class_names, message in (
+        (BINARY[:2], "there is none for Type_3"),
+        ([CLASS_NAMES, BINARY[0]], "cannot be one ensemble"),
     ):
-        found = probabilities(Predictor.restore(both, rule=rule), photographs)
-        np.testing.assert_allclose(found, expected, atol=1e-12)
-
-
-def test_members_may_see_photographs_at_different_sizes(run, tiny_config, tmp_path, photographs) -> None:
-    tiny_config.dataset.image_size = (40, 32)
-    tiny_config.epochs = 1
-    loop.train(tiny_config, tmp_path / "larger")
-    both = [run[0], tmp_path / "larger"]
-    single = [probabilities(Predictor.restore([workdir]), photographs) for workdir in both]
-    found = probabilities(Predictor.restore(both, rule="mean"), photographs)
-    np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-12)
-
-
-def test_equal_weights_where_the_report_s_rule_gives_none_and_that_is_said(run, photographs, capsys) -> None:
-    twin = shutil.copytree(run[0], run[0].with_name("twin"))
-    bad = Predictor.restore([run[0], twin])
-    losses = [member.validation_loss for member in bad.members]
-    assert ("equal weights" in capsys.readouterr().err) == (min(losses) >= 0.95)
-    alone = probabilities(Predictor.restore([run[0]]), photographs)
-    np.testing.assert_allclose(probabilities(bad, photographs), alone, atol=1e-12)
-
-
-def test_the_report_s_weights_reach_the_probabilities(run, other, photographs) -> None:
-    both = Predictor.restore([run[0], other])
-    single = np.stack([probabilities(dataclasses.replace(both, members=(m,)), photographs) for m in both.members])
-    losses = [0.65, 0.85]
-    members = tuple(dataclasses.replace(m, validation_loss=x) for m, x in zip(both.members, losses, strict=True))
-    found = probabilities(dataclasses.replace(both, members=members), photographs)
-    np.testing.assert_allclose(found, 0.75 * single[0] + 0.25 * single[1], atol=1e-12)
-
-
-@pytest.fixture(scope="module")
-def one_vs_rest(manual_dir, data_dir, tmp_path_factory):
-    from tests.conftest import make_tiny_config
-
-    folder, workdirs = tmp_path_factory.mktemp("one_vs_rest"), []
-    for name in ("Type_1", "Type_2", "Type_3"):
-        config = make_tiny_config(manual_dir, data_dir)
-        config.epochs = 1
-        config.selection.one_vs_rest = name
-        loop.train(config, folder / name)
-        workdirs.append(folder / name)
-    return workdirs
-
-
-def test_three_one_vs_rest_runs_are_one_predictor_of_types(one_vs_rest, photographs) -> None:
-    predictor = Predictor.restore(one_vs_rest[::-1])  # whatever their order
-    assert predictor.class_names == ("Type_1", "Type_2", "Type_3")
-    own = [probabilities(Predictor.restore([workdir]), photographs)[:, 1] for workdir in one_vs_rest]
-    expected = np.stack(own, axis=1)
-    np.testing.assert_allclose(probabilities(predictor, photographs), expected / expected.sum(1, keepdims=True))
-    assert sum(predictor.class_shares) == pytest.approx(1)
-    data = load_dataset(predictor.data_config)
-    assert set(data.examples("validation").labels) == {0, 1, 2}
-    np.testing.assert_allclose(predictor.class_shares, data.examples("train").class_priors(), atol=1e-9)
-
-
-def test_runs_that_do_not_belong_together_are_refused(one_vs_rest, run, tiny_config, tmp_path) -> None:
-    with pytest.raises(EnsembleError, match="there is none for Type_3"):
-        Predictor.restore(one_vs_rest[:2])
-    with pytest.raises(EnsembleError, match="cannot be one ensemble"):
-        Predictor.restore([run[0], one_vs_rest[0]])
-    tiny_config.selection.fold = 0
-    tiny_config.epochs = 1
-    loop.train(tiny_config, tmp_path / "fold")
-    with pytest.raises(EnsembleError, match=r"config.selection.fold is 4 in .* and 0 in"):
-        Predictor.restore([run[0], tmp_path / "fold"])
-
-
-def test_identity_follows_what_changes_probabilities_and_nothing_else(run, tmp_path) -> None:
-    one = Predictor.restore([run[0]])
-    moved = shutil.copytree(run[0], tmp_path / "moved")
-    assert Predictor.restore([moved]).identity == one.identity
-    assert Predictor.restore([run[0]], rule="mean").identity == one.identity  # of one run there is nothing to average
-    swapped = [Predictor.restore(pair) for pair in ([run[0], moved], [moved, run[0]])]
-    assert swapped[0].identity == swapped[1].identity
-    others = [
-        Predictor.restore([run[0]], augmentations=["flips"]),
-        Predictor.restore([run[0], moved]),
-        Predictor.restore([run[0], moved], rule="mean"),
-    ]
-    assert len({one.identity, *(other.identity for other in others)}) == 4
+        with pytest.raises(EnsembleError, match=message):
+            Combination.of("mean", [1.0, 1.0], class_names)
+    with pytest.raises(EnsembleError, match="no rule 'median'"):
+        Combination.of("median", [1.0], [CLASS_NAMES])

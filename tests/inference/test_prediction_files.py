@@ -9,12 +9,6 @@ import pytest
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.image_folder import NoPhotographsError
 from cervix_jax.inference.prediction_files import predict_folder
-from cervix_jax.inference.predictor import Predictor
-
-
-@pytest.fixture
-def predictor(run):
-    return Predictor.restore([run[0]])
 
 
 def rows_of(path):
@@ -51,7 +45,7 @@ def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor,
         np.testing.assert_allclose(found, probabilities, atol=1e-6)
 
 
-def test_unreadable_files_are_named_and_filled_only_if_asked(predictor, manual_dir, tmp_path):
+def test_unreadable_files_are_named_and_left_out(predictor, manual_dir, tmp_path):
     folder = tmp_path / "a, b"
     (folder / "sub").mkdir(parents=True)
     shutil.copy(manual_dir / "test/0.jpg", folder / "sub/ö 0.jpg")
@@ -64,11 +58,9 @@ def test_unreadable_files_are_named_and_filled_only_if_asked(predictor, manual_d
         'odd,"name.png': "not a picture",
     }
     assert [row["image_name"] for row in rows_of(tmp_path / "p.csv")] == ["sub/ö 0.jpg"]
-    predict_folder(predictor, folder, tmp_path / "p.csv", fill_prior=True)
-    filled = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
-    assert len(filled) == 3
-    shares = [float(filled['odd,"name.png'][name]) for name in predictor.class_names]
-    np.testing.assert_allclose(shares, predictor.class_shares, atol=1e-8)
+    (decision,) = rows_of(tmp_path / "p.decisions.csv")
+    assert decision["set"] == decision["decision"] == decision["type"]
+    assert 0 < float(decision["quality"]) <= 1
 
 
 def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
@@ -78,12 +70,3 @@ def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):
     with pytest.raises(NoPhotographsError, match="there is no folder"):
         predict_folder(predictor, tmp_path / "missing", tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
-
-
-def test_probabilities_do_not_depend_on_the_batch(predictor):
-    examples = load_dataset(predictor.config).examples("validation")
-    photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
-    whole = predictor.probabilities(photographs, 32)
-    np.testing.assert_allclose(predictor.probabilities(photographs, 5), whole, atol=1e-6)
-    np.testing.assert_allclose(predictor.probabilities(photographs[::-1], 7)[::-1], whole, atol=1e-6)
-    np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-12)

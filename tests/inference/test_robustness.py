@@ -5,7 +5,7 @@ import pytest
 
 from cervix_jax.images import synthetic
 from cervix_jax.inference.robustness import CHANGES, robustness
-from tests.inference.runs_of_nothing import Stub
+from tests.inference.stub_predictor import StubPredictor
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +25,21 @@ def measure(predictor, jpegs):
 
 
 def test_a_predictor_that_looks_at_nothing_agrees_with_itself(jpegs) -> None:
-    found = measure(Stub(lambda image: np.array([0.2, 0.5, 0.3])), jpegs)
+    found = measure(StubPredictor(lambda image: np.array([0.2, 0.5, 0.3])), jpegs)
     assert found["agreement"] == found["all_agree"] == 1
     assert set(found["changes"]) == set(CHANGES)
     assert all(row == {"agreement": 1, "distance": 0} for row in found["changes"].values())
 
 
 def test_a_predictor_that_looks_at_light_is_found_out_by_light_alone(jpegs) -> None:
-    levels = [Stub(certain).read(jpeg).images[0].mean() for jpeg in jpegs]
+    levels = [StubPredictor(certain).read(jpeg).images[0].mean() for jpeg in jpegs]
     low, high = 0.9 * min(levels), 1.1 * max(levels)
 
     def by_level(image):
         return certain(0 if image.mean() < low else 2 if image.mean() > high else 1)
 
     photographs = [jpegs[int(np.argmin(levels))]]
-    found = measure(Stub(by_level), photographs)
+    found = measure(StubPredictor(by_level), photographs)
     assert found["changes"]["20 % darker"] == {"agreement": 0, "distance": 1}
     for name in ("coded again, quality 95", "coded again, quality 50", "warmer light", "colder light"):
         assert found["changes"][name]["agreement"] == 1
@@ -50,7 +50,7 @@ def test_a_predictor_that_looks_at_red_against_blue_is_found_out_by_the_colour_o
     def ratio(image):
         return image[..., 0].mean() / image[..., 2].mean()
 
-    usual = ratio(Stub(certain).read(jpegs[0]).images[0])
-    found = measure(Stub(lambda image: certain(int(ratio(image) > 1.1 * usual))), jpegs[:1])
+    usual = ratio(StubPredictor(certain).read(jpegs[0]).images[0])
+    found = measure(StubPredictor(lambda image: certain(int(ratio(image) > 1.1 * usual))), jpegs[:1])
     assert found["changes"]["warmer light"]["agreement"] == 0
     assert found["changes"]["colder light"]["agreement"] == found["changes"]["20 % darker"]["agreement"] == 1

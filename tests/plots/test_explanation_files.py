@@ -3,16 +3,13 @@
 import re
 import shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from cervix_jax.explainers.methods import Explanation, explain
 from cervix_jax.explainers.predictor_score import LayerError
 from cervix_jax.inference.image_folder import NoPhotographsError
-from cervix_jax.plots import explanation_panels
 from cervix_jax.plots.explanation_files import MethodError, OutputError, explain_images
-from tests.explainers.nets import make_member, make_predictor
+from tests.explainers.random_predictors import make_member, make_predictor
 
 
 @pytest.fixture(scope="module")
@@ -94,30 +91,6 @@ def test_names_that_mean_something_elsewhere(predictor, photographs, tmp_path) -
     assert len(found["figures"]) == 3
 
 
-def test_members_that_see_photographs_otherwise_count_by_what_they_add(photographs) -> None:
-    """Two members with the same weights, one of which sees a quarter of the pixels, log as much as each other."""
-    small, large = make_member(0, dataset__image_size=(24, 16)), make_member(0, dataset__image_size=(48, 32))
-    read = {}
-    for members in ((small,), (large,), (small, large)):
-        predictor = make_predictor(*members)
-        photograph = predictor.read(photographs / "Type_1/a.jpg")
-        explained = explain(predictor, [photograph], ["saliency"], classes=np.array([1]))
-        read[len(members), members[-1].view.size] = explained[0].heat["saliency"]
-    alone = read[1, (24, 16)], read[1, (48, 32)]
-    np.testing.assert_allclose(read[2, (48, 32)], 0.5 * (alone[0] + alone[1]), rtol=1e-3, atol=1e-4 * alone[0].max())
-    assert 0.2 < alone[0].sum() / alone[1].sum() < 5  # not by the ratio of the pixels
-
-
-def test_the_type_that_is_asked_for_is_explained(predictor, photographs) -> None:
-    paths = [photographs / "Type_1/a.jpg", photographs / "Type_3/a.jpg"]
-    read = [predictor.read(path) for path in paths]
-    for explanation, path in zip(explain(predictor, read, ["saliency"]), paths, strict=True):
-        assert explanation.explained == explanation.probabilities.argmax()
-        assert explanation.heat["saliency"].shape == Image.open(path).size[::-1]
-    (one, two) = explain(predictor, read, ["saliency"], classes=np.array([2, 0]))
-    assert (one.explained, two.explained) == (2, 0)
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -128,7 +101,7 @@ def test_the_type_that_is_asked_for_is_explained(predictor, photographs) -> None
         ({"layer": "stem", "methods": ["saliency"]}, MethodError, "read by grad_cam alone"),
     ],
 )
-def test_what_is_not_there_is_listed(predictor, photographs, tmp_path, options, error, message) -> None:
+def test_unknown_names_are_refused(predictor, photographs, tmp_path, options, error, message) -> None:
     with pytest.raises(error, match=message):
         explain_images(predictor, photographs, tmp_path / "out", **options)
 
@@ -141,53 +114,3 @@ def test_nothing_to_explain_is_said(predictor, photographs, tmp_path) -> None:
     ):
         with pytest.raises(NoPhotographsError, match=message):
             explain_images(predictor, type(tmp_path)(path), tmp_path / "out")
-
-
-ZERO = np.zeros((8, 6), np.float32)
-RAMP = np.linspace(0, 2, 48, dtype=np.float32).reshape(8, 6)
-GREY = np.full((8, 6, 3), 100, np.uint8)
-
-
-@pytest.mark.parametrize("heat", [ZERO, ZERO * np.nan, ZERO + np.inf], ids=["zero", "nan", "inf"])
-def test_no_evidence_is_never_a_picture(heat, tmp_path, monkeypatch) -> None:
-    assert explanation_panels.relative(heat) is None
-    assert explanation_panels.overlay(GREY, heat) is None
-    figures = []
-    monkeypatch.setattr(explanation_panels, "save", lambda figure, title, path: figures.append(figure))
-    found = Explanation(0, np.array([0.5, 0.3, 0.2]), {"grad_cam": heat, "saliency": RAMP})
-    names = ("Type_1", "Type_2", "Type_3")
-    explanation_panels.explanation(GREY, found, names, "title", tmp_path / "x.png", score_name="logit")
-    group = explanation_panels.Group()
-    group.add("x", GREY, found)
-    explanation_panels.contact_sheet({"all": group}, "grad_cam", "title", tmp_path / "y.png")
-    titles = [axes.get_title() for figure in figures for axes in figure.axes]
-    why = "no evidence" if np.isfinite(heat).all() else "not finite"
-    assert f"Grad-CAM: {why}" in titles
-    assert "Saliency" in titles
-    assert f"x: {why}" in titles
-
-
-def test_more_evidence_is_brighter_in_grey_too() -> None:
-    shown = explanation_panels.overlay(GREY * 0 + 255, RAMP)
-    assert explanation_panels.relative(RAMP).max() == 1
-    strong, weak = shown[-1, -1], explanation_panels.overlay(GREY * 0, RAMP)[0, 0]
-    assert (shown >= 0).all()
-    assert (shown <= 1).all()
-    brightness = explanation_panels.overlay(GREY * 0, RAMP) @ [0.299, 0.587, 0.114]
-    assert (np.diff(brightness.ravel()) > -1e-3).all()
-    assert strong.sum() > weak.sum()
-
-
-def test_a_figure_names_photograph_run_type_score_and_methods(tmp_path, monkeypatch) -> None:
-    figures = []
-    monkeypatch.setattr(explanation_panels, "save", lambda figure, title, path: figures.append((figure, title)))
-    found = Explanation(1, np.array([0.2, 0.7, 0.1]), {"saliency": RAMP})
-    names = ("Type_1", "Type_2", "Type_3")
-    explanation_panels.explanation(
-        GREY, found, names, "80.jpg, by run", tmp_path / "x.png", score_name="logit of the type", true_name="Type_3"
-    )
-    ((figure, title),) = figures
-    assert title == "80.jpg, by run"
-    assert "Evidence for Type 2 (logit of the type)" in figure.get_supxlabel()
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["true Type 3", "Saliency"]
-    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["20%", "70%", "10%"]

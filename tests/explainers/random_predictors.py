@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from cervix_jax import config as options
-from cervix_jax.inference.predictor import Member, Predictor
+from cervix_jax.inference.member import Member
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.classifier import make_classifier
 from cervix_jax.training.forward import make_forward
@@ -30,10 +31,10 @@ def make_member(seed: int = 0, loss: float = 0.8, class_names=CLASS_NAMES, **cha
 
 
 def make_predictor(*members: Member, rule: str = "report") -> Predictor:
-    return Predictor(members, CLASS_NAMES, rule, (), 1.0, make_mesh())
+    return Predictor(members, rule, (), make_mesh())
 
 
-def drawn(seed: int, size=(24, 16), n: int = 2) -> np.ndarray:
+def random_pictures(seed: int, size=(24, 16), n: int = 2) -> np.ndarray:
     """Smooth random pictures, uint8 [n h w 3]."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (n, -(-size[0] // 4), -(-size[1] // 4), 3))

@@ -1,0 +1,49 @@
+"""From probabilities to decisions: rules, and what is predicted of a photograph."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from cervix_jax.inference.calibration import Calibration, CalibrationError
+from cervix_jax.inference.decisions import DecisionRule, DecisionRuleError, predict
+from cervix_jax.inference.photograph import Photograph
+from tests.inference.stub_predictor import StubPredictor
+
+
+def drawn(count: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    p = softmax(rng.normal(0, 1.5, (count, 3)), axis=1)
+    return p, (p.cumsum(axis=1) < rng.uniform(size=(count, 1))).sum(axis=1)
+
+
+def test_rules_need_a_reference_and_sensible_numbers() -> None:
+    p, labels = drawn(100)
+    calibration = Calibration(1.0, p, labels, {})
+    with pytest.raises(CalibrationError, match=r"python -m cervix_jax.calibrate"):
+        DecisionRule.fit(None, 0.9, None)
+    for wrong in (0.0, 1.0, -1.0):
+        with pytest.raises(DecisionRuleError, match="above 0 and below 1"):
+            DecisionRule.fit(calibration, wrong, None)
+        with pytest.raises(DecisionRuleError, match="--unsafe_rate"):
+            DecisionRule.fit(calibration, None, wrong)
+    with pytest.raises(DecisionRuleError, match="three types"):
+        DecisionRule.fit(Calibration(1.0, p[:, :2], labels % 2, {}), None, 0.1)
+    types, sets = DecisionRule.fit(None, None, None).apply(p)
+    np.testing.assert_array_equal(sets.argmax(axis=1), types)
+    assert (sets.sum(axis=1) == 1).all()
+    types, sets = DecisionRule.fit(calibration, 0.9, 0.05).apply(p)
+    assert sets.sum(axis=1).max() > 1
+    assert np.mean(types[labels != 0] == 0) <= 0.05
+
+
+def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() -> None:
+    answers = iter([np.array([0.7, 0.2, 0.1]), np.array([0.45, 0.4, 0.15]), np.array([0.2, 0.7, 0.1])])
+    photographs = [Photograph((np.zeros((4, 4, 3), np.uint8),), b"", (4, 4)) for _ in range(3)]
+    rule = DecisionRule(coverage=0.9, set_threshold=0.3, ablation_threshold=0.5)
+    sure, unsure, second = predict(StubPredictor(lambda image: next(answers)), rule, ["a", "b", "c"], photographs, 2)
+    assert (sure.type, sure.set, sure.decision) == ("Type_1", ("Type_1",), "Type_1")
+    assert (unsure.type, unsure.set, unsure.decision) == ("Type_2", ("Type_1", "Type_2"), "refer")
+    assert (second.decision, second.retake, second.quality) == ("Type_2", "", None)
+    assert sure.probabilities == pytest.approx({"Type_1": 0.7, "Type_2": 0.2, "Type_3": 0.1})
+    assert str(unsure) == "b: Type_1 45.0%, Type_2 40.0%, Type_3 15.0% -> refer (set: Type_1, Type_2)"
+    assert rule.describe() == {"coverage": 0.9, "threshold": 0.5}

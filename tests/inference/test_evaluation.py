@@ -1,0 +1,99 @@
+"""Predictors measured on splits and folders: what is reported, on which photographs, and how far these are away."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.images import synthetic
+from cervix_jax.inference import clinical_metrics
+from cervix_jax.inference.calibration import Calibration
+from cervix_jax.inference.decisions import DecisionRule
+from cervix_jax.inference.evaluation import UnlabelledError, calibrated_metrics, evaluate, operating_point, shift
+from cervix_jax.inference.labelled import folder_photographs, split_photographs
+from cervix_jax.labels import CLASS_NAMES
+
+
+@pytest.fixture(autouse=True)
+def few_bootstrap_samples(monkeypatch):
+    monkeypatch.setattr(clinical_metrics, "RESAMPLES", 50)  # their number is `test_clinical_metrics`' business
+
+
+@pytest.fixture(scope="module")
+def elsewhere(predictor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    synthetic.write_folder(folder, seed=9, counts={"train": 20, "additional": 0, "test": 0})
+    (folder / "train/Type_1/empty.jpg").write_bytes(b"")
+    return folder_photographs(predictor, folder / "train")
+
+
+def test_a_labelled_folder_is_measured_with_its_shift(predictor, elsewhere):
+    results, probabilities = evaluate(predictor, elsewhere)
+    assert results["num_examples"] == len(probabilities) == 20
+    assert results["seen"] == []
+    assert results["skipped"] == [{"image_name": "Type_1/empty.jpg", "reason": "empty file"}]
+    assert 0 <= results["shift"]["scores"]["log_density"]["auroc"] <= 1
+    assert "calibrated" not in results
+
+
+def test_a_split_has_neither_shift_nor_seen_photographs_and_needs_labels(predictor, metrics):
+    assert not {"seen", "shift"} & set(metrics)
+    test = load_dataset(predictor.data_config).examples("test")
+    with pytest.raises(UnlabelledError, match="without labels"):
+        evaluate(predictor, split_photographs(predictor, test, "test"))
+
+
+def test_a_calibration_changes_only_its_own_entries(predictor, elsewhere):
+    plain, probabilities = evaluate(predictor, elsewhere)
+    calibration = Calibration(2.0, *planted(30, wrong=6), {"sets": {}})
+    results, same = evaluate(dataclasses.replace(predictor, calibration=calibration), elsewhere, unsafe_rate=0.1)
+    np.testing.assert_array_equal(same, probabilities)
+    assert results["calibrated"]["temperature"] == 2.0
+    assert results["calibrated"]["before"]["loss"] == plain["loss"]
+    assert set(results["calibrated"]["sets"]) == {"0.8", "0.9", "0.95"}
+    assert results["operating_point"]["num_examples"] == 20
+    assert {key: results[key] for key in plain} == plain
+
+
+def test_shift_is_none_for_the_same_and_plain_for_other_pictures(predictor, elsewhere):
+    same = shift(predictor.quality_reference, elsewhere.photographs)["scores"]
+    flat = io.BytesIO()
+    Image.new("RGB", (240, 320), "pink").save(flat, "JPEG")
+    other = shift(predictor.quality_reference, [predictor.read(flat.getvalue(), with_features=True)] * 3)
+    assert 0.25 < same["sharpness"]["auroc"] < 0.75
+    assert other["scores"]["sharpness"]["auroc"] == 1
+    assert other["scores"]["sharpness"]["median"] == 0
+
+
+def test_robustness_is_part_of_an_evaluation_that_asks_for_it(predictor, elsewhere):
+    few = dataclasses.replace(
+        elsewhere, photographs=elsewhere.photographs[:2], labels=elsewhere.labels[:2], groups=np.arange(2)
+    )
+    assert 0 <= evaluate(predictor, few, robust=True)[0]["robustness"]["agreement"] <= 1
+
+
+def planted(count: int, wrong: int):
+    """Probabilities and labels of photographs of which the last `wrong` are taken for another type."""
+    labels = np.arange(count) % 3
+    called = labels.copy()
+    called[count - wrong :] = np.where(labels[count - wrong :] == 0, 1, 0)
+    return 0.05 + 0.85 * np.eye(3)[called], labels
+
+
+def test_what_was_fitted_is_measured_on_the_other_half() -> None:
+    probabilities, labels = planted(60, wrong=15)  # all errors in the second half
+    fitting = np.arange(60) < 30
+    calibration = Calibration(2.0, probabilities[~fitting], labels[~fitting], {"sets": {"0.9": "of the reference"}})
+    results = calibrated_metrics(probabilities, labels, calibration, fitting)
+    assert results["num_examples"] == 30
+    assert results["before"]["loss"] == pytest.approx(-np.log(0.9) / 2 - np.log(0.05) / 2)
+    assert results["sets"] == calibration.measured["sets"]
+    rule = DecisionRule(ablation_threshold=0.5)
+    assert operating_point(probabilities, labels, CLASS_NAMES, rule, fitting)["unsafe_rate"] == 0
+    other = operating_point(probabilities, labels, CLASS_NAMES, rule, ~fitting)
+    assert other["unsafe_rate"] == pytest.approx(10 / 20)
+    assert other["num_examples"] == 30
+    assert operating_point(probabilities, labels, CLASS_NAMES, rule)["num_examples"] == 60

@@ -1,0 +1,27 @@
+"""Folders of photographs, read ahead."""
+
+import shutil
+
+import pytest
+
+from cervix_jax.inference.image_folder import NoPhotographsError, photographs_in, read_all
+from cervix_jax.inference.photograph import Photograph
+from tests.inference.stub_predictor import StubPredictor
+
+
+def test_every_photograph_is_read_in_order_or_has_a_reason(manual_dir, tmp_path) -> None:
+    shutil.copytree(manual_dir / "test", tmp_path / "all/test")
+    (tmp_path / "all/empty.jpg").touch()
+    paths = photographs_in(tmp_path / "all")
+    read = dict(read_all(StubPredictor(lambda image: image), tmp_path / "all", paths, with_features=True))
+    assert list(read) == [path.relative_to(tmp_path / "all").as_posix() for path in paths]
+    assert read.pop("empty.jpg") == "empty file"
+    assert len(read) == 7
+    assert all(isinstance(photograph, Photograph) and photograph.features for photograph in read.values())
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path) -> None:
+    with pytest.raises(NoPhotographsError, match="holds no pictures"):
+        photographs_in(tmp_path)
+    with pytest.raises(NoPhotographsError, match="there is no folder"):
+        photographs_in(tmp_path / "missing")
