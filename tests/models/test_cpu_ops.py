@@ -45,18 +45,17 @@ def test_a_channel_matmul_is_a_matmul(rows, channels, features) -> None:
     close(*(with_gradients(f, x, kernel) for f in (channel_matmul, jnp.matmul)))
 
 
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 1)])
-def test_a_pointwise_convolution_is_that_of_flax(size, stride, bias) -> None:
+def test_a_pointwise_convolution_is_that_of_flax(size, stride) -> None:
     x = random(0, 2, *size, 5)
-    plain = nn.Conv(4, (1, 1), (stride, stride), padding=((0, 0), (0, 0)), use_bias=bias)
+    plain = nn.Conv(4, (1, 1), (stride, stride), padding=((0, 0), (0, 0)))
     ours = plain.copy(conv_general_dilated=pointwise_conv)
     variables = plain.init(jax.random.key(0), x)
     close(cube(ours, variables, x), cube(plain, variables, x))
 
 
-@pytest.mark.parametrize("size", [(6, 8), (7, 5), (9, 10)])
+@pytest.mark.parametrize("size", [(7, 5), (9, 10)])  # all remainders of the strides
 @pytest.mark.parametrize(
     ("window", "stride", "padding"),
     [
