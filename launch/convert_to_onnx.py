@@ -20,13 +20,14 @@ from jax2onnx import to_onnx
 
 from cervix_jax.models.classifier import make_classifier
 
-TOLERANCE = 1e-4  # of probabilities
+TOLERANCE = 1e-4  # largest difference of a probability
 
 
 def main(folder: Path) -> None:
+    """Converts the export in a folder; exits with a message if its probabilities differ from JAX'."""
     card = json.loads((folder / "card.json").read_text())
     if card["test_time_augmentation"]:
-        raise SystemExit("an export with test-time augmentation is not converted")
+        raise SystemExit("an export with test-time augmentation cannot be converted")
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     collections = traverse_util.unflatten_dict({tuple(name.split("/")): x for name, x in weights.items()})
     variables = {name: collections.get(name, {}) for name in ("params", "batch_stats", "constants")}
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
     def serve(images: jax.Array) -> jax.Array:
         return jax.nn.softmax(model.apply(variables, images.astype(jnp.float32))[0] / temperature)
 
-    logging.disable(logging.WARNING)  # a line for every shape that ONNX leaves open
+    logging.disable(logging.WARNING)  # jax2onnx logs a line for every dynamic shape
     size = card["input"]["image_size"]
     path = folder / "model.onnx"
     to_onnx(
@@ -47,16 +48,16 @@ def main(folder: Path) -> None:
         input_names=["images"],
         output_names=["probabilities"],
     )
-    whole = onnx.load(path)
+    onnx_model = onnx.load(path)
     path.with_name(path.name + ".data").unlink(missing_ok=True)
-    onnx.save(whole, path)  # in one file
+    onnx.save(onnx_model, path)  # weights in the same file
     session = onnxruntime.InferenceSession(str(path))
     rng = np.random.default_rng(0)
     errors = {}
-    for count in (1, 3, 8):
-        images = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
-        (found,) = session.run(None, {session.get_inputs()[0].name: images})
-        errors[count] = float(np.abs(found - np.asarray(jax.jit(serve)(images))).max())
+    for batch_size in (1, 3, 8):
+        images = rng.integers(0, 256, (batch_size, *size, 3), dtype=np.uint8)
+        (probabilities,) = session.run(None, {session.get_inputs()[0].name: images})
+        errors[batch_size] = float(np.abs(probabilities - np.asarray(jax.jit(serve)(images))).max())
     if max(errors.values()) > TOLERANCE:
         raise SystemExit(f"{path} differs from JAX: {errors}")
     print(json.dumps({"onnx": str(path), "bytes": path.stat().st_size, "largest_difference": errors}))
