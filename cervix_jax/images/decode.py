@@ -1,9 +1,9 @@
-"""Reads one photograph: bytes of unknown origin to an upright RGB array of the size that a network wants.
+"""Decodes a photograph: bytes of unknown origin to an upright RGB picture.
 
-Preparing, training, evaluating and predicting all read photographs by these functions, so a network sees the same
-pixels everywhere. One decoder (Pillow), a list of formats it may use, and limits that are checked before any pixel is
-decoded. What a file holds decides, not what it is called. Colours are those of sRGB; what is transparent is black, as
-around a picture that `fit` pads, so that colours hidden under a mask stay hidden; of several frames the first is read.
+Preparation, training, evaluation and prediction all decode with these functions, so a network sees the same pixels
+everywhere. One decoder (Pillow), a list of formats it may use, and limits that are checked before any pixel is decoded.
+The content of a file decides, not its name. Colours are sRGB; transparent pixels are black, as around a picture that
+`fit` pads, so that colours hidden under a mask stay hidden; of several frames the first is read.
 """
 
 import io
@@ -14,19 +14,17 @@ import threading
 import warnings
 from typing import NamedTuple
 
-import numpy as np
 from PIL import (  # the plugins register the formats that may be opened
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
-    ImageChops,
-    ImageCms,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
 
+from cervix_jax.images.colours import to_rgb
 from cervix_jax.images.files import UnreadableError, read_bytes
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # JPEG includes cameras' multi-picture files
@@ -38,7 +36,7 @@ MAX_TILE = 4096  # side of a tile of a TIFF, which is decoded whole, unless the 
 STORED_SIZE = (640, 480)  # height, width in pixels that data sets store: twice the report's 320 x 240
 
 _FILTER = Image.Resampling.BILINEAR  # antialiased in Pillow: its support grows with the reduction
-_ORIENTATION, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 258, 262, 322, 323  # tags of EXIF and TIFF
+_ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 322, 323  # tags of EXIF and TIFF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,8 +48,6 @@ _UPRIGHT = {
 }
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a stuffed zero, a fill byte or a restart
 _PILLOW_LOG = logging.getLogger("PIL")
-_SRGB = ImageCms.createProfile("sRGB")
-_PROFILE_OF = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}  # the profiles that fit a mode of Pillow's
 
 
 def read_photograph(source: str | os.PathLike[str] | bytes, min_size: tuple[int, int] | None = None) -> Image.Image:
@@ -126,7 +122,7 @@ def _decode(raw: bytes, min_size: tuple[int, int] | None) -> _Decoded:
                 image.draft("RGB", (width, height))
             image.load()
             orientation = _orientation(image)
-            rgb, converted = _to_rgb(image)
+            rgb, converted = to_rgb(image)
             if orientation in _UPRIGHT:
                 rgb = rgb.transpose(_UPRIGHT[orientation])
     except UnreadableError:
@@ -152,10 +148,10 @@ def _check_limits(image: Image.Image, raw: bytes) -> None:
 
 
 def _num_scans(jpeg: bytes) -> int:
-    """Scans of the first picture of a JPEG; thumbnails and films inside and after it do not count."""
+    """Number of scans of the first picture of a JPEG; thumbnails and films inside and after it do not count."""
     position, scans = 2, 0
-    while found := _JPEG_MARKER.search(jpeg, position):
-        marker, position = jpeg[found.end() - 1], found.end()
+    while match := _JPEG_MARKER.search(jpeg, position):
+        marker, position = jpeg[match.end() - 1], match.end()
         if marker == 0xD9:  # the end
             break
         scans += marker == 0xDA
@@ -171,45 +167,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # as many kinds as there are ways to damage it
         return 1
     return orientation if orientation in _UPRIGHT else 1
-
-
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The picture in sRGB on black, and whether a colour profile changed its colours."""
-    profile = image.info.get("icc_profile")
-    if image.mode in ("I", "F"):
-        raise UnreadableError("samples of which no value is known to be white")
-    if image.mode.startswith("I;16"):
-        image = _to_8_bits(image)
-    alpha = _convert(image, "RGBA").getchannel("A") if image.has_transparency_data else None
-    colours = _convert(image, {"L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB"))
-    by_profile = _to_srgb(colours, profile) if profile else None
-    rgb = by_profile or _convert(colours, "RGB")
-    if alpha is not None:
-        rgb.paste((0, 0, 0), mask=ImageChops.invert(alpha))
-    return rgb, by_profile is not None
-
-
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)  # without Pillow's copy, which may be of 400 MB
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """The high bits of 12 or 16; Pillow would clip all but the darkest to white."""
-    tags = getattr(image, "tag_v2", {})
-    grey = (np.asarray(image) >> (tags.get(_BITS, (16,))[0] - 8)).astype(np.uint8)
-    return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == 0 else grey)  # 0: zero is white
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """By the profile that a file brings; None if that is sRGB already, damaged or for another kind of picture."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        fits = source.profile.xcolor_space == _PROFILE_OF[image.mode]
-        if not fits or "sRGB" in (source.profile.profile_description or ""):
-            return None
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    except Exception:  # a damaged profile is no reason to lose a picture
-        return None
 
 
 class _Quiet:

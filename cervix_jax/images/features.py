@@ -1,6 +1,6 @@
-"""What cleaning looks at in one photograph: its colours and where they are, and its sharpness (report section 10).
+"""Features of a photograph that cleaning and quality control use: colours by place, and sharpness (report section 10).
 
-Both are taken at 320 x 240 whatever size networks see, so that scores of one data set compare. Pure NumPy.
+Both are computed at 320 x 240 whatever size networks see, so that they compare between runs. Pure NumPy.
 """
 
 import numpy as np
@@ -14,15 +14,15 @@ NUM_FEATURES = 3 * WHOLE_BINS + GRID * GRID * 3 * CELL_BINS  # 456
 
 
 def colour_histograms(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "456"]:
-    """Shares of 17 bins of R, G and B in the picture, then of 15 bins in each cell of a 3 x 3 grid, row by row.
+    """Histograms of R, G and B: 17 bins for the whole picture, then 15 bins for each cell of a 3 x 3 grid, row by row.
 
-    Each histogram sums to one, so that cells of unequal size weigh the same. 30 sums are thus fixed: a covariance of
-    these vectors has rank 426 at most.
+    Each of the 30 histograms sums to one, so cells of unequal size weigh the same, and a covariance of these vectors
+    has rank 426 at most.
     """
-    parts = [_shares(image, WHOLE_BINS)]
+    histograms = [_histograms(image, WHOLE_BINS)]
     for band in np.array_split(image, GRID, axis=0):
-        parts += [_shares(cell, CELL_BINS) for cell in np.array_split(band, GRID, axis=1)]
-    return np.concatenate(parts).astype(np.float32)
+        histograms += [_histograms(cell, CELL_BINS) for cell in np.array_split(band, GRID, axis=1)]
+    return np.concatenate(histograms).astype(np.float32)
 
 
 def sharpness(image: UInt8[np.ndarray, "h w 3"]) -> float:
@@ -38,8 +38,8 @@ def sharpness(image: UInt8[np.ndarray, "h w 3"]) -> float:
     return float(np.abs(response).max(initial=0))
 
 
-def _shares(part: UInt8[np.ndarray, "h w 3"], bins: int) -> Float[np.ndarray, "_"]:
-    """Shares of equal bins of 0 to 255, channel after channel."""
-    codes: Int[np.ndarray, "n 3"] = part.reshape(-1, 3).astype(np.int32) * bins // 256
+def _histograms(region: UInt8[np.ndarray, "h w 3"], bins: int) -> Float[np.ndarray, "_"]:
+    """Fractions of pixels in equal bins of 0 to 255, channel after channel."""
+    codes: Int[np.ndarray, "n 3"] = region.reshape(-1, 3).astype(np.int32) * bins // 256
     codes += np.arange(3, dtype=np.int32) * bins
     return np.bincount(codes.ravel(), minlength=3 * bins) / len(codes)

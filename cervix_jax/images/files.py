@@ -1,4 +1,4 @@
-"""Files of a folder: which are named like photographs, and their bytes, without following links out of the folder."""
+"""Finds photographs in a folder and reads their bytes, without following links out of it."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
     """Every file below a folder that is named like a picture, in a fixed order (numbers by value).
 
     Links are followed as long as they stay inside, and no folder is searched twice. Links that leave, special files and
-    folders that cannot be searched are returned too, for `read_bytes` to log why they are refused.
+    folders that cannot be searched are returned too: `read_bytes` says why it refuses them.
 
     Args:
       folder: searched with its subfolders.
@@ -28,28 +28,28 @@ def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    found, searched, waiting = [], set(), deque([folder])
+    photographs, searched, waiting = [], set(), deque([folder])
     while waiting:
-        part = waiting.popleft()
-        if (real := os.path.realpath(part)) in searched:
+        current = waiting.popleft()
+        if (real := os.path.realpath(current)) in searched:
             continue
         searched.add(real)
         try:
-            paths = sorted(part.iterdir())
+            paths = sorted(current.iterdir())
         except OSError:
-            found.append(part)
+            photographs.append(current)
             continue
         for path in paths:
             is_link, is_folder = path.is_symlink(), os.path.isdir(path)  # noqa: PTH112 (pathlib raises at loops)
             if is_folder and is_link and leaves(path, inside or folder):
-                found.append(path)
+                photographs.append(path)
             elif is_folder and is_link:
                 waiting.append(path)  # after all real folders: photographs go by their real names
             elif is_folder:
                 waiting.appendleft(path)
             elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                found.append(path)
-    return sorted(found, key=lambda p: (p.parent, _number(p.stem), p.name))
+                photographs.append(path)
+    return sorted(photographs, key=lambda p: (p.parent, _number(p.stem), p.name))
 
 
 def leaves(path: Path, folder: Path) -> bool:
@@ -58,14 +58,14 @@ def leaves(path: Path, folder: Path) -> bool:
 
 
 def read_bytes(path: str | os.PathLike[str], inside: Path | None = None) -> bytes:
-    """The bytes of an ordinary file of sensible size: no pipe that waits for ever, no device that never ends.
+    """The bytes of a regular file of sensible size: no pipe that waits for ever, no device that never ends.
 
     Args:
-      path: of a file.
-      inside: a folder that the path must not leave by a link; anything goes unless given.
+      path: of the file.
+      inside: a folder that the path must not leave by a link; not checked unless given.
 
     Raises:
-      UnreadableError: otherwise.
+      UnreadableError: the path is no such file, or cannot be read.
     """
     try:
         if inside is not None and leaves(Path(path), inside):

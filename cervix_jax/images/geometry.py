@@ -39,7 +39,7 @@ class CropResize:
         return np.asarray(canvas)
 
     def region(self, size: Size) -> Box:
-        """The part of a photograph of (height, width) pixels that is kept, as fractions of its sides."""
+        """The box of a photograph of (height, width) pixels that is kept, as fractions of its sides."""
         height, width = size
         left, top, right, bottom = self._region(size)
         return left / width, top / height, right / width, bottom / height
@@ -52,7 +52,7 @@ class CropResize:
         Args:
           heat: values at the pixels of the result of this transform.
           size: (height, width) of the upright photograph, and of the returned map, in pixels.
-          keep_sum: rescale so that the sum stays, for values that are shares of a whole; else values are kept.
+          keep_sum: rescale so that the sum is kept, for attributions that add up to a score; else values are kept.
         """
         left, top, right, bottom = self._region(size)
         x0, y0, x1, y1 = self._placement((bottom - top, right - left))

@@ -1,10 +1,10 @@
 """Finds photographs that show the same scene: copies, re-encodings, crops, blurred copies, second shots.
 
-A network that has seen a picture in training knows its copy in validation by heart, so an accuracy is only worth
-something if near-duplicates lie in one fold. Numbers of groups are what a splitter needs:
+A network memorises its training pictures, so a validation accuracy means something only if near-duplicates lie in one
+fold:
 
-    table = np.stack([signature(image) for image in images])  # np.save and np.load keep it
-    numbers = groups(table)  # pictures of the same number belong into the same fold
+    signatures = np.stack([signature(image) for image in images])  # np.save and np.load keep them
+    groups(signatures)  # pictures with the same number belong in the same fold
 
 1. Candidates. The band-passed centres of tiny thumbnails are correlated with slightly moved and zoomed windows of all
    others: a few matrix products for all pairs. Hashes of signs (pHash, dHash, wavelet) do well for re-encodings, but
@@ -76,7 +76,7 @@ _FLAT = 0.5  # grey levels of contrast in tiny windows: real photographs have 6.
 
 
 def signature(image: UInt8[np.ndarray, "height width 3"]) -> Shaped[np.ndarray, ""]:
-    """What `groups` has to know about a photograph.
+    """The record of a photograph that `groups` compares.
 
     Args:
       image: RGB of any size and aspect.
@@ -93,7 +93,7 @@ def signature(image: UInt8[np.ndarray, "height width 3"]) -> Shaped[np.ndarray, 
 
 
 def groups(signatures: Shaped[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
-    """The group of near-duplicates that each photograph belongs to.
+    """Groups photographs into near-duplicates.
 
     Args:
       signatures: records of dtype SIGNATURE in any order, which does not matter for who is grouped with whom.
@@ -125,14 +125,14 @@ def _candidates(pictures: UInt8[np.ndarray, "n h w"]) -> Int[np.ndarray, "pairs 
     grey = [Image.fromarray(picture.astype(np.float32)) for picture in pictures]
     centres = _windows(grey, _CENTRE, 0.0, 0.0)
     windows = [_windows(grey, *place) for place in _WINDOWS]
-    found = []
+    candidates = []
     for start in range(0, len(pictures), _BLOCK):
         block = centres[start : start + _BLOCK]
         best = np.full((len(block), len(pictures)), -1, np.float32)
         for window in windows:
             np.maximum(best, block @ window.T, out=best)
-        found.append(np.argwhere(best >= _CANDIDATE) + np.array((start, 0)))
-    pairs = np.sort(np.concatenate(found), axis=1)
+        candidates.append(np.argwhere(best >= _CANDIDATE) + np.array((start, 0)))
+    pairs = np.sort(np.concatenate(candidates), axis=1)
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
@@ -195,19 +195,19 @@ def _agreement(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"], down: i
     """The lower quartile of the correlations in the cells of a grid, where `b` lies (down, right) pixels into `a`."""
     a = a[max(down, 0) : _HEIGHT + min(down, 0), max(right, 0) : _WIDTH + min(right, 0)]
     b = b[max(-down, 0) : _HEIGHT + min(-down, 0), max(-right, 0) : _WIDTH + min(-right, 0)]
-    known = ~np.isnan(a + b)
+    valid = ~np.isnan(a + b)
     height, width = (side // _GRID for side in a.shape)
 
     def cells(x: Shaped[np.ndarray, "h w"]) -> Shaped[np.ndarray, "cells pixels"]:
-        parts = x[: _GRID * height, : _GRID * width].reshape(_GRID, height, _GRID, width)
-        return parts.swapaxes(1, 2).reshape(_GRID**2, -1)
+        grid = x[: _GRID * height, : _GRID * width].reshape(_GRID, height, _GRID, width)
+        return grid.swapaxes(1, 2).reshape(_GRID**2, -1)
 
-    known, a, b = cells(known), cells(np.where(known, a, 0)), cells(np.where(known, b, 0))
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    a, b = (known * (x - x.sum(axis=1, keepdims=True) / count) for x in (a, b))
+    valid, a, b = cells(valid), cells(np.where(valid, a, 0)), cells(np.where(valid, b, 0))
+    count = np.maximum(valid.sum(axis=1, keepdims=True), 1)
+    a, b = (valid * (x - x.sum(axis=1, keepdims=True) / count) for x in (a, b))
     power_a, power_b = (a * a).mean(axis=1), (b * b).mean(axis=1)
-    told = np.maximum(power_a, power_b) > _INFORMATIVE
-    if told.sum() < _MIN_CELLS:
+    informative = np.maximum(power_a, power_b) > _INFORMATIVE
+    if informative.sum() < _MIN_CELLS:
         return 0.0
     correlation = (a * b).mean(axis=1) / np.sqrt(power_a * power_b + 1e-9)
-    return float(np.quantile(correlation[told], _QUARTILE))
+    return float(np.quantile(correlation[informative], _QUARTILE))

@@ -88,7 +88,7 @@ def test_large_pictures_are_stored_smaller_but_large_enough():
 
 
 def test_scans_are_those_of_the_first_picture(monkeypatch):
-    """Neither those of what phones append and call motion pictures count, nor bytes in a comment that look like them."""
+    """Neither films that phones append count, nor bytes in a comment that look like a scan."""
     raw = encoded(gradient(), "JPEG", progressive=True)
     film, scans = raw + b"\xff\xda" * 1000, raw.count(b"\xff\xda")
     monkeypatch.setattr(decode, "MAX_SCANS", scans)

@@ -15,7 +15,7 @@ from cervix_jax.images.files import UnreadableError, find_photographs
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.images.near_duplicates import SIGNATURE, groups, signature
 
-NUM_DRAWN = 20
+NUM_DRAWN = 12
 SHARED = Path(os.environ.get("CERVIX_JAX_SHARED", Path(__file__).parents[2].parent / "shared"))
 KAGGLE = SHARED / "data" / "kaggle"
 
@@ -76,8 +76,8 @@ def noise(seed: int, level: int, spread: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("change", CHANGES)
 def test_recall_of_each_change(numbers: np.ndarray, change: str) -> None:
     start = NUM_DRAWN * (1 + list(CHANGES).index(change))
-    found = numbers[start : start + NUM_DRAWN] == numbers[:NUM_DRAWN]
-    assert found.mean() >= 0.95, f"lost {np.flatnonzero(~found)}"  # measured: 1.0 for 60 drawings and 200 photographs
+    grouped = numbers[start : start + NUM_DRAWN] == numbers[:NUM_DRAWN]
+    assert grouped.mean() >= 0.95, f"lost {np.flatnonzero(~grouped)}"  # measured: 1.0 of 60 drawings, 200 photographs
 
 
 def test_precision_of_pairs(numbers: np.ndarray) -> None:
@@ -174,7 +174,7 @@ def test_blurred_copies_of_real_photographs() -> None:
     """All blurred copies are with the original they are most alike to, and no unrelated pictures are together."""
     blurred = sorted(KAGGLE.glob("additional/*/blur_*"))
     # The copies were made of Type_2; the other types are there to be confused with.
-    originals = [path for part in (1, 2, 3) for path in find_photographs(KAGGLE / f"train/Type_{part}")[:250]]
+    originals = [path for part in (1, 2, 3) for path in find_photographs(KAGGLE / f"train/Type_{part}")[:80]]
     originals += [p for p in find_photographs(KAGGLE / "train/Type_2") if p not in originals]
     pictures = []
     for path in [*originals, *blurred]:
