@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Converts an exported run to ONNX beside it, and checks it with onnxruntime: ./launch/onnx.sh runs/report/export
-# In .venv-onnx, made if missing: jax2onnx wants an older Orbax than ours.
+# In .venv-onnx, made if missing: jax2onnx needs an older Orbax than ours.
 set -euo pipefail
 if [ ! -f "${1:-}/card.json" ]; then
-  echo "error: '${1:-}' is no export; python -m cervix_jax.export --workdir=RUN --output=DIR makes one" >&2
+  echo "error: '${1:-}' is not an export; python -m cervix_jax.export --workdir=RUN --output=DIR makes one" >&2
   exit 2
 fi
 EXPORT=$(cd "$1" && pwd)

@@ -1,4 +1,4 @@
-"""Whether explanations point at the transformation zone, feel the weights, and survive another shot, in Markdown.
+"""Whether explanations point at the transformation zone, depend on the weights, and survive another shot; as Markdown.
 
 python -m tests.benchmarks.explanations RUN [--photographs 60]
 
@@ -7,8 +7,8 @@ RUN is a run trained on `cervix/synthetic`, whose drawings know their zones; pho
 
 Pointing game (Zhang et al. 2018): the strongest pixel hits if it lies within 15 / 320 of the height from the zone;
 chance is the share of such pixels. Randomisation (Adebayo et al. 2018): rank correlation of a map with that of the same
-network whose weights are redrawn, from the logits down. Repetition: the same of a photograph coded again as JPEG of
-quality 50, and lit 20 % darker.
+network whose weights are redrawn, from the logits down. Repetition: the same of a photograph encoded again as JPEG of
+quality 50, and of one 20 % darker.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from scipy.stats import spearmanr
 
 from cervix_jax.explainers.methods import METHODS, Explanation, explain
 from cervix_jax.images import synthetic
-from cervix_jax.inference.predictor import Photograph, Predictor
+from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training.initialisation import init_variables
 
 SEED = 77  # of drawings that no run has seen
@@ -48,52 +49,49 @@ def main() -> None:
     near = [distance_transform_edt(~d.zone) <= TOLERANCE * d.zone.shape[0] for d in drawings]
     print(f"{len(drawings)} of {arguments.photographs} drawings are called right; those are explained.")
 
-    found = explain(predictor, photographs)
-    redrawn = [explain(randomised(predictor, level), photographs, classes=classes(found)) for level in LEVELS]
+    explanations = explain(predictor, photographs)
+    classes = np.array([explanation.class_index for explanation in explanations])
+    redrawn = [explain(randomised(predictor, level), photographs, classes=classes) for level in LEVELS]
     changed = [
-        explain(predictor, [predictor.read(change(p)) for p in photographs], classes=classes(found))
-        for change in (again, darker)
+        explain(predictor, [predictor.read(change(photograph)) for photograph in photographs], classes=classes)
+        for change in (encoded_again, darker)
     ]
     chance = np.mean([mask.mean() for mask in near])
     print("\n| method | hits | chance | " + " | ".join(f"weights of {level} redrawn" for level in LEVELS), end="")
-    print(" | coded again | darker |")
+    print(" | encoded again | darker |")
     print("|" + "---|" * (5 + len(LEVELS)))
     for name, method in METHODS.items():
-        hits = [mask[strongest(e.heat[name])] for e, mask in zip(found, near, strict=True)]
+        hits = [mask[strongest(e.heat[name])] for e, mask in zip(explanations, near, strict=True)]
         cells = [f"{method.title}", f"{np.mean(hits):.0%}", f"{chance:.0%}"]
-        cells += [f"{agreement(found, others, name):.2f}" for others in (*redrawn, *changed)]
+        cells += [f"{agreement(explanations, others, name):.2f}" for others in (*redrawn, *changed)]
         print("| " + " | ".join(cells) + " |")
-
-
-def classes(found: list[Explanation]) -> np.ndarray:
-    return np.array([explanation.explained for explanation in found])
 
 
 def strongest(heat: np.ndarray) -> tuple[int, ...]:
     return tuple(map(int, np.unravel_index(heat.argmax(), heat.shape)))
 
 
-def agreement(found: list[Explanation], others: list[Explanation], name: str) -> float:
+def agreement(explanations: list[Explanation], others: list[Explanation], name: str) -> float:
     """Mean rank correlation over photographs, of maps shrunk to tens of pixels; constant maps count as 0."""
     values = []
-    for one, other in zip(found, others, strict=True):
-        a, b = (np.asarray(Image.fromarray(e.heat[name]).resize((24, 32), Image.Resampling.BOX)) for e in (one, other))
+    for pair in zip(explanations, others, strict=True):
+        a, b = (np.asarray(Image.fromarray(e.heat[name]).resize((24, 32), Image.Resampling.BOX)) for e in pair)
         values.append(0.0 if a.std() == 0 or b.std() == 0 else spearmanr(a.ravel(), b.ravel()).statistic)
     return float(np.mean(values))
 
 
 def randomised(predictor: Predictor, level: str) -> Predictor:
-    """The predictor with new random weights from its logits down to a level, batch statistics left."""
+    """The predictor with new random weights from its logits down to a level; batch statistics are kept."""
     (member,) = predictor.members
     new = init_variables(member.model, tuple(member.config.dataset.image_size), SEED)["params"]["head"]
     last = max(name for name in new if name.startswith("stage")).split("_")[0]
-    wanted: dict[str, Callable[[str], bool]] = {
+    is_redrawn: dict[str, Callable[[str], bool]] = {
         "logits": lambda layer: layer == "logits",
         "the last stage": lambda layer: layer == "logits" or layer.startswith(last),
         "the head": lambda layer: True,
     }
     old = member.variables["params"]["head"]
-    head = {layer: new[layer] if wanted[level](layer) else old[layer] for layer in old}
+    head = {layer: new[layer] if is_redrawn[level](layer) else old[layer] for layer in old}
     params = {**member.variables["params"], "head": head}
     variables: dict[str, Any] = jax.device_put({**member.variables, "params": params})
     return dataclasses.replace(predictor, members=(dataclasses.replace(member, variables=variables),))
@@ -105,7 +103,7 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
     return out.getvalue()
 
 
-def again(photograph: Photograph) -> bytes:
+def encoded_again(photograph: Photograph) -> bytes:
     return jpeg(Image.open(io.BytesIO(photograph.jpeg)), 50)
 
 
