@@ -176,17 +176,17 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     flat = flatten(config)
     check_names(flat)
+    kept = without_ignored(flat)
     problems = [
-        f"config.{name} is {flat[name]!r}; it must be {requirement.format(flat)}"
+        f"config.{name} is {kept[name]!r}; it must be {requirement.format(kept)}"
         for name, is_met, requirement in _CONSTRAINTS
-        if not is_met(flat[name], flat)
+        if not is_met(kept[name], kept)
     ]
-    if not problems:
-        problems = [
-            f"config.{name} is {flat[name]!r}, but {_why_ignored(name, flat)}: set it to {value!r}"
-            for name, value in without_ignored(flat).items()
-            if flat[name] != value
-        ]
+    problems += [
+        f"config.{name} is {flat[name]!r}, but {_why_ignored(name, flat)}: set it to {value!r}"
+        for name, value in kept.items()
+        if flat[name] != value
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
     return config
@@ -198,6 +198,8 @@ def without_ignored(flat: Flat) -> dict[str, Any]:
     So two runs compute the same if their options without the ignored ones are the same. The backbone is 'none' where
     the head reads photographs.
     """
+    if flat["model.name"] not in HEADS:  # nothing is known of what it reads
+        return dict(flat)
     head, kept, defaults = HEADS[flat["model.name"]], dict(flat), flatten(get_config())
     if head.backbone == "unsupported":
         kept["model.backbone.name"] = "none"

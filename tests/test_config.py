@@ -118,8 +118,7 @@ NO_BACKBONE = {"model.backbone.name": "none"}
     ],
 )
 def test_an_option_that_the_network_does_not_read_is_refused(network, name, value, reason):
-    config = options.unflatten(network | {"model.blocks": (2,)} if name == "model.widths" else network)
-    options.validate(options.unflatten(network))
+    config = options.validate(options.unflatten(network))
     config.update_from_flattened_dict({name: value})
     with pytest.raises(options.ConfigError, match=f"config.{name} is .*, but {reason}: set it to "):
         options.validate(config)
