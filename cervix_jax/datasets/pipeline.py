@@ -5,7 +5,7 @@ gap, so no example is left out when batches do not divide an epoch. The stream's
 small, and the global batch at a position is the same however many processes share it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import grain
@@ -16,8 +16,6 @@ from jaxtyping import Int, UInt8
 from cervix_jax.errors import UserError
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.geometry import CropResize
-
-Batch = dict[str, np.ndarray]  # image: uint8 [b h w 3]; label, index: int32 [b]; mask: bool [b]
 
 
 class DatasetError(UserError):
@@ -118,7 +116,8 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """An endless stream of shuffled batches: this process's rows of each global batch of `config.batch_size`.
 
-    `get_state` and `set_state` save and restore the position.
+    Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]) and `mask` (bool [b], all
+    True). `get_state` and `set_state` save and restore the position.
 
     Raises:
       DatasetError: the batch does not divide over the processes, or there are too few examples for one batch.
@@ -131,15 +130,3 @@ def training_batches(
     batches = stream[process_index::process_count].batch(config.batch_size // process_count)
     threads = config.dataset.num_threads
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)))
-
-
-def evaluation_batches(
-    examples: Examples, batch_size: int, *, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
-    """Every example once, in order; this process's rows of global batches of `batch_size`, the last one padded."""
-    rows = max(1, batch_size // process_count)
-    blank = {key: np.zeros_like(value) for key, value in examples[0].items()}
-    for start in range(0, len(examples), rows * process_count):
-        first = start + process_index * rows
-        batch = [examples[i] if i < len(examples) else blank for i in range(first, first + rows)]
-        yield {key: np.stack([row[key] for row in batch]) for key in blank}

@@ -64,17 +64,6 @@ def test_a_saved_position_continues_with_the_next_batch(examples, tiny_config):
     np.testing.assert_array_equal(indices(resumed, 3), expected)
 
 
-@pytest.mark.parametrize(("batch_size", "count"), [(5, 1), (12, 1), (48, 1), (10, 2), (9, 3), (100, 4)])
-def test_evaluation_counts_each_example_once(examples, batch_size, count):
-    seen = []
-    for process in range(count):
-        for batch in pipeline.evaluation_batches(examples, batch_size, process_index=process, process_count=count):
-            assert len(batch["image"]) == batch_size // count
-            assert not batch["image"][~batch["mask"]].any()
-            seen += list(batch["index"][batch["mask"]])
-    assert sorted(seen) == list(range(48))
-
-
 def test_images_held_in_memory_and_decoded_anew_are_the_same(tiny_config):
     held = load_dataset(tiny_config).examples("train")
     tiny_config.dataset.cache_bytes = 0
