@@ -27,8 +27,8 @@ class EnsembleError(UserError):
 class Combination:
     """A weighted mean over members; hashable, so that it can be static in a jitted function.
 
-    Members either all tell the same classes, and are averaged; or each tells one class from the rest, and the
-    probabilities of 'this class', averaged over its members, are scaled so that they sum to one.
+    Either all members distinguish the same classes, and are averaged; or each distinguishes one class from the rest,
+    and the probabilities of 'this class', averaged over its members, are scaled so that they sum to one.
 
     Attributes:
       class_names: of the combined distribution, k names.
@@ -48,20 +48,21 @@ class Combination:
 
         Args:
           rule: 'report': weighted by `report_weights`, equally where these are undefined; 'mean' and 'geometric':
-            equally; 'one_vs_rest': as 'mean'. Members that tell one class from the rest are known by their class names,
-            whatever the rule.
+            equally; 'one_vs_rest': as 'mean'. One-vs-rest members are recognised by their class names, whatever the
+            rule.
           losses: validation loss of each member in nats.
           class_names: of each member: all of the same classes, or ('rest', CLASS) each.
 
         Raises:
-          EnsembleError: there is no such rule, or the members do not tell the same classes.
+          EnsembleError: there is no such rule, or the members do not distinguish the same classes.
         """
         if rule not in RULES:
             raise EnsembleError(f"there is no rule {rule!r} to combine runs by; there are {', '.join(RULES)}")
         names = _combined_class_names(class_names)
         groups: tuple[tuple[int, ...], ...] = (tuple(range(len(class_names))),)
         if names != tuple(class_names[0]):
-            groups = tuple(tuple(i for i, own in enumerate(class_names) if own[1] == name) for name in names)
+            positive = [class_name for _, class_name in class_names]
+            groups = tuple(tuple(i for i, p in enumerate(positive) if p == name) for name in names)
         weights = np.zeros(len(class_names))
         for group in groups:
             by_loss = report_weights([losses[i] for i in group]) if rule == "report" else None
@@ -70,7 +71,7 @@ class Combination:
 
     @property
     def is_one_vs_rest(self) -> bool:
-        """Whether each member tells one class from the rest."""
+        """Whether each member distinguishes one class from the rest."""
         return len(self.groups) > 1
 
     def probabilities(self, members: Sequence[Float[np.ndarray, "n _"]]) -> Float[np.ndarray, "n k"]:

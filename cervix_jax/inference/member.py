@@ -1,4 +1,4 @@
-"""One trained run: its best checkpoint, and all that the work directory says of it.
+"""One trained run, restored from its work directory.
 
 All that prediction needs is in the work directory: the model's options and variables, class names, preprocessing, how
 photographs are cropped and resized, and what a usable photograph looks like.

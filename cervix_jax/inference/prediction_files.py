@@ -65,8 +65,7 @@ def predict_folder(
         while batch := list(itertools.islice(photographs, batch_size)):
             skipped += [{"image_name": name, "reason": reason} for name, reason in batch if isinstance(reason, str)]
             readable = {name: photograph for name, photograph in batch if isinstance(photograph, Photograph)}
-            rule = rule or DecisionRule()
-            for p in predict(predictor, rule, list(readable), list(readable.values()), batch_size):
+            for p in predict(predictor, rule or DecisionRule(), list(readable), list(readable.values()), batch_size):
                 probability_rows.writerow([p.name, *(f"{value:.8f}" for value in p.probabilities.values())])
                 quality = "" if p.quality is None else f"{p.quality:.4f}"
                 decision_rows.writerow([p.name, p.type, " ".join(p.set), p.decision, p.retake, quality])

@@ -193,7 +193,8 @@ class Predictor:
                     "rerun the command that trained it, which writes it"
                 )
             images = self._network_inputs(member, photographs)
-            seen_by_member, groups = member.quality_reference.has_seen(np.stack([signature(x) for x in images]))
+            signatures = np.stack([signature(images[i]) for i in range(len(images))])
+            seen_by_member, groups = member.quality_reference.has_seen(signatures)
             seen |= seen_by_member
         return seen, groups
 
@@ -214,8 +215,8 @@ class Predictor:
         return _NetworkInputs(photographs, self.transforms.index(member.transform))
 
 
-class _NetworkInputs(Sequence[UInt8[np.ndarray, "h w 3"]]):
-    """The images of photographs by one transform, each accessed when it is needed."""
+class _NetworkInputs:
+    """Images of photographs by one transform, a `forward.ImageSequence`: each is accessed when it is needed."""
 
     def __init__(self, photographs: Sequence[Photograph], transform: int):
         self._photographs, self._transform = photographs, transform
@@ -223,7 +224,7 @@ class _NetworkInputs(Sequence[UInt8[np.ndarray, "h w 3"]]):
     def __len__(self) -> int:
         return len(self._photographs)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
         return self._photographs[index].images[self._transform]
 
 
