@@ -153,7 +153,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("predict", ["--workdir=nowhere", "--images=.", "--output=tests"], "a file whose name ends in .csv"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x"], "holds no run"),
-        ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--tta=flips"], "--tta does not go with"),
+        ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--tta=flips"], "--tta does not apply to"),
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--target=class"], "margin"),
         ("reproduce", ["--experiment=crop", "--workdir=x"], "cropping"),
         ("reproduce", ["--workdir=x"], "--experiment and --workdir are needed"),

@@ -29,7 +29,7 @@ from cervix_jax.experiments import baselines, validation_predictions
 from cervix_jax.experiments.time_estimates import RemainingTime
 from cervix_jax.experiments.validation_predictions import ValidationPredictions
 from cervix_jax.experiments.variants import QUICK, VARIANTS, Overrides, Variant
-from cervix_jax.inference.predictor import Member
+from cervix_jax.inference.member import Member
 from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.weights.pretrained import IMAGENET
 from cervix_jax.progress import log
