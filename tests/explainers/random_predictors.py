@@ -1,5 +1,6 @@
 """Predictors with random weights, made without training: explanations need a network, not a good one."""
 
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ TINY = {
 }
 
 
+@cache  # so that tests share compiled programs
 def make_member(seed: int = 0, loss: float = 0.8, class_names=CLASS_NAMES, **changes) -> Member:
     config = options.unflatten(TINY | {name.replace("__", "."): value for name, value in changes.items()})
     model = make_classifier(config.model.to_dict(), len(class_names))
