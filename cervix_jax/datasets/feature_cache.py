@@ -85,13 +85,14 @@ class FeatureTable:
 def extract(raw: bytes) -> FeatureRecord:
     """The features of a file's bytes; never raises for what is in them."""
     try:
-        stored = to_stored(raw)
+        jpeg, original_size, photograph = to_stored(raw)
     except UnreadableError as error:
         return FeatureRecord(reason=str(error))
-    image = CropResize(features.FEATURE_SIZE)(stored.image)
+    image = CropResize(features.FEATURE_SIZE)(photograph)
+    del photograph  # its memory serves what follows; to map more for each photograph took a fifth of the time
     return FeatureRecord(
-        jpeg=stored.jpeg,
-        original_size=stored.original_size,
+        jpeg=jpeg,
+        original_size=original_size,
         histograms=features.colour_histograms(image).tobytes(),
         sharpness=features.sharpness(image),
         signature=near_duplicates.signature(image).tobytes(),
