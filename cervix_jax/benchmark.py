@@ -1,10 +1,10 @@
-"""Measures how fast the software is on this machine, each figure against a limit measured in the same run.
+"""Measures how fast the software is on this machine, each figure beside a limit that is measured in the same run.
 
 python -m cervix_jax.benchmark --config=configs/report.py --what=step
 
-step: the training step, against the devices' multiplication of matrices. predict: photographs to logits, against the
-same. input: the pipeline feeding the step, against the step alone. prepare: camera photographs, against decoding them.
-startup: from the command to its help and to the first training step, against a bare Python and JAX.
+step: the training step, against the devices' matmul. predict: images to logits, against the same. input: the pipeline
+feeding the step, against the step alone. prepare: camera photographs, against decoding them. startup: a program's help
+and the first training step, against a bare Python and the import of JAX.
 """
 
 import sys
@@ -16,17 +16,10 @@ from absl import flags
 from cervix_jax.cli import app
 
 CONFIG = app.config_flag()
-_FIRST_STEP = "first_step"  # what `startup` starts: a training program that ends after a step
 WHAT = flags.DEFINE_enum(
-    "what",
-    None,
-    ["step", "input", "prepare", "predict", "startup", _FIRST_STEP],
-    f"What to measure; {_FIRST_STEP} is what startup starts.",
-    required=True,
+    "what", None, ["step", "input", "prepare", "predict", "startup"], "What to measure.", required=True
 )
-REPEATS = flags.DEFINE_integer(
-    "repeats", 10, "Times that each thing is measured (starts of training: 3).", lower_bound=1
-)
+REPEATS = flags.DEFINE_integer("repeats", 10, "Measurements of each; starts of training: at most 3.", lower_bound=1)
 IMAGES = flags.DEFINE_string("images", None, "Folder of photographs for 'prepare'; without it some are drawn.")
 
 
@@ -42,15 +35,12 @@ def main() -> dict[str, Any]:
         from cervix_jax.benchmarks import input_pipeline
 
         return input_pipeline.feed(config, repeats)
-    if WHAT.value in ("startup", _FIRST_STEP):
+    if WHAT.value == "startup":
         from cervix_jax.benchmarks import startup
 
-        if WHAT.value == _FIRST_STEP:
-            startup.until_first_step(config)
-            return {"what": _FIRST_STEP}
-        helping = [sys.executable, "-m", "cervix_jax.train", "--help"]
-        stepping = [sys.executable, "-m", "cervix_jax.benchmark", *sys.argv[1:], f"--what={_FIRST_STEP}"]
-        return startup.startup(config, helping, stepping, repeats)
+        help_command = [sys.executable, "-m", "cervix_jax.train", "--help"]
+        first_step_command = [sys.executable, "-m", "cervix_jax.benchmarks.first_step", *app.given_config_flags()]
+        return startup.startup(config, help_command, first_step_command, repeats)
     from cervix_jax.benchmarks import compute
 
     return {"step": compute.step, "predict": compute.predict}[WHAT.value](config, repeats)

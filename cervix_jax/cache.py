@@ -1,4 +1,4 @@
-"""Where the software keeps what it can make or fetch again: published weights, compiled programs."""
+"""The folder of files that can be made or downloaded again: published weights, compiled programs."""
 
 import os
 from pathlib import Path
@@ -9,5 +9,5 @@ VARIABLE = "CERVIX_JAX_CACHE"
 
 
 def cache_dir() -> Path:
-    """The folder that the environment's CERVIX_JAX_CACHE names, or `cervix_jax` in the user's cache."""
+    """CERVIX_JAX_CACHE of the environment, or `cervix_jax` in the user's cache folder; an absolute path."""
     return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("cervix_jax")).expanduser().absolute()

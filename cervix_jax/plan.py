@@ -1,4 +1,4 @@
-"""Compiles a run's training step for accelerators that are not there, and says what it will need on them.
+"""Compiles a run's training step for accelerators that are not at hand, and prints what it will need on them.
 
 python -m cervix_jax.plan --config=configs/report.py --topology=v5e:16x16 --batch_per_device=32
 """
@@ -15,9 +15,9 @@ TOPOLOGY = flags.DEFINE_string(
     "topology", None, "v4:AxBxC, v5e:AxB, v5p:AxBxC, v6e:AxB, h100:GPUS, h100:HOSTSxGPUS or cpu:N.", required=True
 )
 BATCH_PER_DEVICE = flags.DEFINE_integer(
-    "batch_per_device", None, "Images a device, in the place of --config.batch_size.", lower_bound=1
+    "batch_per_device", None, "Images per device; sets config.batch_size.", lower_bound=1
 )
-LARGEST_BATCH = flags.DEFINE_bool("largest_batch", True, "Look for the largest batch that fits; compiles more often.")
+LARGEST_BATCH = flags.DEFINE_bool("largest_batch", True, "Search the largest batch that fits; compiles more often.")
 
 
 def main() -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""What a work directory holds besides weights: the record of the run and its metrics, epoch by epoch.
+"""The files of a work directory besides its checkpoints.
 
-`run.json` says what was computed: every option, versions, git revision, class names, preprocessing and the
-fingerprint of the data.
-`metrics.jsonl` has one line an epoch. Both are plain text, so that a run can be read without this software.
-`quality.npz` says what photographs it was trained on look like (`data/quality.py`).
+`run.json`, the run record, has every option, versions, git revision, class names, preprocessing and the fingerprint of
+the data. `metrics.jsonl` has one line per epoch. Both are plain text, so that they can be read without this software.
+`quality.npz` describes the photographs that the run was trained on (`datasets/quality.py`).
 """
 
 import json
@@ -16,54 +15,52 @@ from typing import Any
 import ml_collections
 
 from cervix_jax import config as options
+from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 
 RECORD, METRICS, QUALITY_REFERENCE = "run.json", "metrics.jsonl", "quality.npz"
 
 
 class RunError(UserError):
-    """A work directory is missing, incomplete or of another run; the message says which and what to do."""
+    """A work directory is missing, incomplete or belongs to another run; the message says which and what to do."""
 
 
 def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Claims a work directory for a config: writes its record, or checks that it may be continued.
+    """Writes the record of a new run, or checks that a run that is there can be resumed with the config.
 
     Raises:
-      RunError: it belongs to a run of another config; the message shows every difference.
+      RunError: it cannot; the message shows every difference.
     """
-    wanted = options.flatten(config)
     if (workdir / RECORD).exists():
         recorded = options.flatten(read_record(workdir)["config"])
-        if changed := options.differences(recorded, wanted):
+        if changed := options.differences(recorded, options.flatten(config)):
             raise RunError(
                 f"{workdir} holds a run of another configuration:\n  "
                 + "\n  ".join(changed)
-                + "\nChoose another --workdir, or the configuration that it was started with."
+                + "\nGive another --workdir, or the configuration that it was started with."
             )
     workdir.mkdir(parents=True, exist_ok=True)
     write_record(workdir, config=config.to_dict(), versions=_versions(), revision=_revision())
 
 
 def check_data(workdir: Path, fingerprint: str) -> None:
-    """Raises RunError if the run was started on data of another fingerprint."""
+    """Raises RunError if the run was trained on data of another fingerprint."""
     if read_record(workdir).get("data_fingerprint", fingerprint) != fingerprint:
         raise RunError(
             f"{workdir} was trained on other photographs than the prepared data set holds now; "
-            "choose another workdir, or the data_dir that it was trained on"
+            "give another --workdir, or the data_dir that it was trained on"
         )
 
 
 def write_record(workdir: Path, **entries: Any) -> None:
-    """Adds entries to the record, replacing the file at once, so that it is never half written."""
+    """Adds or replaces entries of the record."""
     path = workdir / RECORD
     record = json.loads(path.read_text()) if path.exists() else {}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record | entries, indent=2) + "\n")
-    partial.replace(path)
+    write_atomic(path, json.dumps(record | entries, indent=2) + "\n")
 
 
 def read_record(workdir: Path) -> dict[str, Any]:
-    """The record of a run.
+    """Reads the record of a run.
 
     Raises:
       RunError: there is none.
@@ -75,7 +72,7 @@ def read_record(workdir: Path) -> dict[str, Any]:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """One entry an epoch, oldest first; a line cut off by a crash is left out."""
+    """One row per epoch, oldest first, without a last line that a crash has cut off; empty if there is no file."""
     path = workdir / METRICS
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -87,28 +84,17 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics(workdir: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes all epochs anew; the file is replaced at once."""
-    partial = workdir / (METRICS + ".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    partial.replace(workdir / METRICS)
+    """Replaces the metrics of all epochs."""
+    write_atomic(workdir / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _versions() -> dict[str, str]:
-    names = (
-        "cervix_jax",
-        "jax",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "grain",
-        "tensorflow-datasets",
-        "numpy",
-    )
+    names = ("cervix_jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
 def _revision() -> str | None:
-    """Git's commit of this software, '-dirty' added if it was changed; None where it does not run from a clone."""
+    """Git's commit of this software, with '-dirty' if it was changed; None if it does not run from a clone."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -116,7 +102,7 @@ def _revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", here.name)  # not another project's, in whose environment this is installed
+        git("ls-files", "--error-unmatch", here.name)  # not that of a project that has this installed
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,4 @@
-"""Trains a classifier and keeps its latest and best checkpoints; the same command again goes on from where it stopped.
+"""Trains a classifier and keeps its latest and best checkpoints; rerun the same command to resume.
 
 python -m cervix_jax.train --config=configs/quickstart.py --workdir=runs/quickstart
 """

@@ -2,7 +2,7 @@
 # `train` or `evaluate` on a host of a Cloud TPU slice; all its hosts run it, each from a clone of this repository:
 # gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='cd cervix_jax && ./launch/tpu_vm.sh train --config=... --workdir=...'
 # Data and work directory lie where all hosts see them (Filestore, a mounted bucket). It installs .venv, and libtpu, if they are missing.
-# It needs Python 3.11 or later there (PYTHON names one). SIGTERM to one host's process stops all, saved; the same command goes on.
+# It needs Python 3.11 or later there (PYTHON names one). SIGTERM to one host's process stops all, saved; rerun the command to resume.
 set -euo pipefail
 if [ $# -lt 1 ]; then
   echo "usage: $0 PROGRAM [FLAGS]; PROGRAM is train or evaluate" >&2

@@ -28,7 +28,7 @@ def test_a_few_steps_train_what_is_to_be_trained(name) -> None:
     config = options.validate(module.get_config())
     config.batch_size = 3
     classes = 3 if config.selection.one_vs_rest == "none" else 2
-    model, tx = make_classifier(config.model.to_dict(), classes), make_optimizer(config.optimizer, 4)
+    model, tx = make_classifier(config.model.to_dict(), classes), make_optimizer(config, 4)
     state = create_state(jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0), tx, model.trained_layers)
     before = jax.tree.map(np.asarray, (state.params, state.frozen))
     step = make_train_step(model, tx, config, make_mesh())

@@ -1,4 +1,4 @@
-"""Whether photographs arrive as fast as the training step takes them."""
+"""Whether the input pipeline delivers images as fast as the training step takes them."""
 
 import time
 from typing import Any
@@ -10,60 +10,59 @@ import numpy as np
 from jaxtyping import Float
 
 from cervix_jax.benchmarks import timing
-from cervix_jax.benchmarks.compute import Work, device_name
-from cervix_jax.datasets import pipeline
+from cervix_jax.benchmarks.compute import Trainer, device_name
 from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.datasets.pipeline import training_batches
 from cervix_jax.training.mesh import shard_batch
 
 
 def feed(config: ml_collections.ConfigDict, repeats: int) -> dict[str, Any]:
-    """The input pipeline with the training step behind it: the first, decoding batches, then those from memory.
+    """Measures the input pipeline feeding the training step: first batches that are decoded, then ones from memory.
 
-    Every step is waited for, so what `next` takes is time in which the devices stand idle; training itself also
-    overlaps that with one step.
+    Every step is waited for, so the devices are idle while `next` runs; training itself overlaps it with one step.
     """
     examples = load_dataset(config).examples("train")
-    batches = pipeline.training_batches(examples, config)
-    work = Work(config)
-    jax.block_until_ready(work.train())
-    alone = timing.repeated(work.train, repeats)
-    cold = _run(work, batches, max(1, min(repeats, len(examples) // config.batch_size)))
+    batches = training_batches(examples, config)
+    trainer = Trainer(config)
+    jax.block_until_ready(trainer.step())
+    alone = timing.repeated(trainer.step, repeats)
+    cold = _train(trainer, batches, max(1, min(repeats, len(examples) // config.batch_size)))
     start = time.perf_counter()
-    for i in range(len(examples)):
-        examples.image(i)
-    filling = time.perf_counter() - start
-    _run(work, batches, 2 * config.dataset.num_threads)  # batches that were begun before, or while, memory was filled
-    warm = _run(work, batches, repeats)
+    for _ in examples.images:
+        pass
+    fill_seconds = time.perf_counter() - start
+    _train(trainer, batches, 2 * config.dataset.num_threads)  # batches that were prefetched while images were decoded
+    warm = _train(trainer, batches, repeats)
     limit = timing.summary([config.batch_size / t for t in alone])
-    parts = {name: _figures(times, config.batch_size) for name, times in (("cold", cold), ("warm", warm))}
-    speed = parts["warm"]["images_per_second"]
+    metrics = {name: _metrics(times, config.batch_size) for name, times in (("cold", cold), ("warm", warm))}
+    speed = metrics["warm"]["images_per_second"]
     return {
         "what": "input",
         "device": device_name(),
         "batch_size": config.batch_size,
         "images_per_second": speed,
-        **parts,
-        "rest_of_first_pass_seconds": filling,
+        **metrics,
+        "rest_of_first_pass_seconds": fill_seconds,
         "limit": {"what": "the step alone, on a batch that is on the devices", "images_per_second": limit},
         "fraction_of_limit": speed["median"] / limit["median"],
     }
 
 
-def _run(work: Work, batches: grain.DatasetIterator, steps: int) -> Float[np.ndarray, "steps 3"]:
-    """Seconds of waiting for a batch, of moving it to the devices and of computing, a row a step."""
+def _train(trainer: Trainer, batches: grain.DatasetIterator, steps: int) -> Float[np.ndarray, "steps 3"]:
+    """Seconds of each step spent waiting for a batch, transferring it to the devices and computing."""
     rows = []
     for _ in range(steps):
         start = time.perf_counter()
         batch = next(batches)
-        came = time.perf_counter()
-        placed = jax.block_until_ready(shard_batch(batch, work.mesh))
-        moved = time.perf_counter()
-        jax.block_until_ready(work.train(placed))
-        rows.append((came - start, moved - came, time.perf_counter() - moved))
+        received = time.perf_counter()
+        shards = jax.block_until_ready(shard_batch(batch, trainer.setup.mesh))
+        transferred = time.perf_counter()
+        jax.block_until_ready(trainer.step(shards))
+        rows.append((received - start, transferred - received, time.perf_counter() - transferred))
     return np.array(rows)
 
 
-def _figures(times: Float[np.ndarray, "steps 3"], batch_size: int) -> dict[str, Any]:
+def _metrics(times: Float[np.ndarray, "steps 3"], batch_size: int) -> dict[str, Any]:
     names = ("wait_milliseconds", "transfer_milliseconds", "step_milliseconds")
     return {
         "steps": len(times),

@@ -6,9 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import ml_collections
 
@@ -16,11 +14,9 @@ from cervix_jax.benchmarks import timing
 from cervix_jax.benchmarks.compute import device_name
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.errors import UserError
-from cervix_jax.training import loop
 
-AT_MOST = 3  # times that training is started: each takes as long as a user waits
-FIRST_STEP = "first step done"
-_BARE = "import jax; jax.numpy.zeros(3).block_until_ready()"
+_MAX_TRAINING_STARTS = 3  # each takes as long as a user waits
+_IMPORT_JAX = "import jax; jax.numpy.zeros(3).block_until_ready()"
 
 
 class StartError(UserError):
@@ -30,100 +26,81 @@ class StartError(UserError):
 def startup(
     config: ml_collections.ConfigDict, help_command: Sequence[str], first_step_command: Sequence[str], repeats: int
 ) -> dict[str, Any]:
-    """Seconds from the start of programs until they have done what a user waits for.
+    """Seconds from the start of a program until it has done what a user waits for.
 
-    The data set is prepared before, and that is not counted. This process opens no device before the programs are
-    done, since it may be one that only one process can hold.
+    The data set is prepared before, which is not counted. This process opens no device before the programs are done,
+    since some devices can be held by one process only.
 
     Args:
       config: of the run.
-      help_command: shows a program's help.
-      first_step_command: trains until `until_first_step` says that a step is done.
-      repeats: starts of each; of training at most AT_MOST.
+      help_command: prints a program's help.
+      first_step_command: prints a line when its first training step is done.
+      repeats: starts of each; at most 3 of training.
     """
     load_dataset(config)
-    starts = min(repeats, AT_MOST)
-    first, again = [], []
+    starts = min(repeats, _MAX_TRAINING_STARTS)
+    cold, warm = [], []
     for _ in range(starts):
-        with tempfile.TemporaryDirectory() as kept:
-            first.append(_until_line(first_step_command, FIRST_STEP, kept))
-            again.append(_until_line(first_step_command, FIRST_STEP, kept))
-    helped = timing.summary([_whole(help_command) for _ in range(repeats)])
-    python = timing.summary([_whole([sys.executable, "-c", ""]) for _ in range(repeats)])
-    bare = timing.summary([_whole([sys.executable, "-c", _BARE]) for _ in range(starts)])
-    second = timing.summary(again)
+        with tempfile.TemporaryDirectory() as cache:
+            cold.append(seconds_to_first_line(first_step_command, cache))
+            warm.append(seconds_to_first_line(first_step_command, cache))
+    helped = timing.summary([seconds_to_exit(help_command) for _ in range(repeats)])
+    python = timing.summary([seconds_to_exit([sys.executable, "-c", ""]) for _ in range(repeats)])
+    imported = timing.summary([seconds_to_exit([sys.executable, "-c", _IMPORT_JAX]) for _ in range(starts)])
+    second_time = timing.summary(warm)
     return {
         "what": "startup",
         "device": device_name(),
         "help_seconds": helped,
-        "first_step_seconds": {"nothing_compiled_before": timing.summary(first), "second_time": second},
+        "first_step_seconds": {"nothing_compiled_before": timing.summary(cold), "second_time": second_time},
         "limit": {
             "what": "help: a bare Python; first step: a Python that imports JAX and fills one array",
             "help_seconds": python,
-            "first_step_seconds": bare,
+            "first_step_seconds": imported,
         },
         "help_fraction_of_limit": python["median"] / helped["median"],
-        "fraction_of_limit": bare["median"] / second["median"],
+        "fraction_of_limit": imported["median"] / second_time["median"],
     }
 
 
-def until_first_step(config: ml_collections.ConfigDict) -> None:
-    """Trains as the program does, in a temporary work directory, says when the first step is done, and ends there.
+def seconds_to_exit(command: Sequence[str]) -> float:
+    """Duration of a program that prints its help, or exits with status 0.
 
-    A backbone without a file of weights starts from random ones.
+    Raises:
+      StartError: it failed.
     """
-    if config.model.backbone.name != "none" and config.model.backbone.weights is None:
-        config.model.backbone.allow_random = True
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "Progress", _Ends):
-        try:
-            loop.train(config, Path(folder) / "run")
-        except _FirstStepDone:
-            return
-
-
-class _FirstStepDone(Exception):  # noqa: N818 (it is no error)
-    pass
-
-
-class _Ends(loop.Progress):
-    """In place of a run's progress, which is updated once a step is done."""
-
-    def update(self) -> None:
-        print(FIRST_STEP, flush=True)
-        raise _FirstStepDone
-
-
-def _whole(command: Sequence[str]) -> float:
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
-    if done.returncode not in (0, 1):  # absl's --help ends with 1
+    if done.returncode not in (0, 1):  # absl's --help exits with 1
         raise StartError(done.stderr.strip())
     return time.perf_counter() - start
 
 
-def _until_line(command: Sequence[str], line: str, compiled: str) -> float:
-    """Seconds until a program prints a line.
+def seconds_to_first_line(command: Sequence[str], compilation_cache: str) -> float:
+    """Time until a program prints the first line on standard output.
 
     Args:
-      command: the program.
-      line: what to wait for on its standard output.
-      compiled: folder where it keeps compiled programs.
+      command: the program; it is waited for.
+      compilation_cache: folder where it keeps compiled programs.
+
+    Raises:
+      StartError: it exited without printing a line.
     """
-    start, seconds = time.perf_counter(), None
-    environment = _environment() | {"JAX_COMPILATION_CACHE_DIR": compiled}
+    start = time.perf_counter()
+    environment = _environment() | {"JAX_COMPILATION_CACHE_DIR": compilation_cache}
     with tempfile.TemporaryFile("w+") as errors:
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
         with subprocess.Popen(command, env=environment, **options) as process:
             assert process.stdout is not None  # it is a pipe
-            for printed in process.stdout:
-                if printed.strip() == line and seconds is None:
-                    seconds = time.perf_counter() - start
-        errors.seek(0)
-        if seconds is None:
+            line = process.stdout.readline()
+            seconds = time.perf_counter() - start
+            process.communicate()
+        if not line:
+            errors.seek(0)
             raise StartError(errors.read().strip())
     return seconds
 
 
 def _environment() -> dict[str, str]:
-    """Without what this program has set for itself, so that others do again all that they do at a start."""
+    """Without what this program has set for itself, so that the others do all that they do at a start."""
     return {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}

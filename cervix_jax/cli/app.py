@@ -23,6 +23,16 @@ def config_flag() -> flags.FlagHolder:
     return holder
 
 
+def given_config_flags() -> list[str]:
+    """The flags of `config_flag` as they were given, for another program."""
+    flag = flags.FLAGS["config"]
+    overrides = config_flags.get_override_values(flag)
+    return [
+        f"--config={config_flags.get_config_filename(flag)}",
+        *(f"--config.{name}={value}" for name, value in overrides.items()),
+    ]
+
+
 def run(program: Callable[[], dict[str, Any]]) -> None:
     """Parses the flags, calls `program` and prints its result as JSON on standard output.
 

@@ -1,14 +1,14 @@
-"""What compiling without accelerators needs of the environment; nothing here imports JAX, which reads it first."""
+"""Environment variables for compiling without accelerators; JAX reads them when it is imported, so this does not."""
 
 from collections.abc import MutableMapping
 
 
 def prepare_environment(environment: MutableMapping[str, str], topology: str) -> None:
-    """Neither JAX nor the compiler's library is to look for an accelerator, or to log that it found none.
+    """Keeps JAX and the compiler's library from searching for accelerators, and from logging that there are none.
 
     Args:
-      environment: of this process.
-      topology: its name, such as 'v5e:16x16'.
+      environment: of this process; changed.
+      topology: name of a topology, such as 'v5e:16x16'.
     """
     environment.update(
         JAX_PLATFORMS="cpu",
@@ -22,6 +22,6 @@ def prepare_environment(environment: MutableMapping[str, str], topology: str) ->
     kind, _, count = topology.partition(":")
     if kind == "cpu" and count.isdecimal():
         environment["JAX_NUM_CPU_DEVICES"] = count
-    if kind == "h100":  # tuning would run programs on the GPU; untuned, Triton finds no tiles for some products
+    if kind == "h100":  # autotuning needs a GPU; without it Triton finds no tiles for some matmuls
         flags = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
         environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()

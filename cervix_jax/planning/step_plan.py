@@ -1,6 +1,6 @@
-"""Compiles the training step for a topology, and says what it will need there.
+"""Compiles the training step for a topology and analyses what it needs there.
 
-The step is the one that `train` runs, from `training.step`, on shapes instead of arrays; nothing is computed.
+It is the step that `train` runs, compiled for shapes instead of arrays; nothing is computed.
 """
 
 import dataclasses
@@ -16,30 +16,36 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cervix_jax.benchmarks.compute import flops_of
 from cervix_jax.config import ConfigError, num_classes
 from cervix_jax.errors import UserError
-from cervix_jax.models.classifier import make_classifier
 from cervix_jax.planning.hlo import Collective, Program
 from cervix_jax.planning.topologies import Topology
-from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import AXIS, make_mesh, replicated
-from cervix_jax.training.optimizer import make_optimizer
-from cervix_jax.training.state import TrainState, create_state
-from cervix_jax.training.step import make_train_step
+from cervix_jax.training.setup import TrainSetup, make_setup
 
-GROWTH = 4  # the second batch that is compiled to see how memory grows, as a multiple of the first
-GRANULE = 8  # batches of a device are whole multiples of this
-CLOSE = 0.05  # of the largest batch, as a fraction of it
+_GROWTH = 4  # the second batch that is compiled, to see how memory grows, as a multiple of the first
+_GRANULE = 8  # batches per device are multiples of this
+_TOLERANCE = 0.05  # the largest batch is found up to this fraction
+_STEPS_PER_EPOCH = 1000  # only a constant of the program depends on it
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A step compiled for a batch on each device; bytes of one device."""
+    """A step compiled for a batch on each device.
+
+    Attributes:
+      memory: bytes of one device, by kind.
+      program: of one device.
+    """
 
     memory: dict[str, int]
     program: Program
 
     @property
     def total(self) -> int:
+        """Bytes of one device."""
         return sum(self.memory.values())
+
+
+Compile = Callable[[ml_collections.ConfigDict, Mesh, float], Compiled | None]
 
 
 def plan(
@@ -54,38 +60,40 @@ def plan(
     Args:
       config: of the run; `batch_size` is that of all devices together.
       topology: to compile for.
-      largest: whether to look for the largest batch that fits, which compiles some more times.
-      log: told what is being done.
+      largest: whether to search the largest batch that fits, which compiles some more times.
+      log: called with messages on progress.
 
     Returns:
       `topology`, `devices`, `batch_size`, `batch_per_device`; `bytes_per_device` by kind, and their `total`;
       `flops_per_step` over all devices, as XLA counts them before it compiles; `memory_traffic_per_device`: bytes that
-      a step reads and writes; `collectives`: `count`, `bytes` that a device puts in, `by_kind`, and the `largest` one;
-      `gradient_bytes`. Where figures of the chip are published and all exchanges are all-reduces, also `estimate`:
-      the time of a step, and `weak_scaling`: the same for smaller topologies with as large a batch a device. With
+      a step reads and writes; `collectives`: `count`, `bytes` that a device sends, `by_kind`, and the `largest` one;
+      `gradient_bytes`. If figures of the chip are published and all collectives are all-reduces, also `estimate`:
+      the time of a step, and `weak_scaling`: the same on smaller topologies with the same batch per device. With
       `largest`, `largest_batch_per_device`.
 
     Raises:
-      ConfigError: the layout cannot be compiled ahead, or the batch does not divide over the devices.
+      ConfigError: the layout cannot be compiled ahead of time, or the batch does not divide over the devices.
       UserError: the topology cannot be made here, or the step does not fit its devices.
     """
     if config.parallel != "jit":
-        raise ConfigError(f"config.parallel is {config.parallel!r}; only the step of 'jit' can be compiled ahead")
+        raise ConfigError(
+            f"config.parallel is {config.parallel!r}; only the step of 'jit' can be compiled ahead of time"
+        )
     if config.batch_size % topology.size:
         raise ConfigError(
             f"config.batch_size {config.batch_size} does not divide over {topology.size} devices; "
-            "--batch_per_device gives each as many"
+            "--batch_per_device sets the batch of each"
         )
     mesh = make_mesh(topology.devices())
     per_device = config.batch_size // topology.size
     log(f"compiling the step for {topology.size} devices, {per_device} images each")
-    compiled = _compile(config, mesh, topology.usable_memory)
+    compiled = compile_step(config, mesh, topology.usable_memory)
     if compiled is None:
         raise UserError(
             f"a batch of {per_device} images a device does not fit {topology.kind}; try a smaller "
             "--config.batch_size, --config.accumulate or --config.model.remat"
         )
-    flops = _flops(config, per_device) * topology.size
+    flops = flops_per_device(config, per_device) * topology.size
     result = {
         "topology": topology.name,
         "devices": topology.size,
@@ -95,28 +103,30 @@ def plan(
         "flops_per_step": flops,
         "memory_traffic_per_device": compiled.program.memory_traffic,
         "collectives": _summary(compiled.program.collectives),
-        "gradient_bytes": _size(_abstract_state(config).params),
+        "gradient_bytes": compiled.memory["parameters"],
     }
     if topology.chip is not None and result["collectives"]["by_kind"].keys() <= {"all-reduce"}:
-        part = flops / topology.size
-        scaling = [_estimate(config, each, compiled.program, part, per_device) for each in topology.smaller()]
+        flops /= topology.size
+        scaling = [estimate(config, each, compiled.program, flops, per_device) for each in topology.smaller()]
         result |= {"estimate": scaling[-1], "weak_scaling": scaling}
     if topology.chip is not None and largest:
-        result["largest_batch_per_device"] = _largest(config, topology, mesh, per_device, compiled, log)
+        result["largest_batch_per_device"] = largest_batch(config, topology, mesh, per_device, compiled, log)
     return result
 
 
-def _compile(config: ml_collections.ConfigDict, mesh: Mesh, limit: float) -> Compiled | None:
-    """The step; None if it needs more bytes of a device than the limit, or the compiler says so."""
-    state, batch = _abstract_state(config), _abstract_batch(config)
-    arguments = _placed(state, replicated(mesh)), _placed(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+def compile_step(config: ml_collections.ConfigDict, mesh: Mesh, limit: float) -> Compiled | None:
+    """Compiles the step; None if it needs more than `limit` bytes of a device, or the compiler says that it does."""
+    setup = _make_setup(config, mesh)
+    state, batch = setup.abstract_state(), _abstract_batch(config)
+    arguments = _with_sharding(state, replicated(mesh)), _with_sharding(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+    train_step: Any = setup.train_step  # jitted, which its type does not say
     try:
-        compiled = _step(config, mesh).lower(*arguments).compile()
+        compiled = train_step.lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             return None
         raise
-    found = compiled.memory_analysis()
+    analysis = compiled.memory_analysis()
     memory = {
         "parameters": _size(state.params),
         "optimizer": _size(state.opt_state),
@@ -125,10 +135,10 @@ def _compile(config: ml_collections.ConfigDict, mesh: Mesh, limit: float) -> Com
         "average": _size(state.average),
         "batch": _size(batch) // mesh.size,
     }
-    memory["padding"] = max(0, found.argument_size_in_bytes - sum(memory.values()))  # to the tiles of the device
-    memory["results"] = found.output_size_in_bytes - found.alias_size_in_bytes
-    memory["temporaries"] = found.temp_size_in_bytes
-    memory["program"] = found.generated_code_size_in_bytes
+    memory["padding"] = max(0, analysis.argument_size_in_bytes - sum(memory.values()))  # to the tiles of the device
+    memory["results"] = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    memory["temporaries"] = analysis.temp_size_in_bytes
+    memory["program"] = analysis.generated_code_size_in_bytes
     step = Compiled(memory, Program(compiled.as_text()))
     return step if step.total <= limit else None
 
@@ -144,123 +154,123 @@ def _summary(collectives: list[Collective]) -> dict[str, Any]:
     }
 
 
-def _largest(
+def largest_batch(
     config: ml_collections.ConfigDict,
     topology: Topology,
     mesh: Mesh,
     per_device: int,
     compiled: Compiled,
     log: Callable[[str], None],
+    compile_step: Compile = compile_step,
 ) -> int:
-    """The largest batch of a device that was compiled and fits; one larger by more than `CLOSE` is not expected to.
+    """The largest batch per device that was compiled and fits; a larger one than by 5 % is not expected to fit.
 
-    Memory grows nearly in proportion, so the next guess lies on the line through the last two that fit, or, if that
-    does not fit, halfway back.
+    Memory grows almost linearly, so the next guess is on the line through the last two that fit, or, if that does not
+    fit, halfway back.
+
+    Args:
+      config: of the run.
+      topology: whose memory is the limit.
+      mesh: its devices.
+      per_device: a batch that fits.
+      compiled: the step for that batch.
+      log: called with messages on progress.
+      compile_step: see the function of that name.
     """
-    granule = math.lcm(GRANULE, config.accumulate)
+    granule = math.lcm(_GRANULE, config.accumulate)
     limit = topology.usable_memory
     fitting = [(per_device, compiled.total)]
-    guess, too_large = max(granule, GROWTH * per_device // granule * granule), math.inf
+    guess, too_large = max(granule, _GROWTH * per_device // granule * granule), math.inf
     while guess > fitting[-1][0]:
-        log(f"compiling the step for {guess} images a device")
-        found = _compile(_with_batch(config, guess * mesh.size), mesh, limit)
-        if found is not None:
-            fitting.append((guess, found.total))
+        log(f"compiling the step for {guess} images per device")
+        candidate = compile_step(_with_batch_size(config, guess * mesh.size), mesh, limit)
+        if candidate is not None:
+            fitting.append((guess, candidate.total))
         else:
             too_large = guess
         best, total = fitting[-1]
         if len(fitting) > 1 and too_large == math.inf:
             before, total_before = fitting[-2]
-            slope = max(1.0, (total - total_before) / (best - before))
-            guess = best + int((limit - total) / slope)
+            bytes_per_image = max(1.0, (total - total_before) / (best - before))
+            guess = best + int((limit - total) / bytes_per_image)
         else:
             guess = (best + int(too_large)) // 2
         guess = guess // granule * granule
-        if guess < (1 + CLOSE) * best:
+        if guess < (1 + _TOLERANCE) * best:
             break
     return fitting[-1][0]
 
 
-def _estimate(
+def estimate(
     config: ml_collections.ConfigDict, topology: Topology, program: Program, flops: float, per_device: int
 ) -> dict[str, Any]:
-    """A roofline: arithmetic at its peak, or memory at its bandwidth, whichever takes longer; then all exchanges.
+    """A roofline: arithmetic at its peak or memory at its bandwidth, whichever takes longer, and then all collectives.
 
     Args:
       config: of the run.
-      topology: where.
-      program: of one device; it is the same on each number of them.
-      flops: of one device.
-      per_device: images.
+      topology: of a chip with published figures.
+      program: of one device; it is the same for any number of devices.
+      flops: of one device, per step.
+      per_device: images per step.
+
+    Returns:
+      `topology`, `devices`, `batch_size`, the seconds of a step by cause and in total, `images_per_second`, and
+      `efficiency`: the fraction of the step that is not communication.
     """
     chip = topology.chip
     assert chip is not None
-    computing, moving = flops / chip.flops[config.model.dtype], program.memory_traffic / chip.bandwidth
-    talking = sum(topology.all_reduce_seconds(c.times, c.bytes) for c in program.collectives)
-    seconds = max(computing, moving) + talking
+    compute, memory = flops / chip.flops[config.model.dtype], program.memory_traffic / chip.bandwidth
+    communication = sum(topology.all_reduce_seconds(c.times, c.bytes) for c in program.collectives)
+    seconds = max(compute, memory) + communication
     return {
         "topology": topology.name,
         "devices": topology.size,
         "batch_size": per_device * topology.size,
-        "compute_seconds": computing,
-        "memory_seconds": moving,
-        "communication_seconds": talking,
+        "compute_seconds": compute,
+        "memory_seconds": memory,
+        "communication_seconds": communication,
         "step_seconds": seconds,
         "images_per_second": per_device * topology.size / seconds,
-        "efficiency": max(computing, moving) / seconds,
+        "efficiency": max(compute, memory) / seconds,
     }
 
 
-def _flops(config: ml_collections.ConfigDict, per_device: int) -> float:
-    """Of a device's part of a step. A loop counts once in XLA's count, so this is of the batch in one part."""
-    config = _with_batch(config, per_device)
+def flops_per_device(config: ml_collections.ConfigDict, per_device: int) -> float:
+    """Floating-point operations of one device per step.
+
+    XLA counts the body of a loop once, so they are counted without microbatches.
+    """
+    config = _with_batch_size(config, per_device)
     config.accumulate = 1
-    mesh = make_mesh(jax.devices("cpu")[:1])
-    return flops_of(_step(config, mesh), _abstract_state(config), _abstract_batch(config))
+    setup = _make_setup(config, make_mesh(jax.devices("cpu")[:1]))
+    return flops_of(setup.train_step, setup.abstract_state(), _abstract_batch(config))
 
 
-def _with_batch(config: ml_collections.ConfigDict, batch_size: int) -> ml_collections.ConfigDict:
+def _with_batch_size(config: ml_collections.ConfigDict, batch_size: int) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
     config.batch_size = batch_size
     return config
 
 
-def _step(config: ml_collections.ConfigDict, mesh: Mesh) -> Any:
-    model = make_classifier(config.model.to_dict(), num_classes(config))
-    return make_train_step(model, _optimizer(config), config, mesh)
-
-
-def _optimizer(config: ml_collections.ConfigDict) -> Any:
-    return make_optimizer(config.optimizer, 1000, config.batch_size)  # however many steps an epoch has: a constant
-
-
-def _abstract_state(config: ml_collections.ConfigDict) -> TrainState:
-    """Shapes and types of a state."""
-    model = make_classifier(config.model.to_dict(), num_classes(config))
-
-    def make() -> TrainState:
-        variables = init_variables(model, tuple(config.dataset.image_size), config.seed)
-        averaged = config.optimizer.ema_decay > 0
-        return create_state(variables, _optimizer(config), model.trained_layers, averaged=averaged)
-
-    return jax.eval_shape(make)
+def _make_setup(config: ml_collections.ConfigDict, mesh: Mesh) -> TrainSetup:
+    return make_setup(config, mesh, num_classes(config), _STEPS_PER_EPOCH)
 
 
 def _abstract_batch(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of a batch, as the pipeline makes it."""
+    """Shapes and dtypes of a batch, as the pipeline makes it."""
     rows = {
         "image": (jnp.uint8, (*config.dataset.image_size, 3)),
         "label": (jnp.int32, ()),
         "index": (jnp.int32, ()),
         "mask": (jnp.bool_, ()),
     }
-    return {key: jax.ShapeDtypeStruct((config.batch_size, *shape), kind) for key, (kind, shape) in rows.items()}
+    return {key: jax.ShapeDtypeStruct((config.batch_size, *shape), dtype) for key, (dtype, shape) in rows.items()}
 
 
-def _placed(tree: Any, sharding: NamedSharding) -> Any:
+def _with_sharding(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _size(tree: Any) -> int:
-    """Bytes of the arrays of a tree."""
+    """Bytes of all arrays of a tree."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -1,53 +1,79 @@
-"""Augmentation inside the training step: flips, translation, shear and zoom as one affine warp (report section 5.2).
+"""Augmentation inside the training step: random flips, translation, shear and zoom (report section 5.2).
 
-One warp resamples once, so pictures are blurred once however many transformations are switched on. A photograph's warp
-depends on its key alone, not on its place in the batch or on the device that computes it.
+All transforms are composed into one affine map, so that each image is resampled once however many of them are switched
+on. An example's map depends on its key alone, not on its place in the batch or on the device that computes it.
+
+To add a transform, add its function to `TRANSFORMS` and its range to `config.augmentation`.
 """
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, Key
 
+Affine = Float[Array, "2 3"]  # pixel (row, column, 1) of the result -> (row, column) of the source, about the centre
+Size = tuple[int, int]  # height and width in pixels
+Options: TypeAlias = ml_collections.ConfigDict  # config.augmentation
 
-def augment(
-    images: Float[Array, "b h w c"], keys: Key[Array, "b"], augmentation: ml_collections.ConfigDict
-) -> Float[Array, "b h w c"]:
-    """Warps each photograph by a random affine map; what lies outside repeats the border. Nothing, if all is off.
+
+def augment(images: Float[Array, "b h w c"], keys: Key[Array, "b"], augmentation: Options) -> Float[Array, "b h w c"]:
+    """Warps each image by a random affine map; pixels outside the source repeat its border.
 
     Args:
-      images: any range of values.
-      keys: one random key an example.
+      images: any range of values; returned as they are if all options are off.
+      keys: one random key per example.
       augmentation: `config.augmentation`.
     """
     if not any(augmentation.values()):
         return images
     height, width = images.shape[1:3]
 
-    def one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:
+    def augment_one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:
         return warp(image, random_affine(key, height, width, augmentation))
 
-    return jax.vmap(one)(images, keys)
+    return jax.vmap(augment_one)(images, keys)
 
 
-def random_affine(
-    key: Key[Array, ""], height: int, width: int, augmentation: ml_collections.ConfigDict
-) -> Float[Array, "2 3"]:
-    """The map from a pixel of the result to where it is read in the source, both (row, column, 1) about the centre."""
-    k_flip, k_shift, k_shear, k_zoom = jax.random.split(key, 4)
-    flips = jax.random.bernoulli(k_flip, 0.5, (2,)) & jnp.array(
-        [augmentation.vertical_flip, augmentation.horizontal_flip]
-    )
-    signs = jnp.where(flips, -1.0, 1.0)
-    shift = jax.random.uniform(k_shift, (2,), minval=-1.0, maxval=1.0) * augmentation.translation
-    shear = jax.random.uniform(k_shear, (), minval=-1.0, maxval=1.0) * augmentation.shear
-    zoom = 1.0 + jax.random.uniform(k_zoom, (), minval=-1.0, maxval=1.0) * augmentation.zoom
-    linear = jnp.array([[1.0, 0.0], [shear, 1.0]]) * signs[:, None] / zoom
-    return jnp.concatenate([linear, (shift * jnp.array([height, width]))[:, None]], axis=1)
+def random_affine(key: Key[Array, ""], height: int, width: int, augmentation: Options) -> Affine:
+    """All of `TRANSFORMS`, composed."""
+    affine = jnp.eye(2, 3)
+    for transform_key, transform in zip(jax.random.split(key, len(TRANSFORMS)), TRANSFORMS, strict=True):
+        affine = transform(affine, transform_key, (height, width), augmentation)
+    return affine
 
 
-def warp(image: Float[Array, "h w c"], affine: Float[Array, "2 3"]) -> Float[Array, "h w c"]:
-    """Bilinear resampling; coordinates outside are moved to the border.
+def _flip(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
+    allowed = jnp.array([options.vertical_flip, options.horizontal_flip])
+    flipped = jax.random.bernoulli(key, 0.5, (2,)) & allowed
+    return affine * jnp.where(flipped, -1.0, 1.0)[:, None]
+
+
+def _translate(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
+    return affine.at[:, 2].add(_uniform(key, (2,)) * options.translation * jnp.array(size))
+
+
+def _shear(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
+    return affine.at[:, 0].add(affine[:, 1] * (_uniform(key) * options.shear))
+
+
+def _zoom(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
+    return affine.at[:, :2].multiply(1.0 / (1.0 + _uniform(key) * options.zoom))
+
+
+def _uniform(key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+# Each takes the map so far and returns the map that applies a random transform before it.
+Transform = Callable[[Affine, Key[Array, ""], Size, Options], Affine]
+TRANSFORMS: tuple[Transform, ...] = (_flip, _translate, _shear, _zoom)  # add at the end: each place has its random key
+
+
+def warp(image: Float[Array, "h w c"], affine: Affine) -> Float[Array, "h w c"]:
+    """Bilinear resampling; coordinates outside the image are clipped to its border.
 
     Args:
       image: any range of values.

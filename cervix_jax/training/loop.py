@@ -1,15 +1,15 @@
-"""Trains one run from start to end, or on from wherever its work directory stands.
+"""Trains a run from start to end, or resumes it from its latest checkpoint.
 
-In order: claim the work directory; prepare the data; build model, optimizer and state; restore the latest checkpoint if
-there is one; for each epoch: steps, validation, a line of metrics, a checkpoint. An interruption saves within the
-epoch; the same command goes on from there and ends with the same numbers.
+In order: check the work directory; load the data; set up model, optimizer and state; restore the latest checkpoint, if
+there is one; then for every epoch: training steps, validation, a row of metrics, a checkpoint. An interruption saves a
+checkpoint within the epoch; rerun the same command to resume, with the same metrics as without the interruption.
 """
 
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,30 @@ import grain
 import jax
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
+from cervix_jax.datasets.pipeline import Examples, training_batches
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
-from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.progress import Progress, log
-from cervix_jax.training import initialisation
+from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
-from cervix_jax.training.metrics import classification_metrics, softmax
-from cervix_jax.training.optimizer import learning_rate, make_optimizer
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
+from cervix_jax.training.setup import TrainSetup, make_setup
 from cervix_jax.training.signals import stop_signals
 from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
-from cervix_jax.training.step import TrainStep, make_train_step
+from cervix_jax.training.task import Task, make_task
 from cervix_jax.training.tensorboard import TensorBoard
 
-CHECK_EVERY = 20  # steps between looks at whether the loss is still finite; each look waits for the device
+_CHECK_STEPS = 20  # between checks that the loss is finite, each of which waits for the device
+
+OnStep = Callable[[int], None]
 
 
 class NonFiniteError(UserError):
@@ -49,227 +49,185 @@ class NonFiniteError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class TrainContext:
-    """What stays the same while a run is trained."""
+    """What is fixed while a run trains, its data included.
 
-    config: ml_collections.ConfigDict
-    mesh: Mesh
-    data: pipeline.PreparedDataset
-    examples: pipeline.Examples
-    validation: pipeline.Examples
-    batches: grain.DatasetIterator
-    steps_per_epoch: int
-    train_step: TrainStep
+    Attributes:
+      setup: config, mesh, model, optimizer and step.
+      task: of the run.
+      forward: the jitted evaluation pass.
+      data: the data set.
+      examples: of its training split.
+      validation: of its validation split.
+      batches: of `examples`, endless.
+      on_step: called after each step.
+    """
+
+    setup: TrainSetup
+    task: Task
     forward: Forward
+    data: PreparedDataset
+    examples: Examples
+    validation: Examples
+    batches: grain.DatasetIterator
+    on_step: OnStep
 
 
 def train(
-    config: ml_collections.ConfigDict, workdir: Path, data: pipeline.PreparedDataset | None = None
+    config: ml_collections.ConfigDict,
+    workdir: Path,
+    data: PreparedDataset | None = None,
+    *,
+    on_step: OnStep = lambda step: None,
 ) -> dict[str, Any]:
     """Trains until `config.epochs` epochs are done.
 
     Args:
       config: of the run.
       workdir: of the run; made if missing.
-      data: `pipeline.load_dataset(config)`, if that is at hand.
+      data: `load_dataset(config)`, if the caller has it already.
+      on_step: called after each step with its number, counted from 1 over all epochs.
 
     Returns:
-      `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise for the moving average, if one
+      `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise of the moving average, if one
       is kept; `images_per_second`: median over epochs, without compilation and validation; `epochs`; `parameters`: how
       many are `trained` and `frozen`.
 
     Raises:
-      ConfigError, RunError, ManualDirError, DatasetError, WeightsError: something needed is missing or does not fit.
+      ConfigError, RunError, ManualDirError, DatasetError, WeightsError: an input is missing or does not fit.
       NonFiniteError: naming metric and step.
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
     options.validate(config)
     on_lead_host(lambda: runs.open_run(workdir, config))
-    data = lead_host_first(lambda: pipeline.load_dataset(config)) if data is None else data
-    examples = data.examples("train")
-    model = make_classifier(config.model.to_dict(), len(examples.class_names))
+    data = lead_host_first(lambda: load_dataset(config)) if data is None else data
+    runs.check_data(workdir, data.fingerprint)
+    context = _make_context(config, data, on_step)
     record = {
-        "class_names": list(examples.class_names),
-        "class_shares": examples.class_shares(),
-        "preprocessing": model.preprocessing,
+        "class_names": list(context.examples.class_names),
+        "class_shares": context.examples.class_priors(),
+        "preprocessing": context.setup.model.preprocessing,
         "data_fingerprint": data.fingerprint,
     }
-    runs.check_data(workdir, data.fingerprint)
     on_lead_host(lambda: runs.write_record(workdir, **record))
-    context, state = _start(config, model, examples, data)
-    record = {**record, "config": config.to_dict()}
-    sizes = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
-    log(f"{len(examples)} training and {len(context.validation)} validation images")
+    state = context.setup.initial_state(lambda: _mean_image(context.examples))
+    parameters = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
+    log(f"{len(context.examples)} training and {len(context.validation)} validation images")
     log(
-        f"{sizes['trained']:,} parameters trained, {sizes['frozen']:,} frozen; {context.mesh.size} device(s)"
+        f"{parameters['trained']:,} parameters trained, {parameters['frozen']:,} frozen; "
+        f"{context.setup.mesh.size} device(s)"
         + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
     averaged = config.optimizer.ema_decay > 0
-    with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as stopping:
+    with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as asked_to_stop:
         if checkpoints.latest is not None:
-            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(context.mesh))
+            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(context.setup.mesh))
             context.batches.set_state(saved["iterator"])
-            log(f"continuing {workdir} after step {checkpoints.latest}")
-        rows = _run_epochs(context, state, checkpoints, StopConsensus(stopping), workdir, record)
+            log(f"resuming {workdir} after step {checkpoints.latest}")
+        record["config"] = config.to_dict()
+        rows = _run_epochs(context, state, checkpoints, StopConsensus(asked_to_stop), workdir, record)
     speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
     return {
-        "best": _best(rows),
-        **({"best_ema": _best(rows, "ema_")} if averaged else {}),
+        "best": epoch_metrics.best(rows),
+        **({"best_ema": epoch_metrics.best(rows, "ema_")} if averaged else {}),
         "images_per_second": statistics.median(speeds) if speeds else None,
         "epochs": len(rows),
-        "parameters": sizes,
+        "parameters": parameters,
     }
 
 
-def _best(rows: list[dict[str, Any]], prefix: str = "") -> dict[str, Any]:
-    best = min(rows, key=lambda row: row[f"{prefix}validation_loss"])
-    return {"epoch": best["epoch"]} | {key: best[f"{prefix}validation_{key}"] for key in ("loss", "accuracy")}
-
-
-def _start(
-    config: ml_collections.ConfigDict,
-    model: Classifier,
-    examples: pipeline.Examples,
-    data: pipeline.PreparedDataset,
-) -> tuple[TrainContext, TrainState]:
-    """Compiles nothing yet; the state is that of step 0."""
-    mesh = make_mesh()
-    steps_per_epoch = len(examples) // config.batch_size
-    batches = pipeline.training_batches(
-        examples, config, process_index=jax.process_index(), process_count=jax.process_count()
-    )
-    tx = make_optimizer(config.optimizer, steps_per_epoch, config.batch_size)
-    context = TrainContext(
-        config=config,
-        mesh=mesh,
+def _make_context(config: ml_collections.ConfigDict, data: PreparedDataset, on_step: OnStep) -> TrainContext:
+    """Compiles nothing yet."""
+    examples = data.examples("train")
+    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    setup = make_setup(config, make_mesh(), len(examples.class_names), len(examples) // config.batch_size)
+    return TrainContext(
+        setup=setup,
+        task=make_task(config),
+        forward=make_forward(setup.model),
         data=data,
         examples=examples,
         validation=data.examples("validation"),
-        batches=batches,
-        steps_per_epoch=steps_per_epoch,
-        train_step=make_train_step(model, tx, config, mesh),
-        forward=make_forward(model),
+        batches=training_batches(examples, config, **process),
+        on_step=on_step,
     )
 
-    def mean_image() -> Float[np.ndarray, "h w 3"]:
-        total = sum_over_processes(examples.pixel_sums(jax.process_index(), jax.process_count()))
-        return (total / len(examples)).astype(np.float32)
 
-    return context, initialisation.initial_state(model, tx, config, mean_image, replicated(mesh))
+def _mean_image(examples: Examples) -> Float[np.ndarray, "h w 3"]:
+    total = sum_over_processes(examples.pixel_sums(jax.process_index(), jax.process_count()))
+    return (total / len(examples)).astype(np.float32)
 
 
 def _run_epochs(
     context: TrainContext,
     state: TrainState,
     checkpoints: Checkpoints,
-    stopping: StopConsensus,
+    stop: StopConsensus,
     workdir: Path,
     record: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Trains the epochs that are left; returns the metrics of all."""
-    epochs, steps_per_epoch = context.config.epochs, context.steps_per_epoch
+    epochs, steps_per_epoch = context.setup.config.epochs, context.setup.steps_per_epoch
     done = int(state.step)
-    rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # later ones were lost in a crash
+    rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # a crash has lost the later ones
     if done >= epochs * steps_per_epoch:
         log(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
-        _write_quality_reference(context, workdir)
+        _save_quality_reference(context, workdir)
     with closing(TensorBoard(workdir if is_lead_host() else None)) as board:
         for epoch in range(done // steps_per_epoch + 1, epochs + 1):
-            state, images_per_second = _train_epoch(context, state, epoch, stopping)
+            state, images_per_second = _train_epoch(context, state, epoch, stop)
             step = int(state.step)
             if step < epoch * steps_per_epoch:
                 checkpoints.save(state, record | {"iterator": context.batches.get_state()}, None)
-                raise Interrupted(f"stopped at step {step}, in epoch {epoch}, and saved; the same command continues")
-            row = _epoch_metrics(context, state, epoch, images_per_second)
-            _write_quality_reference(context, workdir)
-            state = state.replace(metrics=replicate(MetricSums.zero(), replicated(context.mesh)))
+                raise Interrupted(
+                    f"stopped at step {step}, in epoch {epoch}, and saved; rerun the same command to resume"
+                )
+            row = _epoch_row(context, state, epoch, images_per_second)
+            _save_quality_reference(context, workdir)
+            state = state.replace(metrics=replicate(MetricSums.zero(), replicated(context.setup.mesh)))
             rows.append(row)
             if is_lead_host():
                 runs.write_metrics(workdir, rows)
             board.write(row)
-            log(_line(row, epochs))
-            scores = {
-                name.replace("validation_", ""): x
-                for name, x in row.items()
-                if name.endswith(("validation_loss", "validation_accuracy"))
-            }
-            checkpoints.save(state, record | {"iterator": context.batches.get_state(), "epoch": epoch}, scores)
-            if epoch < epochs and stopping(now=True):
-                raise Interrupted(f"stopped after epoch {epoch} and saved; the same command continues")
+            log(epoch_metrics.format_row(row, epochs))
+            saved = record | {"iterator": context.batches.get_state(), "epoch": epoch}
+            checkpoints.save(state, saved, epoch_metrics.validation(row))
+            if epoch < epochs and stop(now=True):
+                raise Interrupted(f"stopped after epoch {epoch} and saved; rerun the same command to resume")
     return rows
 
 
 def _train_epoch(
-    context: TrainContext, state: TrainState, epoch: int, stopping: StopConsensus
+    context: TrainContext, state: TrainState, epoch: int, stop: StopConsensus
 ) -> tuple[TrainState, float | None]:
-    """Steps until the epoch ends or a signal asks to stop; returns images a second, None for fewer than two steps."""
-    start, end = int(state.step), epoch * context.steps_per_epoch
-    progress = Progress(epoch, context.config.epochs, context.steps_per_epoch, start % context.steps_per_epoch)
-    began = 0.0
-    for step in range(start + 1, end + 1):
-        state = context.train_step(state, shard_batch(next(context.batches), context.mesh))
-        if step == start + 1:  # the first step may compile, so the clock starts after it
+    """Steps until the epoch ends or a signal asks to stop.
+
+    Returns:
+      The state, and images per second; None for fewer than two steps.
+    """
+    setup = context.setup
+    first, last = int(state.step) + 1, epoch * setup.steps_per_epoch
+    progress = Progress(epoch, setup.config.epochs, setup.steps_per_epoch, (first - 1) % setup.steps_per_epoch)
+    start = 0.0
+    for step in range(first, last + 1):
+        state = setup.train_step(state, shard_batch(next(context.batches), setup.mesh))
+        if step == first:  # which may compile, so the clock starts after it
             state.step.block_until_ready()
-            began = time.monotonic()
-        if step % CHECK_EVERY == 0 or step == end:
-            check_finite(state.metrics)
+            start = time.monotonic()
+        if step % _CHECK_STEPS == 0 or step == last:
+            _check_finite(state.metrics)
         progress.update()
-        if stopping():
+        context.on_step(step)
+        if stop():
             log("asked to stop: saving")
             break
-    check_finite(state.metrics)
+    _check_finite(state.metrics)
     progress.close()
-    images = (int(state.step) - start - 1) * context.config.batch_size
-    return state, images / (time.monotonic() - began) if images else None
+    images = (int(state.step) - first) * setup.config.batch_size
+    return state, images / (time.monotonic() - start) if images else None
 
 
-def _write_quality_reference(context: TrainContext, workdir: Path) -> None:
-    """What the run's photographs look like, for `inference`; once, when all are decoded anyhow.
-
-    The others wait: at the next checkpoint they would do so for Orbax' five minutes at most.
-    """
-    on_lead_host(partial(_save_quality_reference, context, workdir / runs.QUALITY_REFERENCE))
-
-
-def _save_quality_reference(context: TrainContext, path: Path) -> None:
-    if not path.exists():
-        parts = (context.examples, context.validation)
-        seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
-        QualityReference.fit(context.data.manifest, context.data.assignment, seen).save(path)
-
-
-def _epoch_metrics(
-    context: TrainContext, state: TrainState, epoch: int, images_per_second: float | None
-) -> dict[str, Any]:
-    """One line of `metrics.jsonl`."""
-    began = time.monotonic()
-    scores = {f"validation_{key}": x for key, x in evaluate(context, state.variables()).items()}
-    if state.average:
-        averaged = evaluate(context, state.averaged_variables())
-        scores |= {f"ema_validation_{key}": x for key, x in averaged.items()}
-    sums, step, config = jax.device_get(state.metrics), int(state.step), context.config
-    schedule = learning_rate(config.optimizer, context.steps_per_epoch, config.batch_size)
-    return {
-        "epoch": epoch,
-        "step": step,
-        "learning_rate": float(schedule(step - 1)),
-        "train_loss": float(sums.loss / sums.count),
-        "train_accuracy": float(sums.correct / sums.count),
-        **scores,
-        "images_per_second": images_per_second,
-        "validation_seconds": time.monotonic() - began,
-    }
-
-
-def evaluate(context: TrainContext, variables: Variables) -> dict[str, float]:
-    """Exact loss and accuracy on the validation images; see `classification_metrics`."""
-    batches = image_batches(context.validation.images, context.config.eval_batch_size)
-    logits = predict_logits(context.forward, variables, batches, context.mesh)
-    scores = classification_metrics(softmax(logits), context.validation.labels, context.validation.class_names)
-    return {key: scores[key] for key in ("loss", "accuracy")}
-
-
-def check_finite(metrics: MetricSums) -> None:
-    """Raises NonFiniteError, naming metric and step, if a loss or gradient of this epoch was not finite."""
+def _check_finite(metrics: MetricSums) -> None:
+    """Raises NonFiniteError if a loss or gradient of this epoch was not finite."""
     if (step := int(metrics.first_bad_step)) >= 0:
         name = ("training loss", "gradient norm")[int(metrics.bad_metric)]
         raise NonFiniteError(
@@ -278,15 +236,44 @@ def check_finite(metrics: MetricSums) -> None:
         )
 
 
-def _line(row: dict[str, Any], epochs: int) -> str:
-    speed = f"{row['images_per_second']:.1f} images/s" if row["images_per_second"] else ""
-    averaged = (
-        f"averaged {row['ema_validation_loss']:.4f} {row['ema_validation_accuracy']:.3f}  "
-        if "ema_validation_loss" in row
-        else ""
-    )
-    return (
-        f"epoch {row['epoch']}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.3f}  "
-        f"validation loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.3f}  "
-        f"{averaged}{speed}"
-    )
+def _epoch_row(context: TrainContext, state: TrainState, epoch: int, images_per_second: float | None) -> dict[str, Any]:
+    """A row of `metrics.jsonl`."""
+    start = time.monotonic()
+    validation = {f"validation_{name}": x for name, x in _validate(context, state.variables()).items()}
+    if state.average:
+        averaged = _validate(context, state.averaged_variables())
+        validation |= {f"ema_validation_{name}": x for name, x in averaged.items()}
+    sums, step = jax.device_get(state.metrics), int(state.step)
+    return {
+        "epoch": epoch,
+        "step": step,
+        "learning_rate": float(context.setup.schedule(step - 1)),
+        "train_loss": float(sums.loss / sums.count),
+        "train_accuracy": float(sums.correct / sums.count),
+        **validation,
+        "images_per_second": images_per_second,
+        "validation_seconds": time.monotonic() - start,
+    }
+
+
+def _validate(context: TrainContext, variables: Variables) -> dict[str, float]:
+    """Metrics of every validation image, each counted once."""
+    batches = image_batches(context.validation.images, context.setup.config.eval_batch_size)
+    outputs = predict_logits(context.forward, variables, batches, context.setup.mesh)
+    return context.task.validation_metrics(outputs, context.validation.labels)
+
+
+def _save_quality_reference(context: TrainContext, workdir: Path) -> None:
+    """Describes the run's photographs for `predict`, once, after the first epoch has decoded them all.
+
+    The other processes wait here, since at the next checkpoint Orbax would let them wait for five minutes at most.
+    """
+    path = workdir / runs.QUALITY_REFERENCE
+
+    def save() -> None:
+        if not path.exists():
+            images = (image for split in (context.examples, context.validation) for image in split.images)
+            signatures = np.stack([signature(image) for image in images])
+            QualityReference.fit(context.data.manifest, context.data.assignment, signatures).save(path)
+
+    on_lead_host(save)

@@ -5,19 +5,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 
-def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, "b"]) -> Float[Array, "b"]:
-    """-log of the probability of the true class, in nats, an example (report section 4.2)."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
-
-
-def class_weighted(
-    losses: Float[Array, "b"], labels: Int[Array, "b"], class_weights: Sequence[float]
+def cross_entropy(
+    logits: Float[Array, "b k"], labels: Int[Array, "b"], class_weights: Sequence[float] = ()
 ) -> Float[Array, "b"]:
-    """alpha_label * loss, whose sum the report divides by the number of examples (section 9); no weights: all 1."""
+    """-log of the probability of the true class, in nats, per example.
+
+    Args:
+      logits: of k classes.
+      labels: 0 to k - 1.
+      class_weights: factor of each class's terms (report section 9, which divides their sum by the number of examples);
+        none: all 1.
+    """
+    losses = optax.losses.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype))
     return jnp.asarray(class_weights, losses.dtype)[labels] * losses if class_weights else losses
 
 

@@ -9,14 +9,6 @@ from jaxtyping import Float, Int
 NUM_BINS = 15  # of the expected calibration error (Guo et al. 2017)
 
 
-def softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    """Probabilities in float64, rows summing to one."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-
 def classification_metrics(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], class_names: Sequence[str]
 ) -> dict[str, Any]:

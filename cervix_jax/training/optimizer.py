@@ -1,5 +1,9 @@
-"""Adam with a learning rate that decays each epoch (report section 7)."""
+"""Adam with a learning rate that decays every epoch (report section 7).
 
+To add a schedule, add its function to `SCHEDULES` and its name to the choices of `optimizer.schedule` in `config.py`.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,38 +11,40 @@ import ml_collections
 import optax
 
 
-def learning_rate(
-    optimizer: ml_collections.ConfigDict, steps_per_epoch: int, batch_size: int | None = None
-) -> optax.Schedule:
-    """The step size of a step, constant within its epoch once it is warmed up.
-
-    'A learning rate decay of 0.01 each epoch' may be read as Keras' decay, lr / (1 + 0.01 e), or as 0.99^e; the first
-    is the default.
+def learning_rate(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    """Learning rate by step, counted from 0; constant within an epoch once it is warmed up.
 
     Args:
-      optimizer: `config.optimizer`.
-      steps_per_epoch: steps that an epoch has.
-      batch_size: of all devices, for `reference_batch`, which a config may leave out.
+      config: of the run; `optimizer` and `batch_size`, that of all devices together, are read.
+      steps_per_epoch: of training.
     """
+    optimizer = config.optimizer
     peak = optimizer.learning_rate
-    if optimizer.reference_batch and batch_size is not None:
-        peak *= batch_size / optimizer.reference_batch
+    if optimizer.reference_batch:
+        peak *= config.batch_size / optimizer.reference_batch
     warmup_steps = round(optimizer.warmup_epochs * steps_per_epoch)
+    decayed = SCHEDULES[optimizer.schedule]
 
-    def warmup(step: Any) -> Any:
-        return jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    def schedule(step: Any) -> Any:
+        warmup = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+        return decayed(warmup * peak, optimizer.decay, step // steps_per_epoch)
 
-    def inverse(step: Any) -> Any:
-        return warmup(step) * peak / (1.0 + optimizer.decay * (step // steps_per_epoch))
-
-    def exponential(step: Any) -> Any:
-        return warmup(step) * peak * (1.0 - optimizer.decay) ** (step // steps_per_epoch)
-
-    return {"inverse": inverse, "exponential": exponential}[optimizer.schedule]
+    return schedule
 
 
-def make_optimizer(
-    optimizer: ml_collections.ConfigDict, steps_per_epoch: int, batch_size: int | None = None
-) -> optax.GradientTransformation:
-    """Optax's Adam; L2 is part of the loss, as Keras has it, so it is not decoupled weight decay."""
-    return optax.adam(learning_rate(optimizer, steps_per_epoch, batch_size))
+def _inverse(peak: Any, decay: float, epoch: Any) -> Any:
+    return peak / (1.0 + decay * epoch)
+
+
+def _exponential(peak: Any, decay: float, epoch: Any) -> Any:
+    return peak * (1.0 - decay) ** epoch
+
+
+# (learning rate before decay, config.optimizer.decay, epoch from 0) -> learning rate. The report's 'learning rate decay
+# of 0.01 each epoch' may be Keras' decay, 'inverse', which is the default, or 'exponential'.
+SCHEDULES: dict[str, Callable[[Any, float, Any], Any]] = {"inverse": _inverse, "exponential": _exponential}
+
+
+def make_optimizer(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Optax's Adam; L2 is part of the loss, as in Keras, so it is not decoupled weight decay."""
+    return optax.adam(learning_rate(config, steps_per_epoch))

@@ -58,8 +58,8 @@ JOB=$(sbatch --parsable --nodes=1 --ntasks-per-node=2 --output="$WORK/job.log" l
 says() { grep -qs "$1" "$WORK/job.log"; }
 wait_until "no epoch was trained" says "^epoch 2/"
 scancel --signal=TERM "$JOB" # to the tasks, as SLURM does a minute before the time is up
-wait_until "the job was not queued again" says "the same command continues"
-wait_until "the queued job did not start" says "^continuing"
+wait_until "the job was not queued again" says "rerun the same command to resume"
+wait_until "the queued job did not start" says "^resuming"
 wait_until "the job did not end" is_done
 cat "$WORK/job.log"
 [ "$(state)" = COMPLETED ] || fail "the job ended as $(state)"

@@ -65,7 +65,7 @@ def record(folder: Path, batch_size: int, layout: str) -> None:
     model = make_classifier(config.model.to_dict(), 3)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
     mesh = make_mesh() if together else make_mesh(jax.devices()[: int(devices)])
-    tx = make_optimizer(config.optimizer, 4) if double else remember_gradients()
+    tx = make_optimizer(config, 4) if double else remember_gradients()
     state = jax.tree.map(_double if double else jnp.copy, create_state(variables, tx, model.trained_layers))
     state = replicate(state, replicated(mesh))
     step = make_train_step(model, tx, config, mesh)

@@ -85,7 +85,7 @@ def interrupt_at(monkeypatch, at):
 def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, monkeypatch, at):
     workdir, _ = run
     steps = interrupt_at(monkeypatch, at)
-    with pytest.raises(Interrupted, match="the same command continues"):
+    with pytest.raises(Interrupted, match="rerun the same command to resume"):
         loop.train(tiny_config, tmp_path / "cut")
     assert len(steps) == at
     loop.train(tiny_config, tmp_path / "cut")

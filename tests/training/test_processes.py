@@ -86,14 +86,14 @@ def test_any_number_of_processes_is_one_run(flags, tiny_config, tmp_path) -> Non
     statuses, outs, errors = finish(started)
     assert statuses == [130, 130], errors
     assert outs == [[], []]
-    assert "saved; the same command continues" in errors[0]
+    assert "saved; rerun the same command to resume" in errors[0]
     before = len(curve(several))
     assert 1 <= before < 4
     statuses, outs, errors = finish(start(3, "train", *flags, f"--workdir={several}"))
     assert statuses == [0, 0, 0], errors
     assert outs[1:] == [[], []]  # one speaks
     assert json.loads(outs[0][-1])["epochs"] == 4
-    assert "continuing" in errors[0]
+    assert "resuming" in errors[0]
     for one, other in zip(curve(tmp_path / "one"), curve(several), strict=True):
         assert other == pytest.approx(one, rel=2e-3, abs=2e-3)
 
@@ -120,7 +120,7 @@ def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -
     assert 2 <= done < 40
     (status,), _, (error,) = finish(start(1, "train", *flags, f"--config.epochs={done + 1}", f"--workdir={tmp_path}"))
     assert status == 0, error
-    assert "continuing" in error
+    assert "resuming" in error
     assert len(curve(tmp_path)) == done + 1
 
 

@@ -51,7 +51,7 @@ def batch_of(count: int = 8) -> dict[str, np.ndarray]:
 
 
 def start(config) -> tuple[Classifier, TrainState, optax.GradientTransformation]:
-    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config.optimizer, 4)
+    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config, 4)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
     return model, create_state(variables, tx, model.trained_layers), tx
 
@@ -224,7 +224,7 @@ def test_keys_differ_by_seed_step_example_and_purpose() -> None:
 
 def test_the_moving_average_is_that_of_parameters_and_statistics():
     config = make_config(optimizer__ema_decay=0.4)
-    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config.optimizer, 4)
+    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config, 4)
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
     state = create_state(variables, tx, model.trained_layers, averaged=True)
     average = jax.device_get({"params": state.params, "batch_stats": state.batch_stats})

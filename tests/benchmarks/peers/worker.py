@@ -46,7 +46,7 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 
     config = defaults.unflatten(defaults.flatten(options["config"]))
     model, mesh = make_classifier(config.model.to_dict()), make_mesh()
-    tx = make_optimizer(config.optimizer, 1000)
+    tx = make_optimizer(config, 1000)
     variables = traverse_util.unflatten_dict({tuple(name.split("/")): jnp.asarray(a) for name, a in arrays.items()})
     variables = {"constants": {}} | variables
     forward, step = make_forward(model), make_train_step(model, tx, config, mesh)
