@@ -1,4 +1,4 @@
-"""Recall of near-duplicates after each kind of change, and precision of the pairs found, as a Markdown table.
+"""Recall of near-duplicates after each kind of change, and precision of pairs, as a Markdown table.
 
     python -m tests.benchmarks.near_duplicates [FOLDER]
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tests.data.test_near_duplicates import CHANGES
 
 from cervix_jax.images import synthetic
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.files import find_photographs
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.images.near_duplicates import groups, signature
+from tests.images.test_near_duplicates import CHANGES
 
 
 def measure(originals: list[np.ndarray]) -> tuple[dict[str, float], float]:
-    """Recall by change, and the share of the pairs found that are of one origin."""
+    """Recall by change, and precision: the fraction of pairs in one group that have one origin."""
     n = len(originals)
     changed = [np.asarray(change(Image.fromarray(image))) for change in CHANGES.values() for image in originals]
     numbers = groups(np.stack([signature(image) for image in [*originals, *changed]])).reshape(-1, n)

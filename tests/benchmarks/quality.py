@@ -1,10 +1,10 @@
-"""How well the quality reference tells spoilt pictures from photographs that it was not fitted on.
+"""How well quality control separates spoilt pictures from held-out photographs.
 
 python -m tests.benchmarks.quality RUN [--data_dir DIR] [--manual_dir DIR]
 
-RUN is a work directory; of its data set, the held-out photographs (validation) are set against the additional ones
-whose names log what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
-each kind, the share that is flagged, the AUROC of the least rank, and that of the respect that tells best.
+RUN is a work directory. The held-out photographs (validation) of its data set are compared with the additional ones,
+whose names say what they are: `junk_*` (no cervix), `blur*` (blurred copies), `atlas_*` (another camera). Prints, for
+each kind, the fraction that is flagged, the AUROC of the lowest rank, and that of the best criterion.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cervix_jax import config as options
-from cervix_jax.datasets import pipeline
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityAssessment, QualityReference
 from cervix_jax.inference.clinical_metrics import auroc
 from cervix_jax.runs import QUALITY_REFERENCE, read_record
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--manual_dir")
     arguments = parser.parse_args()
     config = options.unflatten(options.flatten(read_record(arguments.run)["config"]))
-    data = pipeline.load_dataset(config, arguments.manual_dir, arguments.data_dir)
+    data = load_dataset(config, arguments.manual_dir, arguments.data_dir)
     reference, manifest, split = (
         QualityReference.load(arguments.run / QUALITY_REFERENCE),
         data.manifest,
@@ -37,28 +37,28 @@ def main() -> None:
         raise SystemExit(f"{arguments.run} has no {QUALITY_REFERENCE}")
     kinds: dict[str, list[QualityAssessment]] = collections.defaultdict(list)
     for i, name in enumerate(manifest.names):
-        judged = reference.assess(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i])))
+        assessment = reference.assess(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i])))
         if split[i] == "validation":
-            kinds["held out"].append(judged)
+            kinds["held out"].append(assessment)
         elif name.startswith("additional/"):
             stem = Path(name).stem
-            kinds[stem.split("_")[0] if "_" in stem else "unspoilt"].append(judged)
+            kinds[stem.split("_")[0] if "_" in stem else "unspoilt"].append(assessment)
     good = kinds.pop("held out")
-    print("| kind | pictures | flagged | AUROC of the rank | best respect | its AUROC |\n|---|---|---|---|---|---|")
-    print(f"| held out | {len(good)} | {share(good)} | | | |")
+    print("| kind | pictures | flagged | AUROC of the rank | best criterion | its AUROC |\n|---|---|---|---|---|---|")
+    print(f"| held out | {len(good)} | {flagged(good)} | | | |")
     for kind, bad in sorted(kinds.items()):
         areas = {name: area([q.ranks[name] for q in good], [q.ranks[name] for q in bad]) for name in REASONS}
         best = max(areas, key=lambda name: areas[name])
         rank = area([q.rank for q in good], [q.rank for q in bad])
-        print(f"| {kind} | {len(bad)} | {share(bad)} | {rank:.3f} | {best} | {areas[best]:.3f} |")
+        print(f"| {kind} | {len(bad)} | {flagged(bad)} | {rank:.3f} | {best} | {areas[best]:.3f} |")
 
 
-def share(judged: list[QualityAssessment]) -> str:
-    return f"{np.mean([bool(quality.retake) for quality in judged]):.0%}"
+def flagged(assessments: list[QualityAssessment]) -> str:
+    return f"{np.mean([bool(assessment.retake) for assessment in assessments]):.0%}"
 
 
 def area(good: list[float], bad: list[float]) -> float:
-    """Probability that a good one ranks above a bad one."""
+    """Probability that a good photograph ranks above a bad one."""
     return auroc(np.array(good + bad), np.array([True] * len(good) + [False] * len(bad)))
 
 

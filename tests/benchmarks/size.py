@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.size [PHOTOGRAPHS]
 
-Each is the whole program, in a process of its own; decoded photographs are not kept (`cache_bytes=0`), so that memory
-should not grow. Compiled programs are kept before the clock starts.
+Each is a whole program, in a process of its own; decoded photographs are not kept (`cache_bytes=0`), so memory should
+not grow. Programs are compiled before the clock starts.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cervix_jax.images import synthetic
 
-SHARES = {"train": 0.6, "additional": 0.3, "test": 0.1}
+FRACTIONS = {"train": 0.6, "additional": 0.3, "test": 0.1}
 TRAINING = ["--config.epochs=1", "--config.dataset.cache_bytes=0", "--config.batch_size=16"]
 
 
@@ -33,7 +33,7 @@ def main() -> None:
 def measure(folder: Path, count: int) -> str:
     """A line of the table."""
     synthetic.write_folder(
-        folder / "raw", seed=count, counts={part: round(share * count) for part, share in SHARES.items()}
+        folder / "raw", seed=count, counts={subset: round(fraction * count) for subset, fraction in FRACTIONS.items()}
     )
     places = [f"--config.dataset.manual_dir={folder / 'raw'}", f"--config.dataset.data_dir={folder / 'data'}"]
     common = ["--config=configs/quickstart.py", "--config.dataset.name=cervix/cleaned", *places]
@@ -54,7 +54,7 @@ def measure(folder: Path, count: int) -> str:
 
 
 def run(program: str, *flags: str) -> tuple[dict, float, int]:
-    """Its last line, seconds, and bytes of the largest of its processes."""
+    """The JSON that a program prints last, its seconds, and the bytes of its largest process."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", f"cervix_jax.{program}", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
