@@ -1,1 +1,1 @@
-"""How fast the software is on this machine, each figure against a limit measured in the same run."""
+"""Speed on this machine, each figure beside a limit that is measured in the same run."""

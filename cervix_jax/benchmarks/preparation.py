@@ -1,7 +1,7 @@
-"""What preparing a photograph costs, against the least that any reader of it has to do.
+"""Time to prepare a photograph, against the least that any decoder has to do.
 
-That floor is libjpeg's entropy decoding: every coefficient has to be read even where few are used. It is approximated
-by decoding at an eighth of the size, where one coefficient in 64 is transformed.
+That is libjpeg's entropy decoding: all coefficients have to be read even if few are used. It is approximated by
+decoding at an eighth of the size, where one coefficient in 64 is transformed.
 """
 
 import hashlib
@@ -9,8 +9,8 @@ import io
 import os
 import platform
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,74 +25,83 @@ from cervix_jax.images.files import UnreadableError, find_photographs, read_byte
 
 CAMERA = (4000, 3000)  # height, width in pixels: 12 megapixels
 FLOOR = "libjpeg's entropy decoding, approximated by a decode at 1/8 of the size"
-_PICTURES = 4
-_MANY = 64  # photographs that are measured by processes; as few as `feature_cache` starts processes for
+_NUM_DRAWN, _MAX_READ = 4, 8
+_NUM_FILES = feature_cache.MIN_PARALLEL
 
 
 class NoPhotographsError(UserError):
-    """A folder holds no photograph that can be measured."""
+    """A folder holds no usable photograph."""
 
 
 def prepare(repeats: int, images: Path | None = None, size: tuple[int, int] = CAMERA) -> dict[str, Any]:
-    """Everything that is done with one photograph, in this process; and many, by one process and by two.
+    """Measures the preparation of single photographs in this process, and of many by one process and by two.
 
     Args:
-      repeats: times that each photograph is measured.
+      repeats: measurements of each photograph.
       images: folder of photographs; None to draw some.
       size: height and width in pixels of drawn ones.
 
     Raises:
       NoPhotographsError: there are none in `images`.
     """
-    raws = read_folder(images) if images else [camera_jpeg(i, size) for i in range(_PICTURES)]
-    work = {"prepare": _prepare, "whole_decode": _decode_whole, "floor": _decode_least}
-    times: dict[str, list[float]] = {name: [] for name in work}
-    for raw in raws:
-        for _ in range(repeats):  # by turns, so that what else the machine does disturbs all alike
-            for name, one in work.items():
-                start = time.perf_counter()
-                one(raw)
-                times[name].append(time.perf_counter() - start)
-    medians = {name: timing.summary(values)["median"] for name, values in times.items()}
+    jpegs = read_folder(images) if images else [camera_jpeg(i, size) for i in range(_NUM_DRAWN)]
     return {
         "what": "prepare",
         "device": host_name(),
         "photographs": {
-            "distinct": len(raws),
-            "megabytes": float(np.mean([len(raw) for raw in raws])) / 1e6,
-            "megapixels": float(np.mean([_megapixels(raw) for raw in raws])),
+            "distinct": len(jpegs),
+            "megabytes": float(np.mean([len(jpeg) for jpeg in jpegs])) / 1e6,
+            "megapixels": float(np.mean([_megapixels(jpeg) for jpeg in jpegs])),
         },
+        **time_single(jpegs, repeats),
+        "processes": _time_processes(jpegs),
+    }
+
+
+def time_single(jpegs: Sequence[bytes], repeats: int) -> dict[str, Any]:
+    """Times of preparing, of decoding, and of the least that a decoder has to do, for one photograph."""
+    work = {"prepare": _prepare, "whole_decode": _decode_whole, "floor": _decode_least}
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for jpeg in jpegs:
+        for _ in range(repeats):  # in turn, so that other load on the machine affects all three
+            for name, function in work.items():
+                times[name].append(timing.seconds(partial(function, jpeg)))
+    medians = {name: timing.summary(values)["median"] for name, values in times.items()}
+    return {
         "milliseconds_per_photograph_and_core": timing.summary([1e3 * t for t in times["prepare"]]),
         "whole_decode_milliseconds": timing.summary([1e3 * t for t in times["whole_decode"]]),
         "ratio_to_whole_decode": medians["prepare"] / medians["whole_decode"],
         "limit": {"what": FLOOR, "milliseconds": timing.summary([1e3 * t for t in times["floor"]])},
         "ratio_to_limit": medians["prepare"] / medians["floor"],
         "fraction_of_limit": medians["floor"] / medians["prepare"],
-        "processes": _by_processes(raws),
     }
 
 
 def read_folder(folder: Path) -> list[bytes]:
-    """The first photographs of a folder and its subfolders that can be measured."""
+    """The first 8 usable photographs of a folder and its subfolders, as JPEG.
+
+    Raises:
+      NoPhotographsError: there is none, or no such folder.
+    """
     if not folder.is_dir():
         raise NoPhotographsError(f"there is no folder {folder}")
-    raws: list[bytes] = []
+    jpegs: list[bytes] = []
     for path in find_photographs(folder):
         try:
-            raw = read_bytes(path)
+            jpeg = read_bytes(path)
         except UnreadableError:
             continue
-        if not feature_cache.extract(raw).reason:
-            raws.append(raw)
-        if len(raws) == 2 * _PICTURES:
+        if not feature_cache.extract(jpeg).reason:
+            jpegs.append(jpeg)
+        if len(jpegs) == _MAX_READ:
             break
-    if not raws:
+    if not jpegs:
         raise NoPhotographsError(f"{folder} holds no photograph that can be read")
-    return raws
+    return jpegs
 
 
 def camera_jpeg(index: int, size: tuple[int, int] = CAMERA) -> bytes:
-    """A drawn photograph as large as a camera's, with noise so that its file is as large too."""
+    """A drawn photograph of a camera's size, with noise so that its file also has the size of a camera's."""
     height, width = size
     drawn = synthetic.draw(0, "train", index, size=(height // 5, width // 5)).image
     picture = np.asarray(Image.fromarray(drawn).resize((width, height), Image.Resampling.BICUBIC), np.float32)
@@ -103,57 +112,54 @@ def camera_jpeg(index: int, size: tuple[int, int] = CAMERA) -> bytes:
 
 
 def host_name() -> str:
-    """How many cores of what kind this process may use."""
+    """Number and kind of the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{cores} x {platform.processor() or platform.machine()}"
 
 
-def _prepare(raw: bytes) -> None:
-    hashlib.sha256(raw).hexdigest()
-    feature_cache.extract(raw)
+def _prepare(jpeg: bytes) -> None:
+    hashlib.sha256(jpeg).hexdigest()
+    feature_cache.extract(jpeg)
 
 
-def _decode_whole(raw: bytes) -> None:
-    Image.open(io.BytesIO(raw)).convert("RGB").load()
+def _decode_whole(jpeg: bytes) -> None:
+    Image.open(io.BytesIO(jpeg)).convert("RGB").load()
 
 
-def _decode_least(raw: bytes) -> None:
-    image = Image.open(io.BytesIO(raw))
+def _decode_least(jpeg: bytes) -> None:
+    image = Image.open(io.BytesIO(jpeg))
     image.draft("RGB", (1, 1))
     image.load()
 
 
-def _megapixels(raw: bytes) -> float:
-    width, height = Image.open(io.BytesIO(raw)).size
+def _megapixels(jpeg: bytes) -> float:
+    width, height = Image.open(io.BytesIO(jpeg)).size
     return width * height / 1e6
 
 
-def _by_processes(raws: list[bytes]) -> dict[str, Any]:
-    """Photographs a second from files to the database that `prepare` fills, by one process and by two.
+def _time_processes(jpegs: Sequence[bytes]) -> dict[str, Any]:
+    """Photographs per second from files to the cache that `prepare` fills, by one process and by two.
 
-    What a second run takes, when all are known, is the starting of processes and the reading of files; the efficiency
-    is that without it, since a data set of thousands hardly notices.
+    A second run, when all are cached, only starts processes and reads files. The efficiency is without that time, which
+    does not matter for a data set of thousands.
     """
     with tempfile.TemporaryDirectory() as folder:
         sources: dict[str, feature_cache.Source] = {}
-        for i in range(_MANY):
+        for i in range(_NUM_FILES):
             path = Path(folder) / f"{i}.jpg"
-            path.write_bytes(raws[i % len(raws)] + i.to_bytes(4, "big"))  # or equal files would be one photograph
+            path.write_bytes(jpegs[i % len(jpegs)] + i.to_bytes(4, "big"))  # equal files would be cached as one
             sources[path.name] = path
-        (one, one_known), (two, two_known) = (_measure_twice(sources, Path(folder), count) for count in (1, 2))
+        (one, one_cached), (two, two_cached) = (_extract_twice(sources, Path(folder), count) for count in (1, 2))
     return {
-        "photographs": _MANY,
-        "one": {"photographs_per_second": _MANY / one, "seconds_when_all_are_known": one_known},
-        "two": {"photographs_per_second": _MANY / two, "seconds_when_all_are_known": two_known},
-        "efficiency_per_core": (one - one_known) / (two - two_known) / 2,
+        "photographs": _NUM_FILES,
+        "one": {"photographs_per_second": _NUM_FILES / one, "seconds_when_all_are_known": one_cached},
+        "two": {"photographs_per_second": _NUM_FILES / two, "seconds_when_all_are_known": two_cached},
+        "efficiency_per_core": (one - one_cached) / (two - two_cached) / 2,
     }
 
 
-def _measure_twice(sources: Mapping[str, feature_cache.Source], folder: Path, processes: int) -> tuple[float, float]:
-    """Seconds of the first time, and of a second, when everything is known."""
+def _extract_twice(sources: Mapping[str, feature_cache.Source], folder: Path, processes: int) -> tuple[float, float]:
+    """Seconds of a first run, and of a second, when all photographs are cached."""
     cache = folder / f"{processes}.sqlite"
-
-    def measure() -> None:
-        feature_cache.extract_all(sources, cache, processes=processes)
-
-    return timing.seconds(measure), timing.seconds(measure)
+    extract = partial(feature_cache.extract_all, sources, cache, processes=processes)
+    return timing.seconds(extract), timing.seconds(extract)

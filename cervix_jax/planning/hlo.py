@@ -1,8 +1,8 @@
-"""Reads a compiled program: what it sends between devices, and what it moves through a device's memory.
+"""Parses a compiled program for its collectives and for its traffic to a device's memory.
 
-XLA's own count of bytes is of no use for the latter: of the report's step on TPU it says 676 GB, where all arrays of
-the program together hold 5. So the text of the program is read, in the order in which it runs: each operation reads
-its operands and writes its result, unless they stay in the memory on the chip (layouts with `S(n)`).
+XLA's own count of bytes is useless for the latter: it is 676 GB for the report's step on TPU, where all arrays of the
+program together have 5. So the scheduled HLO text is parsed: each instruction reads its operands and writes its result,
+unless they stay in memory on the chip (layouts with `S(n)`).
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ _BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """An exchange between devices.
+    """A collective operation.
 
     Attributes:
       kind: one of `COLLECTIVES`.
-      arrays: how many are exchanged together.
-      bytes: that each device puts in.
-      times: that a step runs it.
+      arrays: number of its operands.
+      bytes: of the operands on one device.
+      times: number of times that the program runs it.
     """
 
     kind: str
@@ -46,13 +46,13 @@ class _Instruction:
     is_root: bool
 
     @property
-    def moves(self) -> bool:
-        """Whether it takes memory's time: not if it only names something, or waits for what was begun before."""
+    def accesses_memory(self) -> bool:
+        """Whether it accesses memory: not if it only renames an array, or waits for an earlier instruction."""
         return self.operation not in _FREE and not self.operation.endswith("-done")
 
 
 class Program:
-    """A compiled program, from its text (`jax.stages.Compiled.as_text`)."""
+    """A compiled program, parsed from its text (`jax.stages.Compiled.as_text`)."""
 
     def __init__(self, text: str):
         self._computations: dict[str, dict[str, _Instruction]] = {}
@@ -71,7 +71,7 @@ class Program:
 
     @cached_property
     def collectives(self) -> list[Collective]:
-        """In no particular order; those in loops as often as the loop runs."""
+        """All collectives, in no particular order; `times` counts the iterations of loops."""
         return list(self._collectives(self._entry, 1))
 
     def _collectives(self, computation: str, times: int) -> Iterator[Collective]:
@@ -83,13 +83,13 @@ class Program:
                 sizes = [size for shape in operands for size in _sizes(shape)]
                 yield Collective(kind, len(sizes), sum(sizes), times)
             else:
-                rounds = self._trips(instruction) if instruction.operation == "while" else 1
+                trips = self._trip_count(instruction) if instruction.operation == "while" else 1
                 for called in _called(instruction):
-                    yield from self._collectives(called, times * rounds)
+                    yield from self._collectives(called, times * trips)
 
     @cached_property
     def memory_traffic(self) -> int:
-        """Bytes that a device reads from and writes to its memory; each operation reads and writes by itself."""
+        """Bytes that a device reads from and writes to its memory, summed over the instructions."""
         return self._traffic(self._entry)
 
     def _traffic(self, computation: str) -> int:
@@ -97,19 +97,19 @@ class Program:
         total = 0
         for instruction in instructions.values():
             if instruction.operation == "while":
-                total += self._trips(instruction) * sum(map(self._traffic, _called(instruction)))
+                total += self._trip_count(instruction) * sum(map(self._traffic, _called(instruction)))
             elif instruction.operation == "conditional":
                 total += max(map(self._traffic, _called(instruction)))
             elif instruction.operation == "call":
                 total += sum(map(self._traffic, _called(instruction)))
-            elif instruction.operation in ("copy-start", "slice-start"):  # the result also names what is copied
+            elif instruction.operation in ("copy-start", "slice-start"):  # the result also includes the source
                 total += min((n for n in _sizes(instruction.shape) if n > 4), default=0)
-            elif instruction.moves:
-                total += self._moved(instruction, instructions)
+            elif instruction.accesses_memory:
+                total += self._bytes_accessed(instruction, instructions)
         return total
 
-    def _moved(self, instruction: _Instruction, instructions: dict[str, _Instruction]) -> int:
-        """By one operation; of arrays that it only takes a slice of, or writes a slice into, the slice."""
+    def _bytes_accessed(self, instruction: _Instruction, instructions: dict[str, _Instruction]) -> int:
+        """Bytes read and written by one instruction; of arrays that it slices or updates a slice of, only the slice."""
         shapes = [instructions[name].shape if name in instructions else "" for name in instruction.operands]
         operands, result = [_in_memory(shape) for shape in shapes], _in_memory(instruction.shape)
         if instruction.operation in ("dynamic-slice", "slice", "gather"):
@@ -133,12 +133,12 @@ class Program:
                 operands[position] = min(operands[position], read)
         return sum(operands) + result
 
-    def _trips(self, loop: _Instruction) -> int:
-        """Rounds of a loop, from what XLA noted or the constant that its counter is compared with; 1 if neither."""
-        if noted := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', loop.rest):
-            return int(noted[1])
-        found = re.search(r"\bcondition=%?([\w.-]+)", loop.rest)
-        condition = self._computations[found[1]] if found else {}
+    def _trip_count(self, loop: _Instruction) -> int:
+        """Iterations of a loop, as annotated or from the constant that its counter is compared with; 1 if neither."""
+        if annotation := re.search(r'known_trip_count[^}]*?"n":"(\d+)"', loop.rest):
+            return int(annotation[1])
+        match = re.search(r"\bcondition=%?([\w.-]+)", loop.rest)
+        condition = self._computations[match[1]] if match else {}
         compared = [i for i in condition.values() if i.is_root and i.operation == "compare" and "=LT" in i.rest]
         constants = [condition[name] for i in compared for name in i.operands if name in condition]
         limits = [int(i.rest.split(")", 1)[0]) for i in constants if i.operation == "constant"]
@@ -146,18 +146,18 @@ class Program:
 
 
 def _called(instruction: _Instruction) -> list[str]:
-    """Computations that an instruction runs."""
+    """Names of the computations that an instruction calls."""
     branches = [name.strip().lstrip("%") for text in _BRANCHES.findall(instruction.rest) for name in text.split(",")]
     return _CALLED.findall(instruction.rest) + branches
 
 
 def _sizes(shape: str) -> list[int]:
-    """Bytes of each array of a shape, a tuple's or one alone."""
+    """Bytes of each array of a shape, which may be a tuple."""
     return [size for size, _ in _arrays(shape)]
 
 
 def _in_memory(shape: str) -> int:
-    """Bytes of a shape that lie in the device's main memory."""
+    """Bytes of those arrays of a shape that are in the device's main memory."""
     return sum(size for size, layout in _arrays(shape) if not re.search(r"S\(\d", layout))
 
 

@@ -1,10 +1,10 @@
-"""Accelerators by name: their published figures, how they are connected, and what JAX needs to compile for them.
+"""Accelerators: their published figures, how they are connected, and what JAX needs to compile for them.
 
-TPU figures are those of Google Cloud's pages on each version (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e): peak in
-bfloat16, in which a TPU multiplies float32 matrices too unless told otherwise; capacity and bandwidth of the memory;
-interconnect of a chip, both directions together, which here is divided by two directions and by its links. H100: the
-data sheet of NVIDIA H100 SXM (dense peaks; TF32 for float32) and, between hosts, one 400 Gbit/s adapter for each GPU as
-in the DGX H100. A hop between TPUs takes about a microsecond (Austin et al. 2025, *How to Scale Your Model*, part 3).
+TPU figures are from Google Cloud's page on each version (cloud.google.com/tpu/docs/v4, v5e, v5p, v6e): peak in
+bfloat16, in which a TPU by default also multiplies float32 matrices; capacity and bandwidth of the memory; interconnect
+bandwidth per chip, which here is divided by its links and by two directions. H100: data sheet of the NVIDIA H100 SXM
+(dense peaks; TF32 for float32) and, between hosts, one 400 Gbit/s adapter per GPU as in the DGX H100. A hop between
+TPUs takes about a microsecond (Austin et al. 2025, *How to Scale Your Model*, part 3).
 """
 
 import dataclasses
@@ -37,18 +37,18 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What its maker publishes of an accelerator; bytes, seconds, and floating-point operations a second.
+    """Published figures of an accelerator.
 
     Attributes:
       platform: JAX's name of it.
-      flops: peak, by the `dtype` of a model.
-      memory: bytes that programs can have.
-      bandwidth: of the memory, bytes a second.
-      link: of one link to a neighbour, one way; of a GPU, to the others of its host.
-      hop: latency of a link, seconds; 0 where none is published.
+      flops: peak floating-point operations per second, by the `dtype` of a model.
+      memory: bytes.
+      bandwidth: of the memory, bytes per second.
+      link: bytes per second of a link to a neighbour, in one direction; of a GPU, to the others of its host.
+      hop: latency of a link in seconds; 0 if none is published.
       axes: dimensions of the network between chips.
-      ring: an axis of this many chips, or a multiple, closes to a ring.
-      network: between hosts, one way, for each device; None where links go through.
+      ring: an axis whose length is a multiple of this closes to a ring.
+      network: bytes per second and device between hosts, in one direction; None if links cross hosts.
     """
 
     platform: str
@@ -75,8 +75,8 @@ CHIPS = {
     "h100": Chip("cuda", {"float32": 494.7e12, "bfloat16": 989.4e12}, 80e9, 3350e9, link=450e9, axes=2, network=50e9),
 }
 PACKAGES = {"tpu": ("libtpu", "tpu"), "cuda": ("jax_plugins.xla_cuda13", "cuda")}  # platform: module, extra
-_GPUS_A_HOST = 8
-_CUDA_SHARE = 0.75
+_CHIPS_PER_HOST = 8
+_CUDA_MEMORY_FRACTION = 0.75  # that JAX allocates by default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,41 +93,42 @@ class Topology:
 
     @classmethod
     def parse(cls, name: str) -> "Topology":
-        """Reads 'v5e:16x16', 'v4:4x4x4', 'h100:4x8' (4 hosts of 8), 'h100:8' or 'cpu:4'.
+        """Parses 'v5e:16x16', 'v4:4x4x4', 'h100:4x8' (4 hosts of 8), 'h100:8' or 'cpu:4'.
 
         Raises:
-          UserError: there is no such kind, or it is not connected so.
+          UserError: there is no such kind, or it has no such shape.
         """
-        known = f"{', '.join(CHIPS)} or cpu"
+        kinds = f"{', '.join(CHIPS)} or cpu"
         match = re.fullmatch(r"(\w+):([1-9]\d*(?:x[1-9]\d*)*)", name)
         if match is None or match[1] not in {*CHIPS, "cpu"}:
-            raise UserError(f"{name!r} is no topology; examples: v5e:16x16, v4:4x4x4, h100:8; the kinds are {known}")
+            raise UserError(f"{name!r} is no topology; examples: v5e:16x16, v4:4x4x4, h100:8; the kinds are {kinds}")
         kind, shape = match[1], tuple(map(int, match[2].split("x")))
         axes = 1 if kind == "cpu" else CHIPS[kind].axes
         if kind == "h100" and len(shape) == 1:
             shape = (1, *shape)
         if axes == 3 and len(shape) == 2:
             shape = (*shape, 1)
-        if len(shape) != axes or (kind == "h100" and shape[1] > _GPUS_A_HOST):
-            form = {1: "N", 2: "AxB", 3: "AxBxC"}[axes] if kind != "h100" else "GPUS or HOSTSxGPUS, up to 8 a host"
+        if len(shape) != axes or (kind == "h100" and shape[1] > _CHIPS_PER_HOST):
+            form = {1: "N", 2: "AxB", 3: "AxBxC"}[axes] if kind != "h100" else "GPUS or HOSTSxGPUS, up to 8 per host"
             raise UserError(f"{name!r} is no topology of {kind}; it would be {kind}:{form}")
         return cls(kind, shape)
 
     @property
     def name(self) -> str:
+        """As `parse` reads it."""
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
 
     @property
     def size(self) -> int:
-        """Devices."""
+        """Number of devices."""
         return math.prod(self.shape)
 
     @property
     def usable_memory(self) -> float:
-        """Bytes of a device; of a GPU the part that JAX takes unless told otherwise."""
+        """Bytes of a device; of a GPU, the fraction that JAX allocates by default."""
         if self.chip is None:
             return math.inf
-        return self.chip.memory * (_CUDA_SHARE if self.chip.platform == "cuda" else 1.0)
+        return self.chip.memory * (_CUDA_MEMORY_FRACTION if self.chip.platform == "cuda" else 1.0)
 
     @property
     def chip(self) -> Chip | None:
@@ -146,7 +147,7 @@ class Topology:
         if not _is_installed(module):
             raise UserError(
                 f"to compile for {self.kind} {module.split('.')[-1]} is needed, which is not installed: "
-                f"pip install -e '.[{extra}]' in the repository (Linux); no accelerator is"
+                f"pip install -e '.[{extra}]' in the repository (Linux); no accelerator is needed"
             )
         try:
             return list(topologies.get_topology_desc(self.name, self.chip.platform, **self._options()).devices)
@@ -157,18 +158,18 @@ class Topology:
         if self.kind == "h100":
             return {"topology": f"1x{self.shape[0]}x{self.shape[1]}", "target_config": _H100}
         bounds = (*(min(n, 2) for n in self.shape), 1)[:3]
-        if self.kind in ("v5e", "v6e") and self.size == _GPUS_A_HOST:
+        if self.kind in ("v5e", "v6e") and self.size == _CHIPS_PER_HOST:
             bounds = (*self.shape, 1)  # the one slice that is a host of eight chips
         options: dict[str, Any] = {"chips_per_host_bounds": (*bounds[:2], 1)}
         return options | {"chip_config_name": "megacore"} if self.kind == "v4" else options
 
     def _host_devices(self) -> Sequence[jax.Device]:
-        if len(found := jax.devices("cpu")) < self.size:
-            raise UserError(f"{self.name}: there are {len(found)} CPU devices; set JAX_NUM_CPU_DEVICES={self.size}")
-        return found[: self.size]
+        if len(devices := jax.devices("cpu")) < self.size:
+            raise UserError(f"{self.name}: there are {len(devices)} CPU devices; set JAX_NUM_CPU_DEVICES={self.size}")
+        return devices[: self.size]
 
     def smaller(self) -> Iterator["Topology"]:
-        """From one device up to this topology, an axis doubled at a time."""
+        """Topologies from one device up to this one, which double one axis at a time."""
         shapes, shape = [self.shape], list(self.shape)
         while max(shape) > 1:
             axis = shape.index(max(shape)) if self.kind != "h100" else int(shape[0] == 1)  # hosts before their GPUs
@@ -177,30 +178,26 @@ class Topology:
         return (Topology(self.kind, shape) for shape in reversed(shapes))
 
     def all_reduce_seconds(self, count: int, size: int) -> float:
-        """What all-reduces take one after another, each of as many bytes from each device: an estimate.
+        """Estimate of the time of `count` all-reduces, one after another, of `size` bytes each.
 
-        As reduce-scatter and all-gather, on TPU over all links at once, both ways where an axis is closed to a ring;
-        but no less than the hops to the farthest chip in each of the two. On GPUs among those of a host and then, with
-        each its part of the bytes, among hosts.
-
-        Args:
-          count: how many.
-          size: bytes of one.
+        Each is a reduce-scatter and an all-gather. On TPU they use all links at once, in both directions where an axis
+        is a ring, and take at least the hops to the farthest chip. On GPUs they run within the hosts and then, for a
+        fraction of the bytes per GPU, between hosts.
         """
         chip = self.chip
         if chip is None or self.size == 1:
             return 0.0
         if chip.network is not None:
             hosts, gpus = self.shape
-            inside = 2 * (gpus - 1) / gpus * size / chip.link
-            return count * (inside + 2 * (hosts - 1) / hosts * size / gpus / chip.network)
+            within = 2 * (gpus - 1) / gpus * size / chip.link
+            return count * (within + 2 * (hosts - 1) / hosts * size / gpus / chip.network)
         axes = [(n, self._is_ring(n)) for n in self.shape if n > 1]
         speed = sum(chip.link * (2 if ring else 1) for _, ring in axes)
         hops = sum(n // 2 if ring else n - 1 for n, ring in axes)
         return count * max(2 * (self.size - 1) / self.size * size / speed, 2 * hops * chip.hop)
 
     def _is_ring(self, length: int) -> bool:
-        """Axes of 16 are closed in v5e and v6e; all axes in v4 and v5p where the slice is made of cubes of 4x4x4."""
+        """In v5e and v6e, axes of 16 are rings; in v4 and v5p all axes are if the slice consists of cubes of 4x4x4."""
         ring = CHIPS[self.kind].ring
         return length % ring == 0 and (self.kind in ("v5e", "v6e") or all(n % ring == 0 for n in self.shape))
 

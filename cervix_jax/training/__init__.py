@@ -1,1 +1,1 @@
-"""Logits to better weights: augmentation, losses, optimizer, the jitted step, checkpoints and the training loop."""
+"""Training: augmentation, losses, optimizer, the jitted step, checkpoints and the loop; and batched evaluation."""

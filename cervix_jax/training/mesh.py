@@ -1,4 +1,4 @@
-"""Data parallelism: one axis of devices; batches are split over it, the state is on every device."""
+"""Data parallelism: a mesh of one axis, over which batches are sharded and the state is replicated."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -13,41 +13,47 @@ T = TypeVar("T")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices, those of all processes if not given, along one axis.
+    """A mesh of one axis over some devices, or over those of all processes.
 
-    Those of a process lie together and in the order of the processes, as their rows of a batch do; `jax.make_mesh`
-    would order those of a TPU by their places in the pod.
+    They are in the order of their processes, as the rows of a batch are; `jax.make_mesh` would order those of a TPU by
+    their position in the pod.
     """
-    found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id)) if devices is None else list(devices)
-    return Mesh(np.array(found), (AXIS,), axis_types=(AxisType.Auto,))
+    if devices is None:
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """On every device, whole."""
+    """Every device holds whole arrays."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def replicate(tree: T, sharding: Sharding) -> T:
-    """Arrays that every process has alike, on every device of `replicated`."""
+    """Puts arrays, which are equal in every process, on every device.
+
+    Args:
+      tree: of arrays.
+      sharding: from `replicated`.
+    """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
-    """This process's rows of a global batch become global arrays, split by row over the devices.
+    """Makes global arrays, sharded by row over the devices, from this process's rows of a global batch.
 
-    Rows that do not divide over this process's devices are filled up with zeros.
+    Rows that do not divide over this process's devices are padded with zeros.
 
     Args:
-      batch: arrays of as many rows; `mask` is False for rows to leave out, those filled up among them.
+      batch: arrays with equal numbers of rows; `mask` is False in rows to ignore, as it is in those of the padding.
       mesh: the devices.
     """
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    extra = -len(batch["mask"]) % len(mesh.local_devices)
+    padding = -len(batch["mask"]) % len(mesh.local_devices)
 
-    def place(value: np.ndarray) -> Array:
-        filled = np.pad(value, [(0, extra)] + [(0, 0)] * (value.ndim - 1)) if extra else value
-        return jax.make_array_from_process_local_data(sharding, filled)
+    def shard(value: np.ndarray) -> Array:
+        padded = np.pad(value, [(0, padding)] + [(0, 0)] * (value.ndim - 1)) if padding else value
+        return jax.make_array_from_process_local_data(sharding, padded)
 
-    return {key: place(value) for key, value in batch.items()}
+    return {key: shard(value) for key, value in batch.items()}

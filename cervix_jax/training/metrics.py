@@ -1,4 +1,4 @@
-"""Exact metrics of probabilities against labels, in float64 on the host, every example once (report section 4.2)."""
+"""Exact metrics of probabilities and labels, in float64 on the host (report section 4.2)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ NUM_BINS = 15  # of the expected calibration error (Guo et al. 2017)
 def classification_metrics(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Metrics as plain numbers, ready for JSON.
+    """All metrics as plain numbers, ready for JSON.
 
     Args:
       probabilities: rows sum to one.
@@ -25,7 +25,7 @@ def classification_metrics(
       over 15 bins of confidence; `brier`: mean squared distance from the one-hot label, 0 to 2.
 
     Raises:
-      ValueError: there is no example, or one without a label.
+      ValueError: there are no examples, or unlabelled ones.
     """
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("metrics need labelled examples; this split has none" if len(labels) else "no examples")
@@ -52,8 +52,8 @@ def classification_metrics(
 
 def cross_entropy(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> float:
     """Mean of -log of the probability of the true class, in nats; Kaggle clips at 1e-15."""
-    of_true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(of_true, 1e-15, 1)).mean())
+    true_class = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(true_class, 1e-15, 1)).mean())
 
 
 def brier_score(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> float:
@@ -79,16 +79,17 @@ def expected_calibration_error(
 def reliability(
     probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"], num_bins: int = NUM_BINS
 ) -> list[dict[str, float | int]]:
-    """`count`, mean `confidence` and `accuracy` of the examples of each bin of confidence that has any."""
+    """`count`, mean `confidence` and `accuracy` of the examples in each bin of confidence that is not empty."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     # Bins are (i/m, (i+1)/m], as in the paper.
     bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    count, sure, right = (np.bincount(bins, x, minlength=num_bins) for x in (None, confidence, correct))
+    counts, confidences, hits = (np.bincount(bins, x, minlength=num_bins) for x in (None, confidence, correct))
     return [
-        {"count": int(count[i]), "confidence": float(sure[i] / count[i]), "accuracy": float(right[i] / count[i])}
-        for i in np.flatnonzero(count)
+        {"count": int(n), "confidence": float(confidences[i] / n), "accuracy": float(hits[i] / n)}
+        for i, n in enumerate(counts)
+        if n
     ]
 
 
-def _ratio(part: np.integer, whole: np.integer) -> float | None:
-    return int(part) / int(whole) if whole else None
+def _ratio(numerator: np.integer, denominator: np.integer) -> float | None:
+    return int(numerator) / int(denominator) if denominator else None

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask training to stop after the step in hand; a second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM ask training to stop after the current step; a second Ctrl-C stops it at once."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,17 +8,17 @@ from types import FrameType
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether a signal has asked to stop."""
-    asked: list[int] = []
+    """Installs the handlers, and restores the earlier ones at the end; yields whether a signal has asked to stop."""
+    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)  # and no message: a signal may come within a write, and writing is not reentrant
+        received.append(number)  # and no message: the signal may have interrupted a write, which is not reentrant
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
-        for number, handler in before.items():
+        for number, handler in earlier.items():
             signal.signal(number, handler)

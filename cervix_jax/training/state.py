@@ -1,4 +1,4 @@
-"""What training changes and what it keeps: parameters, statistics, optimizer, and the frozen part."""
+"""The state of training: trained and frozen parameters, batch statistics, optimizer, moving average and metrics."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,24 +9,31 @@ import optax
 from flax import struct
 from jaxtyping import Array
 
-Leaf = Any  # a scalar array, or what a transformation of the tree puts in its place
+Leaf = Any  # a scalar array, or what a transformation of the tree replaces it with
 Variables = dict[str, Any]  # collections of a Flax module: params, batch_stats, constants
 
 
 class MetricSums(struct.PyTreeNode):
-    """Sums over the examples of the current epoch, divided once when it ends.
+    """Sums over the examples of the current epoch, from which means are computed once when it ends.
 
-    `first_bad_step` is the first step whose loss or gradient was not finite, -1 while there is none.
+    Attributes:
+      loss: float32; in nats, of the examples' losses.
+      correct: float32; examples that were classified correctly.
+      count: float32; examples.
+      first_bad_step: int32; first step whose loss or gradient was not finite, -1 while there is none.
+      bad_metric: int32; which was not: 0 for the training loss, 1 for the gradient norm.
     """
 
     loss: Leaf
     correct: Leaf
     count: Leaf
     first_bad_step: Leaf
-    bad_metric: Leaf  # 0: training loss, 1: gradient norm
+    bad_metric: Leaf
 
     @classmethod
     def zero(cls) -> "MetricSums":
+        """At the start of an epoch."""
+
         def zero() -> Array:
             return jnp.zeros((), jnp.float32)
 
@@ -37,17 +44,16 @@ class MetricSums(struct.PyTreeNode):
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that a step reads and writes; also what a checkpoint holds.
+    """Everything that a step reads and writes, and that a checkpoint holds.
 
     Attributes:
-      step: steps done.
+      step: int32; steps done.
       params: parameters that are trained.
-      frozen: parameters that are not, in a tree of their own: no gradient and no optimizer state is ever made for them.
+      frozen: parameters that are not, in a separate tree, so that they have no gradients and no optimizer state.
       batch_stats: running means and variances of batch norm.
-      constants: other variables of the model, such as the training set's mean photograph.
-      opt_state: of `params`.
-      average: `params` and `batch_stats`, averaged over the last steps (`config.optimizer.ema_decay`); empty if that is
-        switched off.
+      constants: other variables of the model, such as the training set's mean image.
+      opt_state: the optimizer's, for `params`.
+      average: moving average of `params` and `batch_stats` (`config.optimizer.ema_decay`); empty if it is switched off.
       metrics: of the epoch so far.
     """
 
@@ -61,31 +67,36 @@ class TrainState(struct.PyTreeNode):
     metrics: MetricSums
 
     def variables(self, params: Variables | None = None, batch_stats: Variables | None = None) -> Variables:
-        """The model's variables, trained and frozen parts together; with other trained ones or statistics if given."""
+        """The model's variables, trained and frozen ones merged.
+
+        Args:
+          params: in place of the state's, if given.
+          batch_stats: in place of the state's, if given.
+        """
         trained = self.params if params is None else params
-        parts = self.frozen.keys() | trained.keys()
+        modules = self.frozen.keys() | trained.keys()
         return {
-            "params": {part: {**self.frozen.get(part, {}), **trained.get(part, {})} for part in parts},
+            "params": {name: {**self.frozen.get(name, {}), **trained.get(name, {})} for name in modules},
             "batch_stats": self.batch_stats if batch_stats is None else batch_stats,
             "constants": self.constants,
         }
 
     def averaged_variables(self) -> Variables:
-        """The model's variables with the average in place of what is trained; only where there is an average."""
+        """The model's variables with the moving average in place of what is trained; `average` must not be empty."""
         return self.variables(self.average["params"], self.average["batch_stats"])
 
     def with_variables(self, variables: Variables) -> "TrainState":
-        """The state with other variables; what is trained and what is frozen stays so."""
+        """The state with other variables, split into trained and frozen ones as before."""
         return self.replace(
-            params=_like(self.params, variables["params"]),
-            frozen=_like(self.frozen, variables["params"]),
+            params=_select_layers(self.params, variables["params"]),
+            frozen=_select_layers(self.frozen, variables["params"]),
             batch_stats=variables["batch_stats"],
             constants=variables["constants"],
         )
 
     def with_averaged_variables(self, variables: Variables) -> "TrainState":
-        """The state with another average."""
-        average = {"params": _like(self.params, variables["params"]), "batch_stats": variables["batch_stats"]}
+        """The state with another moving average."""
+        average = {"params": _select_layers(self.params, variables["params"]), "batch_stats": variables["batch_stats"]}
         return self.replace(average=average)
 
 
@@ -96,13 +107,13 @@ def create_state(
     *,
     averaged: bool = False,
 ) -> TrainState:
-    """A state at step 0 around a model's variables.
+    """The state at step 0 with a model's variables.
 
     Args:
-      variables: parameters of `head` and, if there is one, `backbone`.
+      variables: of the model, whose modules are `head` and, if it has one, `backbone`.
       tx: the optimizer.
-      trained_layers: layers of the backbone that are trained; the others go to `frozen`.
-      averaged: whether a moving average is kept; it starts at the variables.
+      trained_layers: layers of the backbone that are trained; the others are frozen.
+      averaged: whether to keep a moving average, which starts at the variables.
     """
     trained: Variables = {"head": variables["params"]["head"]}
     frozen: Variables = {}
@@ -116,17 +127,17 @@ def create_state(
         batch_stats=batch_stats,
         constants=variables.get("constants", {}),
         opt_state=tx.init(trained),
-        # Copies, since a step may reuse the memory of each of its arguments once.
+        # Copies, since the step donates each array of the state once.
         average=jax.tree.map(jnp.copy, {"params": trained, "batch_stats": batch_stats}) if averaged else {},
         metrics=MetricSums.zero(),
     )
 
 
-def _like(part: Variables, params: Variables) -> Variables:
-    """The layers of `params` that `part` has."""
-    return {name: {layer: params[name][layer] for layer in part[name]} for name in part}
+def _select_layers(template: Variables, params: Variables) -> Variables:
+    """Those layers of `params` that the template has."""
+    return {name: {layer: params[name][layer] for layer in template[name]} for name in template}
 
 
 def count_parameters(params: Mapping[str, Any]) -> int:
-    """How many numbers a tree of parameters holds."""
+    """Number of scalars in a tree of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

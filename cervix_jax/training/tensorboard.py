@@ -1,4 +1,4 @@
-"""TensorBoard event files beside `metrics.jsonl`, where the package tensorboardX is installed."""
+"""TensorBoard event files beside `metrics.jsonl`, if the package tensorboardX is installed."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class TensorBoard:
-    """Writes scalars of each epoch into the work directory; does nothing without one, or without tensorboardX."""
+    """Writes the scalars of every epoch to `workdir`/tensorboard; nothing without a folder or without tensorboardX."""
 
     def __init__(self, workdir: Path | None):
         self._writer = None
@@ -16,7 +16,7 @@ class TensorBoard:
             self._writer = SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, row: Mapping[str, float | int | None]) -> None:
-        """The numbers of one epoch, at its step."""
+        """Writes a row of `metrics.jsonl` at its step, without the values that are None."""
         if self._writer is not None:
             for name, value in row.items():
                 if value is not None:

@@ -8,8 +8,9 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import softmax
 
-from cervix_jax.training.metrics import classification_metrics, expected_calibration_error, softmax
+from cervix_jax.training.metrics import classification_metrics, expected_calibration_error
 
 NAMES = ("a", "b", "c")
 
@@ -18,28 +19,28 @@ NAMES = ("a", "b", "c")
 def predictions(draw):
     n = draw(st.integers(1, 40))
     logits = draw(hnp.arrays(np.float32, (n, 3), elements=st.floats(-17, 17, width=32)))  # above 1e-15
-    return softmax(logits), draw(hnp.arrays(np.int64, n, elements=st.integers(0, 2)))
+    return softmax(logits.astype(np.float64), axis=1), draw(hnp.arrays(np.int64, n, elements=st.integers(0, 2)))
 
 
 @given(predictions())
 def test_against_scikit_learn(prediction) -> None:
     probabilities, labels = prediction
-    found = classification_metrics(probabilities, labels, NAMES)
+    metrics = classification_metrics(probabilities, labels, NAMES)
     predicted = probabilities.argmax(axis=1)
-    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities, labels=[0, 1, 2]))
-    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(labels, predicted))
+    assert metrics["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities, labels=[0, 1, 2]))
+    assert metrics["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(labels, predicted))
     expected = sklearn.metrics.confusion_matrix(labels, predicted, labels=[0, 1, 2])
-    assert found["confusion_matrix"] == expected.tolist()
+    assert metrics["confusion_matrix"] == expected.tolist()
     table = sklearn.metrics.precision_recall_fscore_support(labels, predicted, labels=[0, 1, 2], zero_division=np.nan)
     for name, precision, recall, support in zip(NAMES, table[0], table[1], table[3], strict=True):
-        of_class = found["per_class"][name]
+        of_class = metrics["per_class"][name]
         assert of_class["support"] == support
         for ours, theirs in ((of_class["precision"], precision), (of_class["recall"], recall)):
             assert (ours is None and np.isnan(theirs)) or ours == pytest.approx(theirs)
     one_hot = np.eye(3)[labels]
     brier = sum(np.mean((probabilities[:, k] - one_hot[:, k]) ** 2) for k in range(3))
-    assert found["brier"] == pytest.approx(brier)
-    json.dumps(found, allow_nan=False)
+    assert metrics["brier"] == pytest.approx(brier)
+    json.dumps(metrics, allow_nan=False)
 
 
 @given(predictions(), st.randoms(use_true_random=False))
@@ -62,13 +63,8 @@ def test_calibration_error_in_closed_form() -> None:
 
 
 def test_a_certain_mistake_costs_what_kaggle_charges() -> None:
-    found = classification_metrics(np.array([[1.0, 0.0, 0.0]]), np.array([2]), NAMES)
-    assert found["loss"] == pytest.approx(-np.log(1e-15))
-
-
-def test_softmax_of_large_logits() -> None:
-    logits = np.array([[1000.0, 0.0, -1000.0], [-2000.0, -2000.0, -2000.0]], np.float32)
-    np.testing.assert_allclose(softmax(logits), [[1, 0, 0], [1 / 3] * 3])
+    metrics = classification_metrics(np.array([[1.0, 0.0, 0.0]]), np.array([2]), NAMES)
+    assert metrics["loss"] == pytest.approx(-np.log(1e-15))
 
 
 @pytest.mark.parametrize("labels", [[], [0, -1]])
