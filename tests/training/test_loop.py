@@ -1,4 +1,4 @@
-"""TrainingPass as a whole: what a run writes, that it continues, and that it stops where it must."""
+"""Training as a whole: what a run writes, that it resumes with the same metrics, and when it stops."""
 
 import json
 import signal
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cervix_jax import runs
-from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
+from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.errors import Interrupted
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.training import loop
@@ -15,8 +16,8 @@ from cervix_jax.training.checkpoints import CheckpointError
 from cervix_jax.training.metrics import classification_metrics
 
 
-def measured(workdir):
-    """What must not depend on interruptions: everything but the clock."""
+def metrics_of(workdir):
+    """All metrics of a run but times, which alone may depend on interruptions."""
     clock = ("images_per_second", "validation_seconds")
     return [{key: value for key, value in row.items() if key not in clock} for row in runs.read_metrics(workdir)]
 
@@ -40,59 +41,54 @@ def test_a_run_leaves_its_record_metrics_and_best_checkpoint(run, tiny_config):
     assert list((workdir / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("batch_size", [12, 5, 1])
-def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run, tiny_config, batch_size):
+def test_the_restored_best_checkpoint_has_the_logged_validation_loss(run):
     workdir, result = run
     predictor = Predictor.restore([workdir])
     examples = load_dataset(predictor.config).examples("validation")
     photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
-    scores = classification_metrics(
-        predictor.probabilities(photographs, batch_size), examples.labels, predictor.class_names
-    )
     assert predictor.members[0].record["epoch"] == result["best"]["epoch"]
-    assert scores["loss"] == pytest.approx(result["best"]["loss"], abs=1e-6)
-    assert scores["num_examples"] == 12
+    for batch_size in (12, 5, 1):
+        probabilities = predictor.probabilities(photographs, batch_size)
+        metrics = classification_metrics(probabilities, examples.labels, predictor.class_names)
+        assert metrics["loss"] == pytest.approx(result["best"]["loss"], abs=1e-6)
+        assert metrics["num_examples"] == 12
 
 
 def test_more_epochs_continue_a_finished_run(run, tiny_config, tmp_path, capsys):
     workdir, _ = run
-    before = measured(workdir)
+    before = metrics_of(workdir)
     assert loop.train(tiny_config, workdir)["epochs"] == 2
     assert "nothing to do" in capsys.readouterr().err
     tiny_config.epochs = 3
     loop.train(tiny_config, workdir)
     loop.train(tiny_config, tmp_path / "whole")
-    assert measured(workdir)[:2] == before
-    assert measured(workdir) == measured(tmp_path / "whole")
+    assert metrics_of(workdir)[:2] == before
+    assert metrics_of(workdir) == metrics_of(tmp_path / "whole")
 
 
-def interrupt_at(monkeypatch, at):
-    """Sends SIGINT before a step, counted from 1; returns the list that steps are counted in."""
+def train_with_interruption(config, workdir, after_step):
+    """Sends SIGINT after a step, counted from 1, and resumes."""
     steps = []
-    shard = loop.shard_batch
 
-    def counting(batch, mesh):
-        steps.append(batch)
-        if len(steps) == at:
+    def interrupt(step):
+        steps.append(step)
+        if step == after_step:
             signal.raise_signal(signal.SIGINT)
-        return shard(batch, mesh)
 
-    monkeypatch.setattr(loop, "shard_batch", counting)
-    return steps
-
-
-@pytest.mark.parametrize("at", [1, 3, 4])
-def test_interrupted_at_any_step_a_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, monkeypatch, at):
-    workdir, _ = run
-    steps = interrupt_at(monkeypatch, at)
     with pytest.raises(Interrupted, match="rerun the same command to resume"):
-        loop.train(tiny_config, tmp_path / "cut")
-    assert len(steps) == at
-    loop.train(tiny_config, tmp_path / "cut")
-    assert measured(tmp_path / "cut") == measured(workdir)
+        loop.train(config, workdir, on_step=interrupt)
+    assert steps == list(range(1, after_step + 1))
+    loop.train(config, workdir)
 
 
-def test_the_moving_average_is_validated_kept_and_continued(run, tiny_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("after_step", [1, 3])  # within an epoch, and at its end
+def test_an_interrupted_run_ends_with_the_same_metrics(run, tiny_config, tmp_path, after_step):
+    workdir, _ = run
+    train_with_interruption(tiny_config, tmp_path / "cut", after_step)
+    assert metrics_of(tmp_path / "cut") == metrics_of(workdir)
+
+
+def test_the_moving_average_is_validated_kept_and_resumed(run, tiny_config, tmp_path):
     tiny_config.optimizer.ema_decay = 0.5
     whole = loop.train(tiny_config, tmp_path / "whole")
     rows = runs.read_metrics(tmp_path / "whole")
@@ -104,16 +100,13 @@ def test_the_moving_average_is_validated_kept_and_continued(run, tiny_config, tm
     for weights, expected in (("ema", whole["best_ema"]), ("raw", whole["best"]), (None, whole["best_ema"])):
         predictor = Predictor.restore([tmp_path / "whole"], weights=weights)
         photographs = [predictor.read(examples.jpeg(i)) for i in range(len(examples))]
-        scores = classification_metrics(predictor.probabilities(photographs), examples.labels, predictor.class_names)
-        assert scores["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        metrics = classification_metrics(predictor.probabilities(photographs), examples.labels, predictor.class_names)
+        assert metrics["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert predictor.members[0].validation_loss == expected["loss"]
     with pytest.raises(CheckpointError, match="kept no moving average"):
         Predictor.restore([run[0]], weights="ema")
-    interrupt_at(monkeypatch, 4)
-    with pytest.raises(Interrupted):
-        loop.train(tiny_config, tmp_path / "cut")
-    loop.train(tiny_config, tmp_path / "cut")
-    assert measured(tmp_path / "cut") == measured(tmp_path / "whole")
+    train_with_interruption(tiny_config, tmp_path / "cut", 4)
+    assert metrics_of(tmp_path / "cut") == metrics_of(tmp_path / "whole")
 
 
 def test_metrics_of_epochs_after_the_checkpoint_are_not_kept_twice(run, tiny_config):
@@ -135,26 +128,31 @@ def test_a_work_directory_of_another_config_is_refused_with_the_difference(run, 
         loop.train(tiny_config, workdir)
 
 
-def test_a_run_on_other_photographs_is_not_continued(run, tiny_config):
+def test_a_run_on_other_photographs_is_not_resumed(run, tiny_config):
     workdir, _ = run
     runs.write_record(workdir, data_fingerprint="of other photographs")
     with pytest.raises(runs.RunError, match="other photographs"):
         loop.train(tiny_config, workdir)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(run, tiny_config, monkeypatch):
+class NanExamples(Examples):
+    def __getitem__(self, index):
+        return super().__getitem__(index) | {"image": np.full((32, 24, 3), np.nan, np.float32)}
+
+
+class NanDataset(PreparedDataset):
+    def examples(self, split):
+        examples = super().examples(split)
+        if split == "train":
+            examples.__class__ = NanExamples
+        return examples
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(run, tiny_config):
     workdir, _ = run
     tiny_config.epochs = 3
-    shard = loop.shard_batch
-
-    def poisoned(batch, mesh):
-        image = batch["image"].astype(np.float32)
-        image[0] = np.nan
-        return shard(batch | {"image": image}, mesh)
-
-    monkeypatch.setattr(loop, "shard_batch", poisoned)
+    data = load_dataset(tiny_config)
     with pytest.raises(loop.NonFiniteError, match=r"(training loss|gradient norm) is not finite at step 7"):
-        loop.train(tiny_config, workdir)
-    monkeypatch.setattr(loop, "shard_batch", shard)
+        loop.train(tiny_config, workdir, NanDataset(**vars(data)))
     assert [row["epoch"] for row in runs.read_metrics(workdir)] == [1, 2]
     assert loop.train(tiny_config, workdir)["epochs"] == 3
