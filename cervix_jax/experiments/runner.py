@@ -136,9 +136,8 @@ def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[list
     all_runs = [run for run, _ in planned]
     dataset = load_dataset(options.validate(planned[0][1]))
     unfinished = [not is_finished(workdir, run, config, dataset.fingerprint) for run, config in planned]
-    remaining_time = RemainingTime(
-        sum(run.variant.relative_step_time for run, wanted in zip(all_runs, unfinished, strict=True) if wanted)
-    )
+    step_times = [run.variant.relative_step_time for run, todo in zip(all_runs, unfinished, strict=True) if todo]
+    remaining_time = RemainingTime(sum(step_times, start=0.0))
     for i, (run, config) in enumerate(planned):
         title = f"[{i + 1}/{len(planned)}] {run.system}, seed {run.seed}"
         if not unfinished[i]:
