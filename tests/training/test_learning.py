@@ -13,12 +13,12 @@ from configs import quickstart
 
 
 def test_a_small_network_clearly_beats_the_class_prior(tmp_path, data_dir) -> None:
-    """Seen: 0.42 nats and 83 % after these nine epochs, where the prior gives 0.995 and 53 %."""
+    """The class prior has a loss of 0.995 nats and an accuracy of 53 %; these epochs reach about 0.55 and 79 %."""
     config = quickstart.get_config()
     config.dataset.data_dir = str(data_dir)
-    flags = ["--config=configs/quickstart.py", f"--config.dataset.data_dir={data_dir}", "--config.epochs=9"]
+    flags = ["--config=configs/quickstart.py", f"--config.dataset.data_dir={data_dir}", "--config.epochs=8"]
     command = [sys.executable, "-m", "cervix_jax.train", *flags, f"--workdir={tmp_path}"]
-    environment = os.environ | {"XLA_FLAGS": ""}  # here speed matters more than the time to compile
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1"}  # compiles longer, trains faster
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     best = json.loads(done.stdout.splitlines()[-1])["best"]
