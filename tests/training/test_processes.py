@@ -1,4 +1,4 @@
-"""Real processes on this machine: one run's numbers whatever their count, and an end in order when one is lost."""
+"""Processes on this machine: a run has the same metrics whatever their number, and ends cleanly if one is lost."""
 
 import json
 import os
@@ -26,8 +26,8 @@ CONFIG = {
     "dataset.name": "cervix/initial",
     "dataset.image_size": "(32,24)",
     "model.backbone.name": "none",
-    "model.widths": "(8,16)",
-    "model.blocks": "(1,1)",
+    "model.widths": "(4,)",
+    "model.blocks": "(1,)",
 }
 
 
@@ -59,15 +59,15 @@ def start(count, program, *arguments):
 def finish(started):
     """Statuses, standard outputs and errors of all."""
     texts = [process.communicate(timeout=300) for process in started]
-    said = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in texts]
-    return [p.returncode for p in started], said, [err for _, err in texts]
+    outputs = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in texts]
+    return [p.returncode for p in started], outputs, [err for _, err in texts]
 
 
 def wait_for(process, text):
     for line in process.stderr:
         if line.startswith(text):
             return
-    raise AssertionError(f"{text!r} was never said")
+    raise AssertionError(f"{text!r} was never printed")
 
 
 def curve(workdir):
@@ -76,8 +76,9 @@ def curve(workdir):
 
 
 def test_any_number_of_processes_is_one_run(flags, tiny_config, tmp_path) -> None:
-    """One process, against two that are asked to stop in the middle and three that go on from there."""
+    """One process, against two that are asked to stop in the middle and three that resume."""
     tiny_config.update(epochs=4, batch_size=12)
+    tiny_config.model.update(widths=(4,), blocks=(1,))
     loop.train(tiny_config, tmp_path / "one")
     several = tmp_path / "several"
     started = start(2, "train", *flags, f"--workdir={several}")
@@ -91,23 +92,23 @@ def test_any_number_of_processes_is_one_run(flags, tiny_config, tmp_path) -> Non
     assert 1 <= before < 4
     statuses, outs, errors = finish(start(3, "train", *flags, f"--workdir={several}"))
     assert statuses == [0, 0, 0], errors
-    assert outs[1:] == [[], []]  # one speaks
+    assert outs[1:] == [[], []]  # one prints the result
     assert json.loads(outs[0][-1])["epochs"] == 4
     assert "resuming" in errors[0]
     for one, other in zip(curve(tmp_path / "one"), curve(several), strict=True):
         assert other == pytest.approx(one, rel=2e-3, abs=2e-3)
 
-    # Evaluation counts each of the 12 once, whatever divides: 3 processes of one row a step here.
+    # Evaluation counts each of the 12 once: in the last batch process 0 has two rows of five, process 1 has none.
     predictor = Predictor.restore([several])
-    statuses, outs, errors = finish(start(3, "evaluate", f"--workdir={several}", "--batch_size=5"))
-    assert statuses == [0, 0, 0], errors
-    scores = json.loads(outs[0][-1])
-    assert scores["num_examples"] == 12
-    assert scores["loss"] == pytest.approx(predictor.members[0].validation_loss, abs=1e-5)
-    assert outs[1:] == [[], []]
+    statuses, outs, errors = finish(start(2, "evaluate", f"--workdir={several}", "--batch_size=10"))
+    assert statuses == [0, 0], errors
+    metrics = json.loads(outs[0][-1])
+    assert metrics["num_examples"] == 12
+    assert metrics["loss"] == pytest.approx(predictor.members[0].validation_loss, abs=1e-5)
+    assert outs[1] == []
 
 
-def test_a_lost_process_is_named_and_the_same_command_goes_on(flags, tmp_path) -> None:
+def test_a_lost_process_is_named_and_the_same_command_resumes(flags, tmp_path) -> None:
     flags = [*flags, "--config.epochs=40"]
     started = start(2, "train", *flags, f"--workdir={tmp_path}")
     wait_for(started[0], "epoch 2/")
@@ -160,11 +161,11 @@ def test_the_others_end_when_one_is_cut_off(flags, tmp_path, which: int, how: si
         ({"TPU_PROCESS_ADDRESSES": "host-0:8476,host-1:8476"}, True),
     ],
 )
-def test_what_the_is_started_by_launcher(environment, several: bool) -> None:
+def test_launchers_that_start_several_processes_are_recognised(environment, several: bool) -> None:
     assert is_started_by_launcher(environment) is several
 
 
-def test_half_of_the_flags_is_an_error() -> None:
+def test_flags_must_be_complete() -> None:
     with pytest.raises(UserError, match="all or none"), join_processes("host:1", None, 0):
         raise AssertionError
 
@@ -178,7 +179,7 @@ def test_half_of_the_flags_is_an_error() -> None:
         ({"JAX_COORDINATOR_ADDRESS": "host", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, "HOST:PORT"),
     ],
 )
-def test_half_of_an_environment_is_an_error(environment, message, monkeypatch) -> None:
+def test_the_environment_must_be_complete(environment, message, monkeypatch) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message), join_processes(None, None, None):
