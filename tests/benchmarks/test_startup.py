@@ -1,23 +1,36 @@
-"""Programs that are timed until they log that they are ready."""
+"""Programs that are timed until they print a line, or until they exit."""
 
+import subprocess
 import sys
-import time
 
 import pytest
 
 from cervix_jax.benchmarks import startup
 
+SLOW_END = """
+import os, pathlib, sys
+print('ready', flush=True)
+pathlib.Path(sys.argv[1]).write_text(os.environ['JAX_COMPILATION_CACHE_DIR'])
+"""
 
-def test_the_time_until_a_line_is_that_of_the_line(tmp_path) -> None:
-    code = "import time; print('other'); print('ready', flush=True); time.sleep(1)"
-    start = time.perf_counter()
-    seconds = startup._until_line([sys.executable, "-c", code], "ready", str(tmp_path))
-    assert 0 < seconds < time.perf_counter() - start - 0.2  # without what the program does afterwards
+
+def test_the_time_is_until_the_first_line_but_the_program_is_waited_for(tmp_path) -> None:
+    path = tmp_path / "end"
+    assert startup.seconds_to_first_line([sys.executable, "-c", SLOW_END, str(path)], "cache") > 0
+    assert path.read_text() == "cache"
 
 
 def test_a_program_that_fails_is_an_error_with_its_message(tmp_path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
     with pytest.raises(startup.StartError, match="no such thing"):
-        startup._until_line(command, "ready", str(tmp_path))
+        startup.seconds_to_first_line(command, str(tmp_path))
     with pytest.raises(startup.StartError, match="unknown"):
-        startup._whole([sys.executable, "-c", "import sys; print('unknown', file=sys.stderr); sys.exit(2)"])
+        startup.seconds_to_exit([sys.executable, "-c", "import sys; print('unknown', file=sys.stderr); sys.exit(2)"])
+
+
+def test_programs_are_started_as_users_start_them(monkeypatch) -> None:
+    """Without what `app.run` has set for this process, since they would not set it again."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "x")
+    code = "import os, sys; sys.exit(2 if 'GLIBC_TUNABLES' in os.environ else 0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 2
+    assert startup.seconds_to_exit([sys.executable, "-c", code]) > 0
