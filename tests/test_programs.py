@@ -113,8 +113,8 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
 
 ASKED_TO_STOP = """
 import os, signal
-from cervix_jax import commands
-commands.run(lambda: os.kill(os.getpid(), signal.SIGTERM) or {"went": "on"})
+from cervix_jax.cli import app
+app.run(lambda: os.kill(os.getpid(), signal.SIGTERM) or {"went": "on"})
 """
 
 
