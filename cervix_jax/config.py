@@ -29,6 +29,7 @@ class AnyType(NamedTuple):
 # name -> (default, meaning). A type as default means: no value unless one is given.
 OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (0, "Seed of initial weights, shuffling, augmentation and dropout; data sets do not depend on it."),
+    "task": ("classify", "'classify': the type of a photograph; 'localise': the box around the cervix."),
     "epochs": (30, "Passes over the training images; a finished run can be resumed with more. Not in report."),
     "batch_size": (32, "Training images per step, over all devices. Not in report."),
     "accumulate": (
@@ -46,7 +47,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "stretch",
         "'stretch' to image_size, as in the report, or 'fit': keep the aspect ratio and pad with black.",
     ),
-    "dataset.crop": (1.0, "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4)."),
+    "dataset.crop": (
+        AnyType(1.0),
+        "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4); or 'boxes': crop to the "
+        "boxes that were drawn; or the work directory of a localiser: crop to the boxes that it finds.",
+    ),
+    "dataset.crop_margin": (0.1, "Margin on each side of a box that is cropped to, as a fraction of the box."),
+    "dataset.annotator": ("", "Whose boxes to use, where several people have drawn them."),
     "dataset.cache_bytes": (4 << 30, "Decoded images are cached in memory up to this size, then decoded every epoch."),
     "dataset.num_threads": (2, "Threads that decode and batch images ahead of the device."),
     "selection.folds": (5, "Number of folds of the initial photographs; with 5, 20 % validate, as in the report."),
@@ -298,7 +305,18 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("parallel", *_one_of("jit", "pmap")),
     ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
     ("dataset.resize", *_one_of("stretch", "fit")),
-    ("dataset.crop", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
+    ("task", *_one_of("classify", "localise")),
+    (
+        "dataset.crop",
+        lambda value, _: 0 < value <= 1 if isinstance(value, int | float) else isinstance(value, str) and value != "",
+        "above 0 and at most 1, boxes, or the work directory of a localiser",
+    ),
+    (
+        "dataset.crop",
+        lambda value, flat: flat["task"] != "localise" or value == 1,
+        "1.0 with config.task=localise, which looks for the box",
+    ),
+    ("dataset.crop_margin", lambda value, _: 0 <= value <= 1, "0 to 1"),
     ("dataset.num_threads", *_at_least(1)),
     ("selection.folds", *_at_least(2)),
     (
