@@ -126,7 +126,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "optimizer.schedule": (
         "inverse",
         "Learning rate in epoch e, constant within it: 'inverse': lr / (1 + decay * e), which is Keras' decay, or "
-        "'exponential': lr * (1 - decay)^e.",
+        "'exponential': lr * (1 - decay)^e; or 'cosine': half a cosine down to 0 after the last epoch.",
     ),
     "optimizer.decay": (0.01, "Decay of the learning rate per epoch (report section 7)."),
     "optimizer.l2": (5e-4, "Factor of the sum of squared kernels in the training loss (report section 7)."),
@@ -271,10 +271,11 @@ def differences(recorded: Flat, requested: Flat) -> list[str]:
     An option that is younger than the run had its default; options that the network does not read make no difference.
     """
     recorded, requested = (without_ignored(flatten(get_config()) | dict(flat)) for flat in (recorded, requested))
+    changeable = CHANGEABLE_ON_RESUME - ({"epochs"} if recorded["optimizer.schedule"] == "cosine" else set())
     return [
         f"config.{name}: the work directory has {recorded[name]!r}, this command {requested[name]!r}"
         for name in OPTIONS
-        if name not in CHANGEABLE_ON_RESUME and recorded[name] != requested[name]
+        if name not in changeable and recorded[name] != requested[name]
     ]
 
 
@@ -332,6 +333,11 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
     ("augmentation.zoom", *_RATE),
     ("model.name", *_one_of(*HEADS)),
+    (
+        "model.name",
+        lambda value, flat: value not in HEADS or HEADS[value].task == flat["task"],
+        "a head for config.task={0[task]}",
+    ),
     ("model.dtype", *_one_of("float32", "bfloat16")),
     ("model.dropout_rate", *_RATE),
     ("model.remat", lambda value, flat: not value or flat["parallel"] != "pmap", "False with config.parallel=pmap"),
@@ -349,7 +355,7 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ),
     ("optimizer.reference_batch", *_at_least(0)),
     ("optimizer.warmup_epochs", *_at_least(0)),
-    ("optimizer.schedule", *_one_of("inverse", "exponential")),
+    ("optimizer.schedule", *_one_of("inverse", "exponential", "cosine")),
     ("optimizer.ema_decay", *_RATE),
     (
         "loss.class_weights",

@@ -97,6 +97,11 @@ class PreparedDataset:
         """The same photographs, each cropped to a box; whole where the box is NaN."""
         return dataclasses.replace(self, crops=crops)
 
+    def jpeg(self, row: int) -> bytes:
+        """The stored JPEG of a row of the manifest."""
+        source, place = self._stored[row]
+        return source[place]["image"]
+
     def examples(self, split: str) -> Examples:
         """The photographs of 'train', 'validation', 'test' or 'rejected'; for a localiser those that have boxes.
 
@@ -121,6 +126,7 @@ class PreparedDataset:
             boxes[rows],
             None if self.crops is None else self.crops[rows],
             self._options,
+            with_boxes=self._needs_boxes,
         )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from cervix_jax.errors import UserError
-from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.boxes import WHOLE
+from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.geometry import Box, CropResize
 
 
@@ -57,14 +57,17 @@ class Examples:
         boxes: Float32[np.ndarray, "n 4"],
         crops: Float32[np.ndarray, "n 4"] | None,
         dataset: ml_collections.ConfigDict,
+        *,
+        with_boxes: bool = False,
     ):
+        """Crops to `crops`, if given, NaN for the whole photograph; `with_boxes` puts `boxes` into the batches."""
         self._stored = stored
         self.labels = labels.astype(np.int32)
         self.class_names = class_names
         self.ids = ids
         self.groups = groups
         self.boxes = boxes
-        self._crops = crops  # NaN for the whole photograph
+        self._crops, self._with_boxes = crops, with_boxes
         self._transform = make_transform(dataset)
         self._size = self._transform.size
         shape = (len(ids), *self._size, 3)
@@ -76,13 +79,8 @@ class Examples:
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         i = int(index)
-        return {
-            "image": self.image(i),
-            "label": self.labels[i],
-            "box": self.boxes[i],
-            "index": np.int32(i),
-            "mask": np.bool_(True),
-        }
+        example = {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
+        return example | {"box": self.boxes[i]} if self._with_boxes else example
 
     @property
     def images(self) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
@@ -143,8 +141,8 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """An endless stream of shuffled batches: this process's rows of each global batch of `config.batch_size`.
 
-    Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]), `box` (float32 [b 4]) and
-    `mask` (bool [b], all True). `get_state` and `set_state` save and restore the position.
+    Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]), `mask` (bool [b], all
+    True) and, for a localiser, `box` (float32 [b 4]). `get_state` and `set_state` save and restore the position.
 
     Raises:
       DatasetError: the batch does not divide over the processes, or there are too few examples for one batch.
