@@ -270,7 +270,8 @@ def _validate(context: TrainContext, variables: Variables) -> dict[str, float]:
     """Metrics of every validation image, each counted once."""
     batches = image_batches(context.validation.images, context.setup.config.eval_batch_size)
     outputs = predict_logits(context.forward, variables, batches, context.setup.mesh)
-    return context.task.validation_metrics(outputs, context.validation)
+    targets = {"label": context.validation.labels, "box": context.validation.boxes}
+    return context.task.validation_metrics(outputs, targets)
 
 
 def _save_quality_reference(context: TrainContext, workdir: Path) -> None:

@@ -12,7 +12,6 @@ import optax
 from jaxtyping import Array, Float
 from scipy.special import softmax
 
-from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.images.boxes import generalized_iou, iou
 from cervix_jax.training import losses, metrics
 
@@ -33,8 +32,10 @@ class Task(Protocol):
     def metric_sums(self, outputs: Float[Array, "b k"], batch: Mapping[str, Array]) -> dict[str, Array]:
         """`loss` and `correct`, the metric, summed over the examples of the batch whose `mask` is True."""
 
-    def validation_metrics(self, outputs: Float[np.ndarray, "n k"], examples: Examples) -> dict[str, float]:
-        """`loss` and the metric, exact, of the outputs for all examples of a split."""
+    def validation_metrics(
+        self, outputs: Float[np.ndarray, "n k"], targets: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
+        """`loss` and the metric, exact, for all examples of a split, whose `label` and `box` are the targets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Classification:
             "correct": jnp.sum(outputs.argmax(-1) == labels, where=mask),
         }
 
-    def validation_metrics(self, outputs: Float[np.ndarray, "n k"], examples: Examples) -> dict[str, float]:
+    def validation_metrics(
+        self, outputs: Float[np.ndarray, "n k"], targets: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
         probabilities = softmax(outputs.astype(np.float64), axis=1)
-        accuracy = float((probabilities.argmax(axis=1) == examples.labels).mean())
-        return {"loss": metrics.cross_entropy(probabilities, examples.labels), "accuracy": accuracy}
+        accuracy = float((probabilities.argmax(axis=1) == targets["label"]).mean())
+        return {"loss": metrics.cross_entropy(probabilities, targets["label"]), "accuracy": accuracy}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +102,10 @@ class Localisation:
             "correct": jnp.sum(iou(box, target), where=mask),
         }
 
-    def validation_metrics(self, outputs: Float[np.ndarray, "n k"], examples: Examples) -> dict[str, float]:
-        box, target = outputs[:, :4].astype(np.float64), examples.boxes.astype(np.float64)
+    def validation_metrics(
+        self, outputs: Float[np.ndarray, "n k"], targets: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
+        box, target = outputs[:, :4].astype(np.float64), targets["box"].astype(np.float64)
         return {
             "loss": float((1 - generalized_iou(box, target)).mean()),
             "mean_iou": float(iou(box, target).mean()),
