@@ -72,18 +72,18 @@ def read_boxes(folder: Path, names: Collection[str]) -> tuple[dict[str, dict[str
     absent = 0
     find = _finder(names)
     for annotation in _annotations(folder, names):
-        found = find(annotation.image_name)
-        if not found:
+        candidates = find(annotation.image_name)
+        if not candidates:
             absent += 1
             continue
         box = _fractions(annotation)
-        of_photograph = boxes.setdefault(found[0], {})
-        if len(found) > 1:
-            wrong.append(f"{annotation.where}: {annotation.image_name!r} may be {found[0]} or {found[1]}")
+        of_photograph = boxes.setdefault(candidates[0], {})
+        if len(candidates) > 1:
+            wrong.append(f"{annotation.where}: {annotation.image_name!r} may be {candidates[0]} or {candidates[1]}")
         elif isinstance(box, str):
             wrong.append(f"{annotation.where}: {box}")
         elif annotation.annotator in of_photograph:
-            wrong.append(f"{annotation.where}: a second box of {found[0]}")
+            wrong.append(f"{annotation.where}: a second box of {candidates[0]}")
         else:
             of_photograph[annotation.annotator] = box
     if wrong:
