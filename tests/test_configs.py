@@ -39,7 +39,6 @@ def test_a_few_steps_train_what_is_to_be_trained(name) -> None:
             "label": np.arange(3, dtype=np.int32) % classes,
             "index": np.arange(3, dtype=np.int32),
             "mask": np.ones(3, bool),
-            "box": np.tile(np.float32([0.2, 0.3, 0.6, 0.7]), (3, 1)),  # for a localiser
         }
         state = step(state, batch)
     assert state.metrics.first_bad_step == -1

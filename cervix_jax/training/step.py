@@ -36,8 +36,7 @@ def make_train_step(
     """The compiled step (state, batch) -> state, which donates the old state's memory to the new one.
 
     The state is replicated. The batch, from `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label` and
-    `index` (int32 [b]), `mask` (bool [b]), which is True in `config.batch_size` rows, and `box` (float32 [b 4]) for a
-    localiser.
+    `index` (int32 [b]) and `mask` (bool [b]), which is True in `config.batch_size` rows.
     """
     step = partial(_step, model, make_task(config), tx, config)
     if config.parallel == "jit":
@@ -64,8 +63,8 @@ def _step(
     num_devices = 1 if axis is None else jax.lax.axis_size(axis)
     pmean, psum = (partial(reduce, axis_name=axis) if axis else _identity for reduce in (jax.lax.pmean, jax.lax.psum))
     augment_keys, dropout_keys = example_keys(config.seed, state.step, batch["index"])
-    batch = augment(batch | {"image": batch["image"].astype(jnp.float32)}, augment_keys, config.augmentation)
-    batch["dropout_keys"] = dropout_keys
+    images = augment(batch["image"].astype(jnp.float32), augment_keys, config.augmentation)
+    batch = batch | {"image": images, "dropout_keys": dropout_keys}
     is_padded = num_devices * len(batch["mask"]) > config.batch_size
     num_microbatches = num_devices * config.accumulate
 
@@ -75,10 +74,8 @@ def _step(
         """The loss of a microbatch, scaled so that the mean over microbatches and devices is that of the batch."""
         training = TrainingPass(microbatch["dropout_keys"], microbatch["mask"] if is_padded else None, axis)
         variables = state.variables(params, batch_stats)
-        (outputs, end_points), updates = model.apply(
-            variables, microbatch["image"], training=training, mutable=["batch_stats"]
-        )
-        losses = task.losses(outputs, end_points, microbatch)
+        (outputs, _), updates = model.apply(variables, microbatch["image"], training=training, mutable=["batch_stats"])
+        losses = task.losses(outputs, microbatch)
         loss = num_microbatches * jnp.sum(losses, where=microbatch["mask"]) / config.batch_size
         return loss + config.optimizer.l2 * l2_penalty(params), (outputs, updates.get("batch_stats", {}))
 
