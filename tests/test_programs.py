@@ -111,29 +111,16 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
     assert "python -m cervix_jax.calibrate with the same" in message
 
 
-ASKED_TO_STOP = """
-import os, signal
-from cervix_jax.cli import app
-app.run(lambda: os.kill(os.getpid(), signal.SIGTERM) or {"went": "on"})
-"""
-
-
-def test_sigterm_ends_a_program_as_ctrl_c_does():
-    """Where nothing is trained yet; training saves first."""
-    done = subprocess.run([sys.executable, "-c", ASKED_TO_STOP], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
-
-
 def test_prepare_counts_examples_and_what_was_dropped(flags):
-    found = result("prepare", *flags)
-    assert found["splits"] == {"train": 48, "validation": 12, "test": 7}
-    assert found["dropped"] == found["rejected"] == {}
+    counts = result("prepare", *flags)
+    assert counts["splits"] == {"train": 48, "validation": 12, "test": 7}
+    assert counts["dropped"] == counts["rejected"] == {}
 
 
 def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
-    found = result("audit", f"--manual_dir={manual_dir}", f"--output={tmp_path}")
-    assert {"damaged", "near_duplicates", "label_conflict", "blurred", "rejected", "photographs"} <= set(found)
-    assert sum(found["photographs"]["train"].values()) == 60
+    counts = result("audit", f"--manual_dir={manual_dir}", f"--output={tmp_path}")
+    assert {"damaged", "near_duplicates", "label_conflict", "blurred", "rejected", "photographs"} <= set(counts)
+    assert sum(counts["photographs"]["train"].values()) == 60
     assert (tmp_path / "index.html").is_file()
 
 

@@ -30,7 +30,7 @@ from cervix_jax.training.state import create_state
 from cervix_jax.training.step import make_train_step
 
 SIZE = (24, 16)
-STEPS = 20
+STEPS = 50
 BATCH_SIZE = 10
 ONE, TOGETHER = "jit-1", "jit-2-processes"
 # Batches of 10 divide over two devices and are padded for four and eight.

@@ -1,0 +1,88 @@
+"""The frame of a program, in processes of their own: results, statuses, messages; `test_programs.py` has the programs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import os, signal, sys
+from absl import flags
+from cervix_jax.cli import app
+from cervix_jax.errors import Interrupted, UserError
+from cervix_jax.progress import log, silence
+
+def fail(error):
+    raise error
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+CONFIG = app.config_flag() if {config} else None
+app.run(lambda: {result})
+"""
+
+
+def run(result: str, *arguments: str, config: bool = False, **environment: str) -> tuple[int, str, str]:
+    """Status, standard output and standard error of a program whose `main` evaluates an expression."""
+    command = [sys.executable, "-c", PROGRAM.format(result=result, config=config), *arguments]
+    environment = os.environ | environment
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_result_is_json_and_logs_go_to_standard_error() -> None:
+    status, out, err = run("log('working') or {'loss': 0.5, 'names': ('a', None)}")
+    assert (status, err) == (0, "working\n")
+    assert json.loads(out) == {"loss": 0.5, "names": ["a", None]}
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "message"),
+    [
+        ("fail(UserError('no such file'))", 2, "error: no such file\n"),
+        ("fail(Interrupted('stopped and saved'))", 130, "stopped and saved\n"),
+        ("fail(KeyboardInterrupt())", 130, "interrupted\n"),
+        ("interrupt()", 130, "interrupted\n"),
+        ("silence() or {'a': 1}", 0, ""),
+        ("silence() or fail(Interrupted('stopped and saved'))", 130, ""),
+    ],
+)
+def test_how_a_program_ends(result: str, status: int, message: str) -> None:
+    assert run(result) == (status, "", message)
+
+
+def test_a_bug_shows_its_traceback() -> None:
+    status, out, err = run("fail(ValueError('a bug'))")
+    assert (status, out) == (1, "")
+    assert "Traceback" in err
+    assert "ValueError: a bug" in err
+
+
+TUNED = ("GLIBC_TUNABLES", "JAX_COMPILATION_CACHE_DIR")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
+def test_huge_pages_and_a_cache_of_programs_are_set_unless_the_user_has_set_them(monkeypatch) -> None:
+    variables = f"{{name: os.environ.get(name) for name in {TUNED}}}"
+    theirs = dict(zip(TUNED, ("glibc.malloc.check=0", "/theirs"), strict=True))
+    assert json.loads(run(variables, **theirs)[1]) == theirs
+    for name in TUNED:
+        monkeypatch.delenv(name, raising=False)
+    ours = json.loads(run(variables, CERVIX_JAX_CACHE="/cache")[1])
+    assert ours == dict(zip(TUNED, ("glibc.malloc.hugetlb=1", "/cache/compiled"), strict=True))
+
+
+def test_flags_of_the_config_can_be_passed_on() -> None:
+    given = ["--config", "configs/report.py", "--config.model.widths=(4,)", "--config.optimizer.l2", "0.25"]
+    status, out, err = run("{'flags': app.given_config_flags()}", *given, config=True)
+    assert status == 0, err
+    passed_on = json.loads(out)["flags"]
+    assert sorted(passed_on) == sorted(
+        ["--config=configs/report.py", "--config.model.widths=(4,)", "--config.optimizer.l2=0.25"]
+    )
+    assert run("{'same': CONFIG.value.model.widths == (4,)}", *passed_on, config=True)[1] == '{"same": true}\n'
