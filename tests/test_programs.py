@@ -148,7 +148,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("reproduce", ["--experiment=depth", "--workdir=x", "--size=64"], "--size is 64; it must be HEIGHT,WIDTH"),
     ],
 )
-def test_what_a_user_gets_wrong_is_said_in_a_line_without_a_traceback(program, arguments, message, tmp_path):
+def test_user_errors_are_printed_without_a_traceback(program, arguments, message, tmp_path):
     arguments = [a.replace("--workdir=x", f"--workdir={tmp_path}/x") for a in arguments]
     status, out, err = call(program, *arguments)
     assert status != 0
@@ -166,14 +166,14 @@ def test_what_a_user_gets_wrong_is_said_in_a_line_without_a_traceback(program, a
         (["--config.batch_size=64"], "there are 48 training images"),
     ],
 )
-def test_what_does_not_fit_together_is_said_too(flags, tmp_path, extra, message):
+def test_options_that_do_not_fit_together_are_user_errors(flags, tmp_path, extra, message):
     status, _, err = call("train", *flags, *extra, f"--workdir={tmp_path / 'run'}")
     assert status == 2
     assert message in err
     assert "Traceback" not in err
 
 
-def measured(workdir):
+def metrics_of(workdir):
     clock = ("images_per_second", "validation_seconds")
     return [{key: value for key, value in row.items() if key not in clock} for row in runs.read_metrics(workdir)]
 
@@ -186,7 +186,7 @@ def whole(manual_dir, data_dir, tmp_path_factory):
     """Metrics of a run that nothing interrupted."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
     result("train", *run_flags(manual_dir, data_dir), EPOCHS, f"--workdir={workdir}")
-    return measured(workdir)
+    return metrics_of(workdir)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def whole(manual_dir, data_dir, tmp_path_factory):
     [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.reliability)],
     ids=lambda number: number.name,
 )
-def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp_path, number):
+def test_a_killed_run_resumes_and_ends_with_the_same_metrics(flags, whole, tmp_path, number):
     process = start("train", *flags, EPOCHS, f"--workdir={tmp_path}")
-    for line in process.stderr:  # the first epoch is done, many are not
+    for line in process.stderr:  # after the first epoch of many
         if line.startswith("epoch 1/"):
             process.send_signal(number)
             break
@@ -204,7 +204,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_metrics(flags, whole, tmp
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
     assert 1 <= len(runs.read_metrics(tmp_path)) < len(whole)
     result("train", *flags, EPOCHS, f"--workdir={tmp_path}")
-    assert measured(tmp_path) == whole
+    assert metrics_of(tmp_path) == whole
 
 
 def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline():
@@ -219,9 +219,9 @@ def test_no_other_framework_is_imported_and_prediction_needs_no_input_pipeline()
     def loaded(*names):
         return set(subprocess.check_output([sys.executable, "-c", code, " ".join(names)], text=True).split())
 
-    everything = loaded(*rooms)
-    assert {"jax", "flax", "grain", "tensorflow_datasets"} <= everything
-    assert not {"tensorflow", "torch", "clu", "keras"} & everything
+    training = loaded(*rooms)
+    assert {"jax", "flax", "grain", "tensorflow_datasets"} <= training
+    assert not {"tensorflow", "torch", "clu", "keras"} & training
     inference = [f"cervix_jax.inference.{path.stem}" for path in (ROOT / "cervix_jax/inference").glob("[a-z]*.py")]
     assert not {"grain", "tensorflow_datasets"} & loaded(*inference)
     for name in programs:  # so that --help is fast

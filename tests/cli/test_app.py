@@ -1,4 +1,4 @@
-"""The frame of a program, in processes of their own: results, statuses, messages; `test_programs.py` has the programs."""
+"""The frame of a program, in its own process: results, statuses and messages; `test_programs.py` has the programs."""
 
 import json
 import os
