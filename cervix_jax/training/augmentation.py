@@ -60,7 +60,8 @@ def _shear(affine: Affine, key: Key[Array, ""], size: Size, options: Options) ->
 
 
 def _zoom(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
-    return affine.at[:, :2].multiply(1.0 / (1.0 + _uniform(key) * options.zoom))
+    zoom = 1.0 + _uniform(key) * options.zoom
+    return affine.at[:, :2].multiply(1.0 / zoom)  # a division would round differently than in recorded runs
 
 
 def _uniform(key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
