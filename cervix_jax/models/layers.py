@@ -96,17 +96,17 @@ class TrainingPass(NamedTuple):
         """
         rows = x.shape[0] if self.mask is None else self.mask.sum()
         x = x - jax.lax.stop_gradient(center)
-        where = None if self.mask is None else self.mask[:, None, None, None]
-
-        def total_of(values: Float[Array, "b h w c"]) -> Float[Array, "c"]:
-            return (values if where is None else jnp.where(where, values, 0)).sum(axis=(0, 1, 2))
-
-        sums = (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), total_of(x), total_of(jnp.square(x)))
+        sums = (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), self._sum(x), self._sum(jnp.square(x)))
         if self.axis_name is not None:
             sums = jax.lax.psum(sums, self.axis_name)
         count, total, squares = sums
         mean = total / count
         return center + mean, jnp.maximum(squares / count - jnp.square(mean), 0)
+
+    def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "c"]:
+        if self.mask is not None:
+            x = jnp.where(self.mask[:, None, None, None], x, 0)
+        return x.sum(axis=(0, 1, 2))
 
 
 class BatchNorm(nn.Module):
