@@ -33,8 +33,7 @@ TESTED_ELSEWHERE = {
     **{f"{name}.py": "tests/test_programs.py" for name in PROGRAMS},  # flags, calls and printing; started as users do
     "errors.py": "tests/test_programs.py",  # two exceptions without code of their own
     "labels.py": "tests/datasets/test_kaggle.py",  # constants
-    "cli/app.py": "tests/test_programs.py",  # what users see of it: errors as one line, JSON, signals
-    "cli/process_flags.py": "tests/training/test_processes.py",  # three flags
+    "benchmarks/first_step.py": "tests/test_benchmark.py",  # a program that `--what=startup` starts
 }
 MAX_LINES = 400
 
