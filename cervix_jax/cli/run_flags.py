@@ -25,7 +25,7 @@ WEIGHTS = flags.DEFINE_enum(
     ["raw", "ema"],
     "Parameters as trained, or their moving average; that by default, where kept.",
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs a step.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs per step.", lower_bound=1)
 
 
 def restore(*, calibrated: bool = False) -> Predictor:

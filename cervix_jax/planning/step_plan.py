@@ -90,7 +90,7 @@ def plan(
     compiled = compile_step(config, mesh, topology.usable_memory)
     if compiled is None:
         raise UserError(
-            f"a batch of {per_device} images a device does not fit {topology.kind}; try a smaller "
+            f"a batch of {per_device} images per device does not fit {topology.kind}; try a smaller "
             "--config.batch_size, --config.accumulate or --config.model.remat"
         )
     flops = flops_per_device(config, per_device) * topology.size

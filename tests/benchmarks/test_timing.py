@@ -1,7 +1,5 @@
 """Medians, spreads, and the time of compilation."""
 
-import time
-
 import jax
 import pytest
 
@@ -14,23 +12,30 @@ def test_one_slow_repeat_changes_neither_median_nor_spread() -> None:
     assert timing.summary([7.0]) == {"median": 7.0, "spread": 0.0}
 
 
-def test_seconds_are_at_least_what_the_work_takes() -> None:
-    times = timing.repeated(lambda: time.sleep(0.01), 3)
-    assert len(times) == 3
-    assert min(times) >= 0.01
+class Clock:
+    """Seconds that pass only when work is done."""
+
+    def __init__(self, monkeypatch):
+        self.now = 5.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def work(self, durations):
+        remaining = iter(durations)
+
+        def do() -> None:
+            self.now += next(remaining)
+
+        return do
 
 
-def test_compilation_is_what_the_first_call_takes_longer() -> None:
-    calls = []
+def test_each_repeat_is_timed(monkeypatch) -> None:
+    assert timing.repeated(Clock(monkeypatch).work([2.0, 0.5, 4.0]), 3) == [2.0, 0.5, 4.0]
 
-    def work() -> None:
-        calls.append(None)
-        time.sleep(0.2 if len(calls) == 1 else 0.0)
 
-    compile_seconds, times = timing.first_and_repeated(work, 4)
-    assert len(times) == len(calls) - 1 == 4
-    assert compile_seconds > 0.1
-    assert timing.first_and_repeated(lambda: None, 1)[0] >= 0
+def test_compilation_is_what_the_first_call_takes_longer(monkeypatch) -> None:
+    clock = Clock(monkeypatch)
+    assert timing.first_and_repeated(clock.work([10.0, 1.0, 3.0, 2.0]), 3) == (8.0, [1.0, 3.0, 2.0])
+    assert timing.first_and_repeated(clock.work([1.0, 2.0]), 1) == (0.0, [2.0])
 
 
 @pytest.mark.parametrize("error", [None, ValueError])

@@ -56,8 +56,7 @@ ENTRY %main (x: f32[8,100], y: bf16[10]) -> f32[100] {
 
 
 def test_collectives_of_a_program_written_by_hand() -> None:
-    found = Program(BY_HAND).collectives
-    assert sorted(found, key=lambda c: c.bytes) == [
+    assert sorted(Program(BY_HAND).collectives, key=lambda c: c.bytes) == [
         Collective("all-reduce", arrays=1, bytes=400, times=8),
         Collective("all-reduce", arrays=2, bytes=20 + 3200, times=1),
     ]
@@ -65,16 +64,16 @@ def test_collectives_of_a_program_written_by_hand() -> None:
 
 def test_memory_traffic_of_a_program_written_by_hand() -> None:
     copied = 3200  # into the memory on the chip, once
-    exchanged = 20 + 20  # what goes into an exchange and comes out; the other array stays on the chip
-    row = 400 + 4  # a row is read at a time, and its number; it is written to the chip
-    round_ = row + 400  # the exchange in the loop writes what it made
-    assert Program(BY_HAND).memory_traffic == copied + exchanged + 8 * round_ + 3 * 400
+    reduced = 20 + 20  # an all-reduce's operand and its result; the other array stays on the chip
+    row = 400 + 4  # one row is read at a time, and its number; it is written to the chip
+    iteration = row + 400  # the all-reduce in the loop writes its result
+    assert Program(BY_HAND).memory_traffic == copied + reduced + 8 * iteration + 3 * 400
 
 
 @pytest.mark.parametrize(
     ("shape", "size"), [("f32[3,5]{1,0}", 60), ("pred[7]{0}", 7), ("u4[9]{0}", 5), ("f8e4m3fn[4]{0}", 4), ("s64[]", 8)]
 )
-def test_bytes_of_kinds_of_numbers(shape: str, size: int) -> None:
+def test_bytes_of_each_dtype(shape: str, size: int) -> None:
     text = f"ENTRY %main (x: f32[]) -> f32[] {{\n  %x = {shape} parameter(0)\n  ROOT %y = {shape} negate(%x)\n}}\n"
     assert Program(text).memory_traffic == 2 * size
 
@@ -89,24 +88,24 @@ def test_a_real_program_reads_and_writes_its_arrays_once() -> None:
     assert program_of(lambda x: 2 * x + 1, x).collectives == []
 
 
-def test_a_real_loop_moves_its_arrays_each_round() -> None:
+def test_a_real_loop_accesses_its_arrays_in_each_iteration() -> None:
     x = jnp.ones((64, 64))
 
-    def traffic(rounds: int) -> int:
-        return program_of(lambda x: jax.lax.fori_loop(0, rounds, lambda _, x: jnp.sin(x @ x), x), x).memory_traffic
+    def traffic(iterations: int) -> int:
+        return program_of(lambda x: jax.lax.fori_loop(0, iterations, lambda _, x: jnp.sin(x @ x), x), x).memory_traffic
 
-    a_round = (traffic(60) - traffic(10)) / 50
-    assert a_round >= 3 * x.nbytes  # reads, the product, its sine
-    assert traffic(110) - traffic(60) == pytest.approx(50 * a_round)
-    assert traffic(10) == pytest.approx(10 * a_round, rel=0.3)
+    per_iteration = (traffic(60) - traffic(10)) / 50
+    assert per_iteration >= 3 * x.nbytes  # reads, the product, its sine
+    assert traffic(110) - traffic(60) == pytest.approx(50 * per_iteration)
+    assert traffic(10) == pytest.approx(10 * per_iteration, rel=0.3)
 
 
-def test_of_branches_the_largest_counts() -> None:
+def test_the_largest_branch_is_counted() -> None:
     x = jnp.ones((64, 64))
 
     def function(which, x):
         return jax.lax.switch(which, [lambda x: x, lambda x: jnp.sin(x @ x), lambda x: jnp.sin(x @ x) @ x], x)
 
-    found = program_of(function, jnp.array(0), x).memory_traffic
-    assert found >= program_of(lambda x: jnp.sin(x @ x) @ x, x).memory_traffic
-    assert found < 2 * program_of(lambda x: jnp.sin(x @ x) @ x, x).memory_traffic
+    traffic = program_of(function, jnp.array(0), x).memory_traffic
+    largest = program_of(lambda x: jnp.sin(x @ x) @ x, x).memory_traffic
+    assert largest <= traffic < 2 * largest

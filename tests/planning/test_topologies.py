@@ -1,4 +1,4 @@
-"""Names, shapes and the least that exchanges take."""
+"""Names and shapes of topologies, and the least time that all-reduces take."""
 
 import math
 
@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax.errors import UserError
-from cervix_jax.planning import topologies
 from cervix_jax.planning.topologies import CHIPS, Topology
 
 
@@ -40,19 +39,19 @@ def test_names(name: str, shape: tuple[int, ...]) -> None:
         ("cpu:2x2", "cpu:N"),
     ],
 )
-def test_what_is_no_topology(name: str, message: str) -> None:
+def test_other_names_are_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Topology.parse(name)
 
 
 @pytest.mark.parametrize(("kind", "package", "extra"), [("v6e:2x4", "libtpu", "tpu"), ("h100:8", "xla_cuda13", "cuda")])
 def test_a_missing_library_is_named_with_its_extra(kind, package, extra, monkeypatch) -> None:
-    monkeypatch.setattr(topologies, "_is_installed", lambda _: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"{package} is needed.*\.\[{extra}\]"):
         Topology.parse(kind).devices()
 
 
-def test_more_host_devices_than_there_are() -> None:
+def test_the_host_has_only_so_many_devices() -> None:
     with pytest.raises(UserError, match="JAX_NUM_CPU_DEVICES=999"):
         Topology.parse("cpu:999").devices()
 

@@ -70,9 +70,9 @@ def test_the_best_average_is_kept_beside_the_best_and_the_latest(tmp_path) -> No
     with Checkpoints.open(tmp_path) as checkpoints:
         assert checkpoints.has_average
         assert (checkpoints.best(), checkpoints.best("averaged")) == (2, 3)
-        found = checkpoints.restore_variables(3, state_at(3).variables(), sharding, "averaged")
-        np.testing.assert_array_equal(found["params"]["head"]["logits"]["kernel"], np.full((3, 3), 103.0))
-        np.testing.assert_array_equal(found["params"]["backbone"]["other"]["kernel"], np.full(3, 3.0))  # frozen
+        averaged = checkpoints.restore_variables(3, state_at(3).variables(), sharding, "averaged")
+        np.testing.assert_array_equal(averaged["params"]["head"]["logits"]["kernel"], np.full((3, 3), 103.0))
+        np.testing.assert_array_equal(averaged["params"]["backbone"]["other"]["kernel"], np.full(3, 3.0))  # frozen
     fill(tmp_path / "plain", [0.5])
     with Checkpoints.open(tmp_path / "plain") as checkpoints, pytest.raises(CheckpointError, match="no moving average"):
         checkpoints.best("averaged")

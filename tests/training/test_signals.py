@@ -25,19 +25,19 @@ class InterruptedWhileWriting(io.StringIO):
 
 def test_a_signal_within_a_message_is_remembered(monkeypatch) -> None:
     monkeypatch.setattr(sys, "stderr", InterruptedWhileWriting())
-    with stop_signals() as stopping:
-        assert not stopping()
+    with stop_signals() as asked_to_stop:
+        assert not asked_to_stop()
         sys.stderr.write("epoch 1/2")
-        assert stopping()
+        assert asked_to_stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_handlers_are_put_back(number) -> None:
+def test_handlers_are_restored(number) -> None:
     before = signal.getsignal(number)
-    with stop_signals() as stopping:
+    with stop_signals() as asked_to_stop:
         assert signal.getsignal(number) is not before
         signal.raise_signal(number)
-        assert stopping()
+        assert asked_to_stop()
     assert signal.getsignal(number) is before
 
 
