@@ -9,16 +9,22 @@ import numpy as np
 import pytest
 
 from cervix_jax import config as options
-from cervix_jax.models.classifier import make_classifier
-from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh
-from cervix_jax.training.optimizer import make_optimizer
+from cervix_jax.training.setup import make_setup
 from cervix_jax.training.state import create_state
-from cervix_jax.training.step import make_train_step
 
 NETWORK_OF_REPORT = {"system", "one_vs_rest"}
 NAMES = sorted({path.stem for path in (Path(__file__).parents[1] / "configs").glob("[!_]*.py")} - NETWORK_OF_REPORT)
 SIZES = {"naive_inception_v3": (75, 75)}  # its least
+
+
+def random_array(path, leaf) -> jax.Array:
+    """As initialisation does it, but compiles nothing."""
+    if path[-1].key == "kernel":
+        values = np.random.default_rng(0).standard_normal(leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
+    else:
+        values = np.full(leaf.shape, path[-1].key in ("scale", "var"))
+    return jnp.asarray(values, leaf.dtype)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +35,11 @@ def test_two_steps_change_every_trained_parameter_and_no_frozen_one(name: str) -
     module = importlib.import_module(f"configs.{name}")
     assert len(module.__doc__.splitlines()) > 1  # what it reproduces and what it should reach
     config = options.validate(module.get_config())
-    config.batch_size, size = 3, SIZES.get(name, (40, 32))
-    model, tx = make_classifier(config.model.to_dict()), make_optimizer(config, 4)
-    state = create_state(jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, 0), tx, model.trained_layers)
+    config.batch_size, config.dataset.image_size = 3, (size := SIZES.get(name, (40, 32)))
+    setup = make_setup(config, make_mesh(), options.num_classes(config), 4)
+    variables = jax.tree.map_with_path(random_array, setup.abstract_state().variables())
+    state = create_state(variables, setup.tx, setup.model.trained_layers)
     before = jax.tree.map(np.asarray, (state.params, state.frozen))
-    step = make_train_step(model, tx, config, make_mesh())
     for seed in range(2):
         rng = np.random.default_rng(seed)
         batch = {
@@ -42,7 +48,7 @@ def test_two_steps_change_every_trained_parameter_and_no_frozen_one(name: str) -
             "index": np.arange(3, dtype=np.int32),
             "mask": np.ones(3, bool),
         }
-        state = step(state, batch)
+        state = setup.train_step(state, batch)
     assert state.metrics.first_bad_step == -1
     assert state.metrics.count == 6
     changed = jax.tree.map(lambda old, new: bool(jnp.any(old != new)), before[0], state.params)
