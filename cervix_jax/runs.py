@@ -26,7 +26,18 @@ class RunError(UserError):
 
 
 def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes the record of a new run, or checks that a run that is there can be resumed with the config.
+    """Writes the record of a new run, or updates that of a run that is resumed.
+
+    Raises:
+      RunError: see `check_config`.
+    """
+    check_config(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_record(workdir, config=config.to_dict(), versions=_versions(), revision=_revision())
+
+
+def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Checks that a run that is there, if any, can be resumed with the config.
 
     Raises:
       RunError: it cannot; the message shows every difference.
@@ -39,8 +50,6 @@ def open_run(workdir: Path, config: ml_collections.ConfigDict) -> None:
                 + "\n  ".join(changed)
                 + "\nGive another --workdir, or the configuration that it was started with."
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_record(workdir, config=config.to_dict(), versions=_versions(), revision=_revision())
 
 
 def check_data(workdir: Path, fingerprint: str) -> None:

@@ -27,6 +27,8 @@ def test_a_run_of_another_config_is_refused_with_every_difference(tmp_path) -> N
     config.batch_size, config.optimizer.decay = 5, 0.5
     with pytest.raises(runs.RunError, match=r"(?s)config.batch_size.*this command 5.*config.optimizer.decay.*0.5"):
         runs.open_run(tmp_path, config)
+    with pytest.raises(runs.RunError, match=r"config\.batch_size"):
+        runs.check_config(tmp_path, config)
     assert runs.read_record(tmp_path) == before
 
 

@@ -98,8 +98,9 @@ def train(
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
     options.validate(config)
-    on_lead_host(lambda: runs.open_run(workdir, config))
+    on_lead_host(lambda: runs.check_config(workdir, config))  # before minutes of preparing
     data = lead_host_first(lambda: load_dataset(config)) if data is None else data
+    on_lead_host(lambda: runs.open_run(workdir, config))  # after: missing photographs leave the work directory free
     runs.check_data(workdir, data.fingerprint)
     context = _make_context(config, data, on_step)
     record = {
