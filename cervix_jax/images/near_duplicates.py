@@ -115,7 +115,7 @@ def groups(signatures: Shaped[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
         members = np.flatnonzero(component == number)
         inside = members[np.stack(np.triu_indices(len(members), 1), axis=1)]
         tree = linkage(1 - _agreements(pictures, inside).astype(np.float64), "average")
-        group[members] = group.max() + fcluster(tree, 1 - SAME_SCENE, "distance")
+        group[members] = np.max(group) + fcluster(tree, 1 - SAME_SCENE, "distance")
     _, smallest, position = np.unique(group[distinct_of], return_index=True, return_inverse=True)
     return smallest[position].astype(np.int64)
 

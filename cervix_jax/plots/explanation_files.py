@@ -108,7 +108,7 @@ def explain_images(
                     score_name=SCORE_NAMES[target],
                     true_name=true_type,
                 )
-                called = predictor.class_names[int(explanation.probabilities.argmax())]
+                called = predictor.class_names[int(np.argmax(explanation.probabilities))]
                 group = f"true {true_type}, called {called}" if true_type else f"called {called}"
                 groups.setdefault(group, explanation_panels.PhotographGroup()).add(
                     Path(name).name, picture, explanation
