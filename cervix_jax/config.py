@@ -29,6 +29,7 @@ class AnyType(NamedTuple):
 # name -> (default, meaning). A type as default means: no value unless one is given.
 OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (0, "Seed of initial weights, shuffling, augmentation and dropout; data sets do not depend on it."),
+    "task": ("classify", "'classify': the type of a photograph; 'localise': the box around the cervix."),
     "epochs": (30, "Passes over the training images; a finished run can be resumed with more. Not in report."),
     "batch_size": (32, "Training images per step, over all devices. Not in report."),
     "accumulate": (
@@ -46,7 +47,13 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "stretch",
         "'stretch' to image_size, as in the report, or 'fit': keep the aspect ratio and pad with black.",
     ),
-    "dataset.crop": (1.0, "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4)."),
+    "dataset.crop": (
+        AnyType(1.0),
+        "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4); or 'boxes': crop to the "
+        "boxes that were drawn; or the work directory of a localiser: crop to the boxes that it finds.",
+    ),
+    "dataset.crop_margin": (0.1, "Margin on each side of a box that is cropped to, as a fraction of the box."),
+    "dataset.annotator": ("", "Whose boxes to use, where several people have drawn them."),
     "dataset.cache_bytes": (4 << 30, "Decoded images are cached in memory up to this size, then decoded every epoch."),
     "dataset.num_threads": (2, "Threads that decode and batch images ahead of the device."),
     "selection.folds": (5, "Number of folds of the initial photographs; with 5, 20 % validate, as in the report."),
@@ -119,7 +126,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "optimizer.schedule": (
         "inverse",
         "Learning rate in epoch e, constant within it: 'inverse': lr / (1 + decay * e), which is Keras' decay, or "
-        "'exponential': lr * (1 - decay)^e.",
+        "'exponential': lr * (1 - decay)^e; or 'cosine': half a cosine down to 0 after the last epoch.",
     ),
     "optimizer.decay": (0.01, "Decay of the learning rate per epoch (report section 7)."),
     "optimizer.l2": (5e-4, "Factor of the sum of squared kernels in the training loss (report section 7)."),
@@ -264,10 +271,11 @@ def differences(recorded: Flat, requested: Flat) -> list[str]:
     An option that is younger than the run had its default; options that the network does not read make no difference.
     """
     recorded, requested = (without_ignored(flatten(get_config()) | dict(flat)) for flat in (recorded, requested))
+    changeable = CHANGEABLE_ON_RESUME - ({"epochs"} if recorded["optimizer.schedule"] == "cosine" else set())
     return [
         f"config.{name}: the work directory has {recorded[name]!r}, this command {requested[name]!r}"
         for name in OPTIONS
-        if name not in CHANGEABLE_ON_RESUME and recorded[name] != requested[name]
+        if name not in changeable and recorded[name] != requested[name]
     ]
 
 
@@ -298,7 +306,18 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("parallel", *_one_of("jit", "pmap")),
     ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
     ("dataset.resize", *_one_of("stretch", "fit")),
-    ("dataset.crop", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
+    ("task", *_one_of("classify", "localise")),
+    (
+        "dataset.crop",
+        lambda value, _: 0 < value <= 1 if isinstance(value, int | float) else isinstance(value, str) and value != "",
+        "above 0 and at most 1, boxes, or the work directory of a localiser",
+    ),
+    (
+        "dataset.crop",
+        lambda value, flat: flat["task"] != "localise" or value == 1,
+        "1.0 with config.task=localise, which looks for the box",
+    ),
+    ("dataset.crop_margin", lambda value, _: 0 <= value <= 1, "0 to 1"),
     ("dataset.num_threads", *_at_least(1)),
     ("selection.folds", *_at_least(2)),
     (
@@ -314,6 +333,11 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
     ("augmentation.zoom", *_RATE),
     ("model.name", *_one_of(*HEADS)),
+    (
+        "model.name",
+        lambda value, flat: value not in HEADS or HEADS[value].task == flat["task"],
+        "a head for config.task={0[task]}",
+    ),
     ("model.dtype", *_one_of("float32", "bfloat16")),
     ("model.dropout_rate", *_RATE),
     ("model.remat", lambda value, flat: not value or flat["parallel"] != "pmap", "False with config.parallel=pmap"),
@@ -331,7 +355,7 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ),
     ("optimizer.reference_batch", *_at_least(0)),
     ("optimizer.warmup_epochs", *_at_least(0)),
-    ("optimizer.schedule", *_one_of("inverse", "exponential")),
+    ("optimizer.schedule", *_one_of("inverse", "exponential", "cosine")),
     ("optimizer.ema_decay", *_RATE),
     (
         "loss.class_weights",

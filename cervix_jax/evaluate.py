@@ -41,6 +41,8 @@ def _evaluate() -> dict[str, Any]:
     from cervix_jax.plots import evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
+    if (localiser := run_flags.restore_localiser()) is not None:
+        return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
     if IMAGES.value:
         cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
@@ -54,6 +56,18 @@ def _evaluate() -> dict[str, Any]:
             Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities
         )
     return metrics | source | {"epoch": predictor.members[0].record["epoch"]}
+
+
+def _evaluate_localiser(localiser: Any) -> dict[str, Any]:
+    from cervix_jax.inference.localisation import evaluate_boxes
+    from cervix_jax.plots.box_sheet import worst_boxes
+
+    examples = run_flags.localiser_split(localiser, SPLIT.value)
+    metrics, boxes = evaluate_boxes(localiser, examples)
+    if FIGURES.value:
+        title, path = f"{run_flags.WORKDIR.value[0]}, {SPLIT.value}", Path(FIGURES.value) / "worst_boxes.png"
+        worst_boxes(list(examples.images), boxes, examples.boxes.astype(float), examples.ids, title, path)
+    return metrics | {"split": SPLIT.value, "epoch": localiser.record["epoch"]}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Writes the probabilities of every photograph of a folder as a CSV file, and what to do with each as another.
 
+Of a localiser it writes the box around the cervix: image_name,left,top,right,bottom,confidence.
+
 python -m cervix_jax.predict --workdir=runs/quickstart --images=DIR --output=predictions.csv --coverage=0.9
 """
 
@@ -23,11 +25,14 @@ CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of th
 
 
 def main() -> dict[str, Any]:
+    from cervix_jax.inference import localisation
     from cervix_jax.inference.decisions import DecisionRule
     from cervix_jax.inference.prediction_files import check_output, predict_folder
     from cervix_jax.progress import log
 
     check_output(Path(OUTPUT.value))
+    if (localiser := run_flags.restore_localiser()) is not None:
+        return localisation.locate_folder(localiser, Path(IMAGES.value), Path(OUTPUT.value))
     predictor = run_flags.restore(calibrated=CALIBRATED.value)
     if CALIBRATED.value and predictor.calibration is None:
         log("not calibrated: there is no calibration of these runs with these flags")

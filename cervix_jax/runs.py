@@ -18,7 +18,7 @@ from cervix_jax import config as options
 from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 
-RECORD, METRICS, QUALITY_REFERENCE = "run.json", "metrics.jsonl", "quality.npz"
+RECORD, METRICS, QUALITY_REFERENCE, LOCALISER = "run.json", "metrics.jsonl", "quality.npz", "localiser"
 
 
 class RunError(UserError):

@@ -56,6 +56,16 @@ def _finished_run(manual_dir, data_dir, tmp_path_factory):
     return workdir, loop.train(make_tiny_config(manual_dir, data_dir), workdir)
 
 
+@pytest.fixture(scope="session")
+def localiser_run(manual_dir, data_dir, tmp_path_factory) -> Path:
+    """Work directory of a small localiser of the same photographs and fold as `tiny_config`; tests only read it."""
+    from cervix_jax.training import loop
+
+    workdir = tmp_path_factory.mktemp("localiser") / "run"
+    loop.train(make_localiser_config(manual_dir, data_dir), workdir)
+    return workdir
+
+
 @pytest.fixture
 def run(_finished_run, tmp_path):
     """Work directory and result of a finished run of `tiny_config`; a copy, so that a test may change it."""
@@ -74,4 +84,17 @@ def make_tiny_config(manual_dir, data_dir):
     config.model.backbone.name = "none"
     config.model.widths = (8, 16)
     config.model.blocks = (1, 1)
+    return config
+
+
+def make_localiser_config(manual_dir, data_dir):
+    """A localiser on a few random layers, of two epochs."""
+    config = make_tiny_config(manual_dir, data_dir)
+    config.task = "localise"
+    config.model.widths, config.model.blocks = options.get_config().model.widths, options.get_config().model.blocks
+    config.model.name = "box_voting"
+    config.model.backbone.name = "resnet50"
+    config.model.backbone.cut = "pool1_pool"
+    config.model.backbone.allow_random = True
+    config.optimizer.schedule = "cosine"
     return config

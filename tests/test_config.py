@@ -79,7 +79,7 @@ def test_an_unknown_option_names_the_nearest(misspelt, option):
         ("loss.class_weights", (1.0, 2.0, -1.0)),
         ("selection.one_vs_rest", "Type_4"),
         ("parallel", "threads"),
-        ("optimizer.schedule", "cosine"),
+        ("optimizer.schedule", "linear"),
         ("augmentation.zoom", 1.0),
     ],
 )

@@ -47,6 +47,7 @@ def test_two_steps_change_every_trained_parameter_and_no_frozen_one(name: str) -
             "label": np.arange(3, dtype=np.int32),
             "index": np.arange(3, dtype=np.int32),
             "mask": np.ones(3, bool),
+            "box": np.tile(np.float32([0.2, 0.3, 0.6, 0.7]), (3, 1)),  # for a localiser
         }
         state = setup.train_step(state, batch)
     assert state.metrics.first_bad_step == -1

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from cervix_jax.datasets import feature_cache, kaggle
+from cervix_jax.auditing.box_findings import BOX_KINDS, box_findings
+from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.builder import make_manifest, scan
 from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.images.boxes import draw_boxes
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.features import FEATURE_SIZE
 from cervix_jax.images.files import find_photographs
@@ -34,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "green_filter": "Green outweighs red and blue by a fifth: taken through a colposcope's green filter.",
     "orientation": "Landscape where most are portrait, or the other way round.",
     "rejected": "Additional photographs that cleaning would drop (report section 10).",
+    **BOX_KINDS,
 }
 
 _BAND_ROWS = 0.04  # of the height; chance runs of equal rows are shorter
@@ -83,10 +86,11 @@ class Audit:
         """The findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
-    def picture(self, name: str) -> UInt8[np.ndarray, "320 240 3"]:
-        """Pixels of a photograph that can be read."""
-        row = self.rows[self.manifest.names.index(name)]
-        return _pixels(next(self.table.jpegs([row])))
+    def picture(self, name: str, *, with_boxes: bool = False) -> UInt8[np.ndarray, "320 240 3"]:
+        """Pixels of a photograph that can be read; with the boxes that were drawn, a colour for each person."""
+        i = self.manifest.names.index(name)
+        pixels = _pixels(next(self.table.jpegs([self.rows[i]])))
+        return draw_boxes(pixels, self.manifest.boxes[i].tolist()) if with_boxes else pixels
 
 
 def audit_folder(folder: Path, cache: Path) -> Audit:
@@ -103,11 +107,13 @@ def audit_folder(folder: Path, cache: Path) -> Audit:
     labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
     corrections = kaggle.find_corrections(folder, labels)
     table = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
-    rows, manifest = make_manifest(table, labels, corrections)
+    boxes, _ = annotations.read_boxes(folder, labels)
+    rows, manifest = make_manifest(table, labels, corrections, boxes)
     assignment = assign_splits(manifest, SplitConfig())
     findings = [
         *(Finding("damaged", name, reason) for name, reason in zip(table.names, table.reasons, strict=True) if reason),
         *_pixel_findings(manifest, table, rows),
+        *(Finding(*finding) for finding in box_findings(manifest)),
         *_group_findings(manifest),
         *_label_findings(manifest),
         *(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from cervix_jax.auditing.box_findings import BOX_KINDS
 from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_features
 from cervix_jax.datasets.splits import ADDITIONAL
 
@@ -49,7 +50,8 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
     for kind, findings in sheets.items():
         path = output / f"{kind}.png"
         captions = [f"{Path(f.name).name}\n{f.detail}" for f in findings[:SHOWN]]
-        contact_sheet([audit.picture(f.name) for f in findings[:SHOWN]], captions).save(path)
+        pictures = [audit.picture(f.name, with_boxes=kind in BOX_KINDS) for f in findings[:SHOWN]]
+        contact_sheet(pictures, captions).save(path)
         paths.append(path)
     page = output / "index.html"
     page.write_text(_html(audit, folder), encoding="utf-8")
@@ -125,7 +127,8 @@ def _html(audit: Audit, folder: Path) -> str:
 
 def _figure(audit: Audit, finding: Finding) -> str:
     out = io.BytesIO()
-    Image.fromarray(audit.picture(finding.name)).resize(_THUMBNAIL).save(out, "JPEG", quality=80)
+    picture = audit.picture(finding.name, with_boxes=finding.kind in BOX_KINDS)
+    Image.fromarray(picture).resize(_THUMBNAIL).save(out, "JPEG", quality=80)
     source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
     group = f" (group {finding.group})" if finding.group >= 0 else ""
     return (

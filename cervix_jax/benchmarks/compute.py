@@ -149,7 +149,9 @@ def peak_memory() -> dict[str, int | None]:
 def random_batch(config: ml_collections.ConfigDict, size: int) -> dict[str, np.ndarray]:
     """A training batch of noise with random labels, on the host."""
     rng = np.random.default_rng(0)
-    return {
+    corners = np.sort(rng.random((size, 2, 2), np.float32), axis=1)
+    boxes = {"box": corners.reshape(size, 4)} if config.task == "localise" else {}
+    return boxes | {
         "image": rng.integers(0, 256, (size, *config.dataset.image_size, 3), dtype=np.uint8),
         "label": rng.integers(0, num_classes(config), size, dtype=np.int32),
         "index": np.arange(size, dtype=np.int32),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 if TYPE_CHECKING:
+    from cervix_jax.datasets.pipeline import Examples
     from cervix_jax.inference.labelled import LabelledPhotographs
     from cervix_jax.inference.predictor import Predictor
+    from cervix_jax.training.localiser import Localiser
 
 WORKDIR = flags.DEFINE_multi_string("workdir", None, "Work directory of a run; several are an ensemble.", required=True)
 COMBINE = flags.DEFINE_enum(
@@ -39,6 +41,28 @@ def restore(*, calibrated: bool = False) -> Predictor:
         weights=WEIGHTS.value,
         calibrated=calibrated,
     )
+
+
+def restore_localiser() -> Localiser | None:
+    """The localiser that `--workdir` names; None if it is a classifier, or several."""
+    from cervix_jax.runs import read_record
+    from cervix_jax.training.localiser import Localiser
+
+    workdir = Path(WORKDIR.value[0])
+    if len(WORKDIR.value) > 1 or read_record(workdir)["config"].get("task") != "localise":
+        return None
+    return Localiser.restore(workdir)
+
+
+def localiser_split(localiser: Localiser, split: str) -> Examples:
+    """The photographs of a split of a localiser's own data that have boxes."""
+    from cervix_jax.datasets.dataset import load_dataset
+    from cervix_jax.runs import RunError
+
+    data = load_dataset(localiser.config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+    if data.fingerprint != localiser.record["data_fingerprint"]:
+        raise RunError("the localiser was trained on other photographs than the prepared data set holds")
+    return data.examples(split)
 
 
 def define_data_flags() -> None:

@@ -14,9 +14,12 @@ import csv
 import json
 import math
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
 
 from cervix_jax.errors import UserError
 
@@ -69,18 +72,18 @@ def read_boxes(folder: Path, names: Collection[str]) -> tuple[dict[str, dict[str
     absent = 0
     find = _finder(names)
     for annotation in _annotations(folder, names):
-        found = find(annotation.image_name)
-        if not found:
+        candidates = find(annotation.image_name)
+        if not candidates:
             absent += 1
             continue
         box = _fractions(annotation)
-        of_photograph = boxes.setdefault(found[0], {})
-        if len(found) > 1:
-            wrong.append(f"{annotation.where}: {annotation.image_name!r} may be {found[0]} or {found[1]}")
+        of_photograph = boxes.setdefault(candidates[0], {})
+        if len(candidates) > 1:
+            wrong.append(f"{annotation.where}: {annotation.image_name!r} may be {candidates[0]} or {candidates[1]}")
         elif isinstance(box, str):
             wrong.append(f"{annotation.where}: {box}")
         elif annotation.annotator in of_photograph:
-            wrong.append(f"{annotation.where}: a second box of {found[0]}")
+            wrong.append(f"{annotation.where}: a second box of {candidates[0]}")
         else:
             of_photograph[annotation.annotator] = box
     if wrong:
@@ -93,8 +96,21 @@ def read_boxes(folder: Path, names: Collection[str]) -> tuple[dict[str, dict[str
 
 
 def annotators(boxes: Mapping[str, Mapping[str, Box]]) -> list[str]:
-    """Who drew boxes, in order of the alphabet."""
+    """Who drew boxes, in alphabetical order."""
     return sorted({name for of_photograph in boxes.values() for name in of_photograph})
+
+
+def to_array(boxes: Mapping[str, Mapping[str, Box]], names: Sequence[str]) -> Float32[np.ndarray, "n a 4"]:
+    """Boxes of photographs by `annotators`, in order; NaN where there is none."""
+    missing = (math.nan,) * 4
+    rows = [[boxes.get(name, {}).get(annotator, missing) for annotator in annotators(boxes)] for name in names]
+    return np.array(rows, np.float32).reshape(len(names), -1, 4)
+
+
+def files(folder: Path, names: Iterable[str]) -> list[str]:
+    """The files of boxes that exist, as paths inside the raw folder."""
+    candidates = [*FILES, *(str(PurePosixPath(name).with_suffix(".json")) for name in names)]
+    return [name for name in candidates if (folder / name).is_file()]
 
 
 def _finder(names: Collection[str]) -> Callable[[str], list[str]]:

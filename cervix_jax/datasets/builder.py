@@ -19,15 +19,17 @@ read are named with their reason in the metadata of the data set.
 import dataclasses
 import hashlib
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float32
 from PIL import Image
 
-from cervix_jax.datasets import feature_cache, kaggle
+from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitConfig, assign_splits
 from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates, synthetic
@@ -98,6 +100,9 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "histograms": tfds.features.Tensor(shape=(features.NUM_FEATURES,), dtype=np.float32),
                     "sharpness": tfds.features.Scalar(np.float32),
                     "group": tfds.features.Scalar(np.int32),
+                    "boxes": tfds.features.Sequence(
+                        {"annotator": tfds.features.Text(), "box": tfds.features.BBoxFeature()}
+                    ),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -109,7 +114,8 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
         config: CervixConfig = self.builder_config
         corrections = kaggle.Corrections()
         if config.drawn:
-            drawn, labels = _draw_all()
+            drawn, labels, boxes = _draw_all()
+            notes: list[str] = []
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
             sources: dict[str, feature_cache.Source] = dict(drawn)
             folder = None
@@ -119,12 +125,13 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             fingerprint = fingerprint_of(folder, additional=config.additional)
             sources = {name: folder / name for name in labels}
             corrections = kaggle.find_corrections(folder, labels)
+            boxes, notes = annotations.read_boxes(folder, labels)
         sources = {name: source for name, source in sources.items() if name not in corrections.removed}
         self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
-        rows, manifest = make_manifest(table, labels, corrections)
+        rows, manifest = make_manifest(table, labels, corrections, boxes)
         unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
         self.info.metadata.update(
-            dropped=unreadable | corrections.removed, fingerprint=fingerprint, notes=corrections.notes
+            dropped=unreadable | corrections.removed, fingerprint=fingerprint, notes=corrections.notes + notes
         )
         assigned = assign_splits(manifest, SplitConfig()).split
         return {
@@ -148,6 +155,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "histograms": manifest.histograms[i],
                     "sharpness": manifest.sharpness[i],
                     "group": manifest.groups[i],
+                    "boxes": _to_bboxes(manifest.annotators, manifest.boxes[i]),
                 },
             )
 
@@ -161,8 +169,20 @@ def feature_cache_path(data_path: Path) -> Path:
     return data_path.parents[2] / "cervix_measurements.sqlite"
 
 
+def _to_bboxes(annotators: Sequence[str], boxes: Float32[np.ndarray, "a 4"]) -> list[dict[str, Any]]:
+    """The boxes of one photograph as TFDS stores them."""
+    return [
+        {"annotator": name, "box": tfds.features.BBox(ymin=top, xmin=left, ymax=bottom, xmax=right)}
+        for name, (left, top, right, bottom) in zip(annotators, boxes.tolist(), strict=True)
+        if not math.isnan(left)
+    ]
+
+
 def make_manifest(
-    table: feature_cache.FeatureTable, labels: Mapping[str, int], corrections: kaggle.Corrections
+    table: feature_cache.FeatureTable,
+    labels: Mapping[str, int],
+    corrections: kaggle.Corrections,
+    boxes: Mapping[str, Mapping[str, annotations.Box]],
 ) -> tuple[list[int], Manifest]:
     """The rows of `table` whose photographs can be read, and the manifest of these."""
     rows = [i for i, reason in enumerate(table.reasons) if not reason]
@@ -177,6 +197,8 @@ def make_manifest(
         histograms=table.histograms[rows],
         sharpness=table.sharpness[rows],
         groups=near_duplicates.groups(table.signatures[rows]),
+        annotators=annotations.annotators(boxes),
+        boxes=annotations.to_array(boxes, names),
     )
 
 
@@ -205,23 +227,26 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
 
 
 def fingerprint_of(folder: Path, *, additional: bool) -> str:
-    """SHA-256 over Kaggle's tables and names and sizes of the photographs; the same wherever the folder lies."""
+    """SHA-256 over names and sizes of the photographs, and tables and boxes; the same wherever the folder lies."""
     digest = hashlib.sha256()
-    for name in sorted(scan(folder, additional=additional)):
+    photographs = sorted(scan(folder, additional=additional))
+    for name in photographs:
         path = folder / name
         size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
         digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
-    for table in kaggle.TABLES:
+    for table in (*kaggle.TABLES, *annotations.files(folder, photographs)):
         if (folder / table).is_file():
             digest.update(read_bytes(folder / table, inside=folder))
     return digest.hexdigest()
 
 
-def _draw_all() -> tuple[dict[str, bytes], dict[str, int]]:
-    """JPEGs and labels of the drawn photographs, by name."""
-    sources, labels = {}, {}
+def _draw_all() -> tuple[dict[str, bytes], dict[str, int], dict[str, dict[str, annotations.Box]]]:
+    """JPEGs, labels and true boxes of the drawn photographs, by name."""
+    sources, labels, boxes = {}, {}, {}
     for photograph in synthetic.photographs():
         out = io.BytesIO()
         Image.fromarray(photograph.image).save(out, "JPEG", quality=90)
         sources[photograph.name], labels[photograph.name] = out.getvalue(), photograph.label
-    return sources, labels
+        if photograph.box is not None:
+            boxes[photograph.name] = {"": photograph.box}
+    return sources, labels, boxes

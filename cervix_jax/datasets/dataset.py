@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,8 +14,10 @@ from zipfile import BadZipFile
 import ml_collections
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float32
 
 from cervix_jax.atomic import open_atomic
+from cervix_jax.datasets import annotations
 from cervix_jax.datasets.builder import (
     DOWNLOAD_INSTRUCTIONS,
     Cervix,
@@ -29,6 +31,8 @@ from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, a
 from cervix_jax.progress import log
 
 MANIFEST_FILE = "manifest.npz"  # in the data set's folder
+BOXES = "boxes"  # value of `config.dataset.crop`: crop to the boxes that were drawn
+BOXES_INSTRUCTIONS = "draw some, in boxes.csv or by an annotation tool (see cervix_jax/datasets/README.md)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +43,15 @@ class PreparedDataset:
       builder: TFDS' builder of the data set.
       manifest: every photograph's label and features, in the order in which they are stored.
       assignment: the split of each row of the manifest.
+      crops: float32 boxes that photographs are cropped to, a row each, NaN for the whole; None to crop the centre.
     """
 
     builder: tfds.core.DatasetBuilder
     manifest: Manifest
     assignment: SplitAssignment
+    crops: Float32[np.ndarray, "n 4"] | None
     _options: ml_collections.ConfigDict
+    _needs_boxes: bool
     _stored: list[tuple[Any, int]]  # data source and index of each row of the manifest
 
     @property
@@ -57,27 +64,69 @@ class PreparedDataset:
         """Number of photographs of each split."""
         return dict(collections.Counter(self.assignment.split))
 
+    @property
+    def boxes(self) -> Float32[np.ndarray, "n 4"]:
+        """Boxes by `config.dataset.annotator`, who may be left out where only one has drawn any; NaN where none is.
+
+        Raises:
+          DatasetError: nobody of that name has drawn boxes, or several have and none is named.
+        """
+        annotators, name = list(self.manifest.annotators), self._options.annotator
+        if not annotators and not name:
+            return np.full((len(self.manifest.names), 4), np.nan, np.float32)
+        if not name and len(annotators) == 1:
+            return self.manifest.boxes[:, 0]
+        if name not in annotators:
+            drawn_by = f"boxes were drawn by {', '.join(map(repr, annotators))}" if annotators else "there are no boxes"
+            raise DatasetError(f"config.dataset.annotator is {name!r}, and {drawn_by}")
+        return self.manifest.boxes[:, annotators.index(name)]
+
     def with_splits(self, config: ml_collections.ConfigDict) -> "PreparedDataset":
         """The same photographs, split and resized as another config of this data set says; reads nothing."""
         assignment = assign_splits(self.manifest, SplitConfig(**config.selection))
-        return dataclasses.replace(self, assignment=assignment, _options=ml_collections.ConfigDict(config.dataset))
+        dataset = dataclasses.replace(
+            self,
+            assignment=assignment,
+            crops=None,
+            _options=ml_collections.ConfigDict(config.dataset),
+            _needs_boxes=config.task == "localise",
+        )
+        return dataset.with_crops(dataset.boxes) if config.dataset.crop == BOXES else dataset
+
+    def with_crops(self, crops: Float32[np.ndarray, "n 4"]) -> "PreparedDataset":
+        """The same photographs, each cropped to a box; whole where the box is NaN."""
+        return dataclasses.replace(self, crops=crops)
+
+    def jpeg(self, row: int) -> bytes:
+        """The stored JPEG of a row of the manifest."""
+        source, place = self._stored[row]
+        return source[place]["image"]
 
     def examples(self, split: str) -> Examples:
-        """The photographs of 'train', 'validation', 'test' or 'rejected'.
+        """The photographs of 'train', 'validation', 'test' or 'rejected'; for a localiser those that have boxes.
 
         Raises:
-          DatasetError: there is no such split.
+          DatasetError: there is no such split, or no photograph of it has a box.
         """
         if split not in self.assignment.split:
             raise DatasetError(f"{self._options.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        rows = [i for i, s in enumerate(self.assignment.split) if s == split]
+        boxes = self.boxes
+        is_used = np.array([s == split for s in self.assignment.split])
+        if self._needs_boxes:
+            is_used &= ~np.isnan(boxes[:, 0])
+        rows = np.flatnonzero(is_used).tolist()
+        if not rows:
+            raise DatasetError(f"no photograph of split {split!r} has a box; {BOXES_INSTRUCTIONS}")
         return Examples(
             [self._stored[i] for i in rows],
             self.assignment.labels[rows],
             self.assignment.class_names,
             [self.manifest.names[i] for i in rows],
             self.manifest.groups[rows],
+            boxes[rows],
+            None if self.crops is None else self.crops[rows],
             self._options,
+            with_boxes=self._needs_boxes,
         )
 
 
@@ -103,7 +152,9 @@ def load_dataset(
     sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
     stored = [(source, i) for source in sources for i in range(len(source))]
     manifest = _load_manifest(builder, stored)
-    return PreparedDataset(builder, manifest, assign_splits(manifest, SplitConfig(**config.selection)), dataset, stored)
+    assignment = assign_splits(manifest, SplitConfig(**config.selection))
+    data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
+    return data.with_crops(data.boxes) if dataset.crop == BOXES else data
 
 
 def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[str]) -> None:
@@ -187,17 +238,30 @@ def _read_manifest(path: Path, identity: str) -> Manifest:
         if arrays["identity"] != identity:
             raise ValueError(f"{path} belongs to another data set")
         columns = {field.name: arrays[field.name] for field in dataclasses.fields(Manifest)}
-    return Manifest(**columns | {name: columns[name].tolist() for name in ("names", "source")})
+    return Manifest(**columns | {name: columns[name].tolist() for name in ("names", "source", "annotators")})
 
 
 def _manifest_of_examples(stored: Sequence[tuple[Any, int]]) -> Manifest:
     rows = [{key: value for key, value in source[i].items() if key != "image"} for source, i in stored]
+    names = [row["id"].decode() for row in rows]
+    boxes = {name: _boxes_of(row) for name, row in zip(names, rows, strict=True)}
     return Manifest(
-        names=[row["id"].decode() for row in rows],
+        names=names,
         source=[row["source"].decode() for row in rows],
         labels=np.array([row["label"] for row in rows], int),
         folder_labels=np.array([row["folder_label"] for row in rows], int),
         histograms=np.stack([row["histograms"] for row in rows]),
         sharpness=np.array([row["sharpness"] for row in rows], np.float32),
         groups=np.array([row["group"] for row in rows], int),
+        annotators=annotations.annotators(boxes),
+        boxes=annotations.to_array(boxes, names),
     )
+
+
+def _boxes_of(row: Mapping[str, Any]) -> dict[str, annotations.Box]:
+    """Boxes by annotator of one example; none in data sets of version 2.0.0."""
+    stored = row.get("boxes", {"annotator": (), "box": ()})
+    return {
+        annotator.decode(): (float(left), float(top), float(right), float(bottom))
+        for annotator, (top, left, bottom, right) in zip(stored["annotator"], stored["box"], strict=True)
+    }

@@ -5,21 +5,29 @@ gap, so no example is left out when batches do not divide an epoch. The stream's
 small, and the global batch at a position is the same however many processes share it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import grain
 import ml_collections
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from cervix_jax.errors import UserError
+from cervix_jax.images.boxes import WHOLE
 from cervix_jax.images.decode import read_photograph
-from cervix_jax.images.geometry import CropResize
+from cervix_jax.images.geometry import Box, CropResize
 
 
 class DatasetError(UserError):
     """A prepared data set does not fit what was asked for; the message says what to do."""
+
+
+def make_transform(dataset: ml_collections.ConfigDict) -> CropResize:
+    """Photograph -> network input, as `config.dataset` says; `dataset.crop` names boxes unless it is a number."""
+    fraction = dataset.crop if isinstance(dataset.crop, int | float) else 1.0
+    return CropResize(tuple(dataset.image_size), fraction, dataset.resize, dataset.crop_margin)
 
 
 class Examples:
@@ -30,12 +38,14 @@ class Examples:
       class_names: the three types, or 'rest' and the type to tell from it.
       ids: paths inside the raw folder.
       groups: near-duplicates have the same number.
+      boxes: float32 boxes around the cervix that were drawn, as in `Manifest`; NaN where there is none.
     """
 
     labels: Int[np.ndarray, "n"]
     class_names: tuple[str, ...]
     ids: list[str]
     groups: Int[np.ndarray, "n"]
+    boxes: Float32[np.ndarray, "n 4"]
 
     def __init__(
         self,
@@ -44,15 +54,22 @@ class Examples:
         class_names: tuple[str, ...],
         ids: list[str],
         groups: Int[np.ndarray, "n"],
+        boxes: Float32[np.ndarray, "n 4"],
+        crops: Float32[np.ndarray, "n 4"] | None,
         dataset: ml_collections.ConfigDict,
+        *,
+        with_boxes: bool = False,
     ):
+        """Crops to `crops`, if given, NaN for the whole photograph; `with_boxes` puts `boxes` into the batches."""
         self._stored = stored
         self.labels = labels.astype(np.int32)
         self.class_names = class_names
         self.ids = ids
         self.groups = groups
-        self._size = tuple(dataset.image_size)
-        self._transform = CropResize(self._size, dataset.crop, dataset.resize)
+        self.boxes = boxes
+        self._crops, self._with_boxes = crops, with_boxes
+        self._transform = make_transform(dataset)
+        self._size = self._transform.size
         shape = (len(ids), *self._size, 3)
         self._cache = np.zeros(shape, np.uint8) if np.prod(shape) <= dataset.cache_bytes else None
         self._cached = np.zeros(len(ids), bool)
@@ -62,7 +79,8 @@ class Examples:
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         i = int(index)
-        return {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
+        example = {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
+        return example | {"box": self.boxes[i]} if self._with_boxes else example
 
     @property
     def images(self) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
@@ -73,12 +91,19 @@ class Examples:
         """RGB pixels of a photograph at `config.dataset.image_size`, before augmentation and normalisation."""
         if self._cache is not None and self._cached[index]:
             return self._cache[index]
-        photograph = read_photograph(self.jpeg(index), min_size=self._size)
-        array = self._transform(photograph)
+        box = self.crop(index)
+        array = self._transform(read_photograph(self.jpeg(index), min_size=self._transform.min_size(box)), box)
         if self._cache is not None:
             self._cache[index] = array
             self._cached[index] = True
         return array
+
+    def crop(self, index: int) -> Box | None:
+        """The box that a photograph is cropped to; None for its centre."""
+        if self._crops is None:
+            return None
+        left, top, right, bottom = self._crops[index].tolist()
+        return WHOLE if math.isnan(left) else (left, top, right, bottom)
 
     def jpeg(self, index: int) -> bytes:
         """The stored JPEG of a photograph."""
@@ -116,8 +141,8 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """An endless stream of shuffled batches: this process's rows of each global batch of `config.batch_size`.
 
-    Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]) and `mask` (bool [b], all
-    True). `get_state` and `set_state` save and restore the position.
+    Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]), `mask` (bool [b], all
+    True) and, for a localiser, `box` (float32 [b 4]). `get_state` and `set_state` save and restore the position.
 
     Raises:
       DatasetError: the batch does not divide over the processes, or there are too few examples for one batch.

@@ -31,6 +31,9 @@ class Manifest:
       histograms: `features.colour_histograms`.
       sharpness: `features.sharpness`, 0 to 1020.
       groups: near-duplicates have the same number.
+      annotators: names of those who drew boxes around the cervix; '' if the file does not say.
+      boxes: the box by each annotator: left, top, right, bottom as fractions of the upright photograph; NaN where
+        there is none.
     """
 
     names: Sequence[str]
@@ -40,6 +43,8 @@ class Manifest:
     histograms: Float32[np.ndarray, "n d"]
     sharpness: Float32[np.ndarray, "n"]
     groups: Int[np.ndarray, "n"]
+    annotators: Sequence[str]
+    boxes: Float32[np.ndarray, "n a 4"]
 
     def of(self, source: str) -> Bool[np.ndarray, "n"]:
         """Mask of the rows of a source."""

@@ -78,8 +78,8 @@ def explain(
         rows = np.arange(start, min(start + batch_size, len(photographs)))
         padded = np.resize(rows, batch_size)  # the last batch repeats itself: no new shape, nothing compiled again
         images = tuple(
-            jnp.asarray(np.stack([photographs[i].images[transform] for i in padded]), jnp.float32)
-            for transform in range(len(predictor.transforms))
+            jnp.asarray(np.stack([photographs[i].images[place] for i in padded]), jnp.float32)
+            for place in range(len(predictor.network_inputs))
         )
         score = PredictorScore.of(predictor, classes[padded], target)
         if method.reads_layers:
@@ -96,11 +96,11 @@ _JITTED = {name: jax.jit(method.maps) for name, method in METHODS.items()}
 def _in_frame(
     maps: Sequence[Float[np.ndarray, "_ _"]], photograph: Photograph, predictor: Predictor, keep_sum: bool
 ) -> HeatMap:
-    """Sum of the maps at each transform's pixels, in the frame of the stored photograph."""
+    """Sum of the maps at the pixels of each network input, in the frame of the stored photograph."""
     return sum(
         (
-            transform.to_photograph(heat, photograph.size, keep_sum=keep_sum)
-            for heat, transform in zip(maps, predictor.transforms, strict=True)
+            network_input.transform.to_photograph(heat, photograph.size, box, keep_sum=keep_sum)
+            for heat, network_input, box in zip(maps, predictor.network_inputs, photograph.boxes, strict=True)
         ),
         start=np.zeros(photograph.size, np.float32),
     )

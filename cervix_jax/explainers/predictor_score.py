@@ -1,8 +1,8 @@
 """What is explained: one number an example, as a differentiable function of the photographs.
 
 Explainers know nothing of runs and ensembles; they take any function from images to scores. `PredictorScore` is that
-function for a predictor. Images are a tuple with one array for each of `Predictor.transforms`, so that an ensemble of
-unlike members is explained by exact gradients, each at its own pixels.
+function for a predictor. Images are a tuple with one array for each of `Predictor.network_inputs`, so that an ensemble
+of unlike members is explained by exact gradients, each at its own pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from cervix_jax.inference.ensemble import Combination
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.models.classifier import Classifier
 
-NetworkInputs = tuple[Float[Array, "b _ _ 3"], ...]  # of each transform; RGB, 0 to 255
+NetworkInputs = tuple[Float[Array, "b _ _ 3"], ...]  # RGB, 0 to 255
 
 
 class LayerError(UserError):
@@ -60,7 +60,7 @@ class PredictorScore(struct.PyTreeNode):
             classes=jnp.asarray(classes),
             variables=tuple(member.variables for member in predictor.members),
             models=tuple(member.model for member in predictor.members),
-            inputs=tuple(predictor.transforms.index(member.transform) for member in predictor.members),
+            inputs=tuple(predictor.network_inputs.index(member.network_input) for member in predictor.members),
             combination=predictor.combination,
             target=target,
             layers=layers,

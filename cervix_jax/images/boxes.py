@@ -4,12 +4,16 @@ Fractions survive every resizing, so a box that was drawn on a small copy fits t
 on NumPy and JAX arrays alike (Python array API), so that the loss and the metrics of a localiser share them.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of the whole photograph
+_COLOURS = ("#56b4e9", "#f0e442", "#009e73")  # of outlines, on tissue; apart for colour-blind people (Okabe & Ito 2008)
 
 
 def area(boxes: Any) -> Any:
@@ -39,7 +43,7 @@ def generalized_iou(a: Any, b: Any) -> Any:
 
 
 def crop_region(
-    box: tuple[float, float, float, float], size: tuple[int, int], margin: float, aspect: float | None = None
+    box: tuple[float, float, float, float], size: tuple[int, int], margin: float
 ) -> tuple[int, int, int, int]:
     """The part of a photograph to crop for a box: the box with a margin, inside the photograph, at least one pixel.
 
@@ -47,8 +51,6 @@ def crop_region(
       box: fractions.
       size: (height, width) of the photograph in pixels.
       margin: added on each side, as a fraction of the box's own height or width.
-      aspect: height / width of the region in pixels, which is reached by growing its shorter side where the photograph
-        has room; None for that of the box.
 
     Returns:
       Left, top, right, bottom in pixels.
@@ -57,16 +59,19 @@ def crop_region(
     left, top, right, bottom = box
     center = ((left + right) / 2 * width, (top + bottom) / 2 * height)
     across, down = (right - left) * width * (1 + 2 * margin), (bottom - top) * height * (1 + 2 * margin)
-    if aspect is not None:
-        across, down = max(across, down / aspect), max(down, across * aspect)
     left_pixel, right_pixel = _interval(center[0], across, width)
     top_pixel, bottom_pixel = _interval(center[1], down, height)
     return left_pixel, top_pixel, right_pixel, bottom_pixel
 
 
-def average(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "4"]:
-    """Mean of each side."""
-    return boxes.mean(axis=0)
+def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, float] | None:
+    """The smallest box that holds all True pixels of a mask; None if there is none."""
+    height, width = mask.shape
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return left / width, top / height, right / width, bottom / height
 
 
 def mirrored(boxes: Any, *, horizontal: bool = False, vertical: bool = False) -> Any:
@@ -78,6 +83,17 @@ def mirrored(boxes: Any, *, horizontal: bool = False, vertical: bool = False) ->
     if vertical:
         top, bottom = 1 - bottom, 1 - top
     return xp.stack([left, top, right, bottom], axis=-1)
+
+
+def draw_boxes(image: UInt8[np.ndarray, "h w 3"], boxes: Sequence[Sequence[float]]) -> UInt8[np.ndarray, "h w 3"]:
+    """A copy of an image with the outlines of boxes, each in a colour of its own; those with NaN are left out."""
+    picture = Image.fromarray(image)
+    pen, (height, width) = ImageDraw.Draw(picture), image.shape[:2]
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        if not math.isnan(left):
+            corners = (left * (width - 1), top * (height - 1), right * (width - 1), bottom * (height - 1))
+            pen.rectangle(corners, outline=_COLOURS[i % len(_COLOURS)], width=max(1, width // 100))
+    return np.asarray(picture)
 
 
 def _area_of_intersection(a: Any, b: Any) -> Any:

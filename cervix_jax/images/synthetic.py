@@ -27,6 +27,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from cervix_jax.images import synthetic_scene as scene
+from cervix_jax.images.boxes import bounding_box
 
 SUBSETS = ("train", "additional", "test")
 KINDS = ("clean", "shifted", "blurred", "junk")
@@ -46,6 +47,7 @@ class SyntheticPhotograph:
         kind: 'clean', 'shifted' (colours), 'blurred' or 'junk' (no cervix in the picture).
         image: 8 bit RGB.
         zone: the visible pixels of the transformation zone; no pixel for junk, few for type 3.
+        box: of the visible cervix: left, top, right, bottom as fractions of the picture; None for junk.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SyntheticPhotograph:
     kind: str
     image: UInt8[np.ndarray, "height width 3"]
     zone: Bool[np.ndarray, "height width"]
+    box: tuple[float, float, float, float] | None
 
 
 def draw(
@@ -86,13 +89,17 @@ def draw(
     if kind is None:
         number = _share_of(KIND_SHARES, 0.5 + index * 0.5698402909980532)
         kind = KINDS[number] if subset == "additional" else "clean"
-    colour, zone = scene.draw_junk(rng, size) if kind == "junk" else scene.draw_cervix(rng, label, size)
+    if kind == "junk":
+        colour, zone, box = scene.draw_junk(rng, size), np.zeros(size, bool), None
+    else:
+        colour, zone, cervix = scene.draw_cervix(rng, label, size)
+        box = bounding_box(cervix)
     if kind == "shifted":
         colour = scene.shift_colours(rng, colour)
     image = scene.expose(rng, colour, blur=rng.uniform(5, 9) * size[0] / 320 if kind == "blurred" else 0.0)
     stem = f"{index}" if kind == "clean" else f"{kind}_{index}"
     folder = subset if subset == "test" else f"{subset}/Type_{label + 1}"
-    return SyntheticPhotograph(f"{folder}/{stem}.jpg", subset, label, kind, image, zone)
+    return SyntheticPhotograph(f"{folder}/{stem}.jpg", subset, label, kind, image, zone, box)
 
 
 def photographs(seed: int = 0, *, counts: Mapping[str, int] = DEFAULT_COUNTS) -> Iterator[SyntheticPhotograph]:
@@ -113,8 +120,9 @@ def photographs(seed: int = 0, *, counts: Mapping[str, int] = DEFAULT_COUNTS) ->
 def write_folder(directory: Path, seed: int = 0, counts: Mapping[str, int] = DEFAULT_COUNTS) -> None:
     """Writes a collection as JPEG files in the layout of Kaggle's folders.
 
-    The files are train/Type_1..3/*.jpg, additional/Type_1..3/*.jpg, test/*.jpg (names without type) and
-    test_labels.csv with the columns image_name (file name within test/) and label (0, 1, 2).
+    The files are train/Type_1..3/*.jpg, additional/Type_1..3/*.jpg, test/*.jpg (names without type), test_labels.csv
+    with the columns image_name (file name within test/) and label (0, 1, 2), and boxes.csv with the true box of every
+    cervix outside of test/ (columns image_name, left, top, right, bottom).
 
     Args:
         directory: the raw folder; made if it does not exist.
@@ -124,13 +132,16 @@ def write_folder(directory: Path, seed: int = 0, counts: Mapping[str, int] = DEF
     for subset in SUBSETS:
         for folder in [subset] if subset == "test" else [f"{subset}/Type_{number}" for number in (1, 2, 3)]:
             (directory / folder).mkdir(parents=True, exist_ok=True)
-    rows = ["image_name,label"]
+    labels, boxes = ["image_name,label"], ["image_name,left,top,right,bottom"]
     for photograph in photographs(seed, counts=counts):
         path = directory / photograph.name
         Image.fromarray(photograph.image).save(path, quality=90)
         if photograph.subset == "test":
-            rows.append(f"{path.name},{photograph.label}")
-    (directory / "test_labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+            labels.append(f"{path.name},{photograph.label}")
+        elif photograph.box is not None:
+            boxes.append(",".join([photograph.name, *(f"{side:.4f}" for side in photograph.box)]))
+    for name, rows in (("test_labels.csv", labels), ("boxes.csv", boxes)):
+        (directory / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _share_of(shares: tuple[float, ...], position: float) -> int:

@@ -13,8 +13,8 @@ Plane: TypeAlias = Float[np.ndarray, "height width"]
 Mask: TypeAlias = Bool[np.ndarray, "height width"]
 
 
-def draw_cervix(rng: np.random.Generator, label: int, size: tuple[int, int]) -> tuple[Colours, Mask]:
-    """Draws tissue, zone and instruments; returns the colours and the visible pixels of the zone."""
+def draw_cervix(rng: np.random.Generator, label: int, size: tuple[int, int]) -> tuple[Colours, Mask, Mask]:
+    """Draws tissue, zone and instruments; returns the colours, and the visible pixels of the zone and of the cervix."""
     frame, palette = _frame(rng, size), _palette(rng)
     colour = np.tile(palette["wall"].astype(np.float32)[:, None, None], (1, *size))
     # The fold between wall and ectocervix lies in shade.
@@ -35,10 +35,10 @@ def draw_cervix(rng: np.random.Generator, label: int, size: tuple[int, int]) -> 
     texture = 0.035 * _noise(rng, size, 6) + 0.02 * frame.wobble + 0.16 * (grain - 1)
     colour *= 1 + texture + 0.12 * np.clip(1 - frame.disc, -0.5, 1)
     clear = _instruments(rng, colour)
-    return colour, (zone > 0.5) & (mouth > 1) & clear
+    return colour, (zone > 0.5) & (mouth > 1) & clear, (frame.disc < 1) & clear
 
 
-def draw_junk(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Colours, Mask]:
+def draw_junk(rng: np.random.Generator, size: tuple[int, int]) -> Colours:
     """Draws what else lies in such folders: a glove, a floor, a label, a face or a failed exposure."""
     ground, paint = (tuple(rng.integers(30, 226, 3).tolist()) for _ in range(2))
     style = ("glove", "floor", "label", "face", "exposure")[rng.integers(5)]
@@ -65,7 +65,7 @@ def draw_junk(rng: np.random.Generator, size: tuple[int, int]) -> tuple[Colours,
         for eye in (82 + x, 134 + x):
             pen.ellipse((eye, 130 + y, eye + 24, 142 + y), fill=(40, 30, 30))
     colour = np.asarray(picture.resize(size[::-1]), np.float32).transpose(2, 0, 1) / 255
-    return colour * (1 + 0.04 * _noise(rng, size, 5)), np.zeros(size, bool)
+    return colour * (1 + 0.04 * _noise(rng, size, 5))
 
 
 def shift_colours(rng: np.random.Generator, colour: Colours) -> Colours:

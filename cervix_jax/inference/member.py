@@ -16,13 +16,16 @@ import ml_collections
 from jax.sharding import Mesh
 
 from cervix_jax import config as options
+from cervix_jax.datasets.pipeline import make_transform
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.images.geometry import CropResize
+from cervix_jax.inference.photograph import NetworkInput
 from cervix_jax.models.classifier import Classifier, make_classifier
-from cervix_jax.runs import QUALITY_REFERENCE, read_record
+from cervix_jax.runs import LOCALISER, QUALITY_REFERENCE, RunError, read_record
 from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
 from cervix_jax.training.forward import Forward, make_forward
 from cervix_jax.training.initialisation import init_variables
+from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.mesh import replicated
 from cervix_jax.training.state import Variables
 
@@ -43,6 +46,7 @@ class Member:
       variables: its parameters and statistics, on the devices.
       forward: jitted (variables, images) -> logits.
       quality_reference: what the photographs that it was trained on look like; None if the run recorded none.
+      localiser: finds the box that photographs are cropped to; None if they are not.
     """
 
     workdir: Path
@@ -54,6 +58,7 @@ class Member:
     variables: Variables
     forward: Forward
     quality_reference: QualityReference | None
+    localiser: Localiser | None
 
     @classmethod
     def restore(cls, workdir: Path, mesh: Mesh, weights: str | None = None) -> "Member":
@@ -84,7 +89,14 @@ class Member:
             variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
             loss = checkpoints.metrics(step)[LOSSES[item]]
         quality_reference = QualityReference.load(workdir / QUALITY_REFERENCE)
-        return cls(workdir, config, record, weights, loss, model, variables, make_forward(model), quality_reference)
+        localiser = Localiser.load(workdir / LOCALISER)
+        if localiser is None and isinstance(config.dataset.crop, str):
+            raise RunError(
+                f"{workdir} was trained on photographs cropped to {config.dataset.crop!r} and has no localiser, so it "
+                "cannot see others; train with --config.dataset.crop=WORKDIR of a localiser"
+            )
+        forward = make_forward(model)
+        return cls(workdir, config, record, weights, loss, model, variables, forward, quality_reference, localiser)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -93,18 +105,24 @@ class Member:
 
     @property
     def transform(self) -> CropResize:
+        """Crops and resizes photographs, the same as in training."""
+        return make_transform(self.config.dataset)
+
+    @property
+    def network_input(self) -> NetworkInput:
         """Photograph -> network input, the same as in training."""
-        dataset = self.config.dataset
-        return CropResize(tuple(dataset.image_size), dataset.crop, dataset.resize)
+        return NetworkInput(self.transform, self.localiser)
 
     @property
     def digest(self) -> str:
         """A hash that tells this checkpoint from any other; the same wherever it lies."""
         identity = {
             name: value
-            for name, value in options.flatten(self.config).items()
+            for name, value in options.flatten(self.record["config"]).items()
             if name not in options.CHANGEABLE_ON_RESUME
         }
         identity |= {name: self.record[name] for name in ("data_fingerprint", "epoch")}
         identity |= {"weights": self.weights, "validation_loss": self.validation_loss}
+        if self.localiser is not None:
+            identity["localiser"] = self.localiser.digest
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """From the bytes of a photograph to network inputs: the one way in which predictors read photographs.
 
-A photograph is seen exactly as training sees its own: at the size that a data set stores, then cropped and resized as
-each run does.
+A photograph is seen exactly as training sees its own: at the size that a data set stores, then cropped, to its centre
+or to the cervix that the run's localiser finds, and resized.
 """
 
 import dataclasses
@@ -16,7 +16,21 @@ from PIL import Image
 from cervix_jax.datasets.quality import ImageFeatures
 from cervix_jax.images.decode import read_photograph, to_stored
 from cervix_jax.images.files import read_bytes
-from cervix_jax.images.geometry import CropResize
+from cervix_jax.images.geometry import Box, CropResize
+from cervix_jax.training.localiser import Localiser
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkInput:
+    """Photograph -> network input, as a run was trained on it.
+
+    Attributes:
+      transform: crops and resizes.
+      localiser: finds the box that is cropped to; None to crop the centre.
+    """
+
+    transform: CropResize
+    localiser: Localiser | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,22 +38,26 @@ class Photograph:
     """A photograph as the runs of a predictor see it.
 
     Attributes:
-      images: uint8 RGB [h w 3], the network input of each of the predictor's `transforms`.
+      images: uint8 RGB [h w 3], one for each of the predictor's `network_inputs`.
       jpeg: the bytes that a data set would store: upright, sRGB.
       size: (height, width) of `jpeg` in pixels.
+      boxes: that the images were cropped to, by localisers; None for the centre.
+      confidence: the least confidence of these boxes, 0 to 1; None if there are none.
       features: colours and sharpness, which say whether it is fit to be judged; None if they were not asked for.
     """
 
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
     jpeg: bytes
     size: tuple[int, int]
+    boxes: tuple[Box | None, ...]
+    confidence: float | None = None
     features: ImageFeatures | None = None
 
     @classmethod
     def read(
         cls,
         source: str | os.PathLike[str] | bytes,
-        transforms: Sequence[CropResize],
+        inputs: Sequence[NetworkInput],
         *,
         with_features: bool = False,
     ) -> "Photograph":
@@ -47,7 +65,7 @@ class Photograph:
 
         Args:
           source: a path, or the bytes of a file.
-          transforms: photograph -> network input.
+          inputs: how runs see it.
           with_features: measure `features` too.
 
         Raises:
@@ -55,35 +73,49 @@ class Photograph:
         """
         stored = to_stored(source if isinstance(source, bytes) else read_bytes(source))
         size = stored.image.height, stored.image.width
-        images = _network_inputs(stored.jpeg, size, transforms, {1: stored.image})
-        return cls(images, stored.jpeg, size, ImageFeatures.of(stored.image) if with_features else None)
+        images, boxes, confidence = _see(stored.jpeg, size, inputs, {1: stored.image})
+        features = ImageFeatures.of(stored.image) if with_features else None
+        return cls(images, stored.jpeg, size, boxes, confidence, features)
 
     @classmethod
-    def from_stored(cls, jpeg: bytes, transforms: Sequence[CropResize]) -> "Photograph":
-        """The same of the bytes that a data set stores, which are decoded no larger than the transforms need."""
+    def from_stored(cls, jpeg: bytes, inputs: Sequence[NetworkInput]) -> "Photograph":
+        """The same of the bytes that a data set stores, which are decoded no larger than is needed."""
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:
             size = header.height, header.width
-        return cls(_network_inputs(jpeg, size, transforms, {}), jpeg, size)
+        images, boxes, confidence = _see(jpeg, size, inputs, {})
+        return cls(images, jpeg, size, boxes, confidence)
 
 
-def _network_inputs(
-    jpeg: bytes, size: tuple[int, int], transforms: Sequence[CropResize], decoded: dict[int, Image.Image]
-) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
-    """The result of each transform, of pixels decoded as small as it allows, as in training.
+def _see(
+    jpeg: bytes, size: tuple[int, int], inputs: Sequence[NetworkInput], decoded: dict[int, Image.Image]
+) -> tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], tuple[Box | None, ...], float | None]:
+    """Images, boxes and confidence, of pixels decoded as small as each input allows, as in training.
 
     Args:
       jpeg: as stored.
       size: its (height, width).
-      transforms: photograph -> network input.
+      inputs: how runs see it.
       decoded: images by the reduction that they were decoded at; filled, so that none is decoded twice.
     """
-    images = []
-    for transform in transforms:
-        reduction = _jpeg_reduction(size, transform.size)
+
+    def decode(min_size: tuple[int, int]) -> Image.Image:
+        reduction = _jpeg_reduction(size, min_size)
         if reduction not in decoded:
-            decoded[reduction] = read_photograph(jpeg, min_size=transform.size)
-        images.append(transform(decoded[reduction]))
-    return tuple(images)
+            decoded[reduction] = read_photograph(jpeg, min_size=min_size)
+        return decoded[reduction]
+
+    located: dict[Localiser, tuple[Box, float]] = {}
+    images, boxes = [], []
+    for network_input in inputs:
+        transform, localiser, box = network_input.transform, network_input.localiser, None
+        if localiser is not None:
+            if localiser not in located:
+                located[localiser] = localiser.locate_one(localiser.transform(decode(localiser.transform.size)))
+            box, _ = located[localiser]
+        images.append(transform(decode(transform.min_size(box)), box))
+        boxes.append(box)
+    confidence = min((confidence for _, confidence in located.values()), default=None)
+    return tuple(images), tuple(boxes), confidence
 
 
 def _jpeg_reduction(size: tuple[int, int], min_size: tuple[int, int]) -> int:

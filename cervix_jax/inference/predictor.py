@@ -15,13 +15,12 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.special import softmax
 
 from cervix_jax.datasets.quality import QualityReference
-from cervix_jax.images.geometry import CropResize
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.calibration import Calibration
 from cervix_jax.inference.ensemble import Combination, EnsembleError
 from cervix_jax.inference.member import Member
-from cervix_jax.inference.photograph import Photograph
+from cervix_jax.inference.photograph import NetworkInput, Photograph
 from cervix_jax.inference.tta import View, make_views
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.progress import log
@@ -134,9 +133,9 @@ class Predictor:
         return self.members[0].quality_reference
 
     @property
-    def transforms(self) -> tuple[CropResize, ...]:
+    def network_inputs(self) -> tuple[NetworkInput, ...]:
         """Photograph -> network input, each that a member uses once."""
-        return tuple(dict.fromkeys(member.transform for member in self.members))
+        return tuple(dict.fromkeys(member.network_input for member in self.members))
 
     @property
     def identity(self) -> str:
@@ -152,11 +151,11 @@ class Predictor:
 
     def read(self, source: str | os.PathLike[str] | bytes, *, with_features: bool = False) -> Photograph:
         """One photograph as the runs see it; see `Photograph.read`."""
-        return Photograph.read(source, self.transforms, with_features=with_features)
+        return Photograph.read(source, self.network_inputs, with_features=with_features)
 
     def read_stored(self, jpeg: bytes) -> Photograph:
         """One photograph of a data set as the runs see it; see `Photograph.from_stored`."""
-        return Photograph.from_stored(jpeg, self.transforms)
+        return Photograph.from_stored(jpeg, self.network_inputs)
 
     def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
         """Probabilities of the classes in float64, rows summing to one.
@@ -212,20 +211,20 @@ class Predictor:
         return np.mean([softmax(each.astype(np.float64), axis=1) for each in logits], axis=0)
 
     def _network_inputs(self, member: Member, photographs: Sequence[Photograph]) -> "_NetworkInputs":
-        return _NetworkInputs(photographs, self.transforms.index(member.transform))
+        return _NetworkInputs(photographs, self.network_inputs.index(member.network_input))
 
 
 class _NetworkInputs:
-    """Images of photographs by one transform, a `forward.ImageSequence`: each is accessed when it is needed."""
+    """Images of photographs for one member, a `forward.ImageSequence`: each is accessed when it is needed."""
 
-    def __init__(self, photographs: Sequence[Photograph], transform: int):
-        self._photographs, self._transform = photographs, transform
+    def __init__(self, photographs: Sequence[Photograph], place: int):
+        self._photographs, self._place = photographs, place
 
     def __len__(self) -> int:
         return len(self._photographs)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        return self._photographs[index].images[self._transform]
+        return self._photographs[index].images[self._place]
 
 
 def _forward_of_view(forward: Forward, view: View) -> Forward:

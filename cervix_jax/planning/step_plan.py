@@ -264,6 +264,8 @@ def _abstract_batch(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDty
         "index": (jnp.int32, ()),
         "mask": (jnp.bool_, ()),
     }
+    if config.task == "localise":
+        rows["box"] = (jnp.float32, (4,))
     return {key: jax.ShapeDtypeStruct((config.batch_size, *shape), dtype) for key, (dtype, shape) in rows.items()}
 
 

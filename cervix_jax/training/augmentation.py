@@ -6,7 +6,7 @@ on. An example's map depends on its key alone, not on its place in the batch or 
 To add a transform, add its function to `TRANSFORMS` and its range to `config.augmentation`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import jax
@@ -19,22 +19,23 @@ Size = tuple[int, int]  # height and width in pixels
 Options: TypeAlias = ml_collections.ConfigDict  # config.augmentation
 
 
-def augment(images: Float[Array, "b h w c"], keys: Key[Array, "b"], augmentation: Options) -> Float[Array, "b h w c"]:
-    """Warps each image by a random affine map; pixels outside the source repeat its border.
+def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Options) -> dict[str, Array]:
+    """Warps each image by a random affine map, and moves its box; pixels outside the source repeat its border.
 
     Args:
-      images: any range of values; returned as they are if all options are off.
+      batch: `image` [b h w c], any range of values, and `box` [b 4], if there are boxes; other entries are left alone,
+        all of them if all options are off.
       keys: one random key per example.
       augmentation: `config.augmentation`.
     """
     if not any(augmentation.values()):
-        return images
-    height, width = images.shape[1:3]
-
-    def augment_one(image: Float[Array, "h w c"], key: Key[Array, ""]) -> Float[Array, "h w c"]:
-        return warp(image, random_affine(key, height, width, augmentation))
-
-    return jax.vmap(augment_one)(images, keys)
+        return dict(batch)
+    height, width = batch["image"].shape[1:3]
+    affines = jax.vmap(lambda key: random_affine(key, height, width, augmentation))(keys)
+    moved = {"image": jax.vmap(warp)(batch["image"], affines)}
+    if "box" in batch:
+        moved["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
+    return {**batch, **moved}
 
 
 def random_affine(key: Key[Array, ""], height: int, width: int, augmentation: Options) -> Affine:
@@ -95,3 +96,24 @@ def warp(image: Float[Array, "h w c"], affine: Affine) -> Float[Array, "h w c"]:
     top = flat[corner] * (1 - fx) + flat[corner + right] * fx
     bottom = flat[corner + down] * (1 - fx) + flat[corner + down + right] * fx
     return (top * (1 - fy) + bottom * fy).astype(image.dtype)
+
+
+def move_box(box: Float[Array, "4"], affine: Affine, size: Size) -> Float[Array, "4"]:
+    """The box of a warped image, clipped to it: that of the ellipse which the box encloses.
+
+    A cervix is round, so the ellipse stays close to it, where the corners of the box would reach out under shear.
+
+    Args:
+      box: left, top, right, bottom as fractions of the sides.
+      affine: of `warp`.
+      size: height and width in pixels.
+    """
+    left, top, right, bottom = box
+    sides = jnp.array(size, box.dtype)
+    center = jnp.stack([(top + bottom) / 2, (left + right) / 2]) * sides - sides / 2
+    radii = jnp.stack([bottom - top, right - left]) / 2 * sides
+    inverse = jnp.linalg.inv(affine[:, :2])
+    center = (inverse @ (center - affine[:, 2]) + sides / 2) / sides
+    radii = jnp.sqrt(jnp.square(inverse) @ jnp.square(radii)) / sides
+    (top, left), (bottom, right) = center - radii, center + radii
+    return jnp.clip(jnp.stack([left, top, right, bottom]), 0, 1)

@@ -1,7 +1,7 @@
 """Reads and prints rows of `metrics.jsonl`, which the training loop writes, one per epoch.
 
-The validation metrics of the weights are `validation_loss` and `validation_accuracy`; those of their moving average, if
-one is kept, have the prefix `ema_`.
+The metrics of a task are `loss` and one more, `accuracy` or `mean_iou`. In a row they have the prefix `train_`,
+`validation_` or, of the moving average if one is kept, `ema_validation_`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,40 @@ Row = Mapping[str, Any]
 
 
 def best(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
-    """`epoch`, `loss` and `accuracy` of the epoch with the lowest validation loss.
+    """`epoch` and metrics of the epoch with the lowest validation loss.
 
     Args:
       rows: one or more.
       prefix: 'ema_' for the moving average.
     """
     row = min(rows, key=lambda row: row[f"{prefix}validation_loss"])
-    return {"epoch": row["epoch"]} | {name: row[f"{prefix}validation_{name}"] for name in ("loss", "accuracy")}
+    return {"epoch": row["epoch"]} | _metrics(row, f"{prefix}validation_")
 
 
 def validation(row: Row) -> dict[str, float]:
-    """`loss` and `accuracy`, and `ema_loss` and `ema_accuracy`, if there are any; checkpoints are compared by these."""
-    suffixes = ("validation_loss", "validation_accuracy")
-    return {name.replace("validation_", ""): x for name, x in row.items() if name.endswith(suffixes)}
+    """Validation metrics, those of the moving average with the prefix `ema_`; checkpoints are compared by these."""
+    averaged = {f"ema_{name}": x for name, x in _metrics(row, "ema_validation_").items()}
+    return _metrics(row, "validation_") | averaged
 
 
 def format_row(row: Row, epochs: int) -> str:
     """One line for the log."""
-    averaged = speed = ""
-    if "ema_validation_loss" in row:
-        averaged = f"averaged {row['ema_validation_loss']:.4f} {row['ema_validation_accuracy']:.3f}  "
-    if row["images_per_second"]:
-        speed = f"{row['images_per_second']:.1f} images/s"
-    return (
-        f"epoch {row['epoch']}/{epochs}  train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.3f}  "
-        f"validation loss {row['validation_loss']:.4f} accuracy {row['validation_accuracy']:.3f}  "
-        f"{averaged}{speed}"
-    )
+    train, validated, averaged = (_metrics(row, prefix) for prefix in ("train_", "validation_", "ema_validation_"))
+    (name,) = train.keys() - {"loss"}
+    words = name.replace("_", " ")
+    columns = [
+        f"epoch {row['epoch']}/{epochs}",
+        f"train loss {train['loss']:.4f} {words} {train[name]:.3f}",
+        f"validation loss {validated['loss']:.4f} {words} {validated[name]:.3f}",
+    ]
+    if averaged:
+        columns.append(f"averaged {averaged['loss']:.4f} {averaged[name]:.3f}")
+    columns.append(f"{row['images_per_second']:.1f} images/s" if row["images_per_second"] else "")
+    return "  ".join(columns)
+
+
+def _metrics(row: Row, prefix: str) -> dict[str, float]:
+    """Those of a prefix, without it; `validation_seconds` is none."""
+    return {
+        name.removeprefix(prefix): x for name, x in row.items() if name.startswith(prefix) and "seconds" not in name
+    }

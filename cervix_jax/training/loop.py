@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
+from cervix_jax.datasets.dataset import BOXES, PreparedDataset, load_dataset
 from cervix_jax.datasets.pipeline import Examples, training_batches
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
@@ -29,6 +29,7 @@ from cervix_jax.images.near_duplicates import signature
 from cervix_jax.progress import Progress, log
 from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
+from cervix_jax.training.cropping import crop_boxes
 from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
@@ -88,7 +89,7 @@ def train(
       on_step: called after each step with its number, counted from 1 over all epochs.
 
     Returns:
-      `best`: epoch, loss and accuracy of the best validation epoch; `best_ema`: likewise of the moving average, if one
+      `best`: epoch and metrics of the best validation epoch; `best_ema`: likewise of the moving average, if one
       is kept; `images_per_second`: median over epochs, without compilation and validation; `epochs`; `parameters`: how
       many are `trained` and `frozen`.
 
@@ -102,6 +103,8 @@ def train(
     data = lead_host_first(lambda: load_dataset(config)) if data is None else data
     on_lead_host(lambda: runs.open_run(workdir, config))  # after: missing photographs leave the work directory free
     runs.check_data(workdir, data.fingerprint)
+    if isinstance(config.dataset.crop, str) and config.dataset.crop != BOXES:
+        data = _crop_to_cervix(config, workdir, data)
     context = _make_context(config, data, on_step)
     record = {
         "class_names": list(context.examples.class_names),
@@ -134,6 +137,13 @@ def train(
         "epochs": len(rows),
         "parameters": parameters,
     }
+
+
+def _crop_to_cervix(config: ml_collections.ConfigDict, workdir: Path, data: PreparedDataset) -> PreparedDataset:
+    """The data cropped to located boxes; the work directory keeps the localiser, for prediction."""
+    localiser, boxes = lead_host_first(lambda: crop_boxes(config, data))
+    on_lead_host(lambda: localiser.save(workdir / runs.LOCALISER))
+    return data.with_crops(boxes)
 
 
 def _make_context(config: ml_collections.ConfigDict, data: PreparedDataset, on_step: OnStep) -> TrainContext:
@@ -250,7 +260,7 @@ def _epoch_row(context: TrainContext, state: TrainState, epoch: int, images_per_
         "step": step,
         "learning_rate": float(context.setup.schedule(step - 1)),
         "train_loss": float(sums.loss / sums.count),
-        "train_accuracy": float(sums.correct / sums.count),
+        f"train_{context.task.metric}": float(sums.correct / sums.count),
         **validation,
         "images_per_second": images_per_second,
         "validation_seconds": time.monotonic() - start,
@@ -261,7 +271,8 @@ def _validate(context: TrainContext, variables: Variables) -> dict[str, float]:
     """Metrics of every validation image, each counted once."""
     batches = image_batches(context.validation.images, context.setup.config.eval_batch_size)
     outputs = predict_logits(context.forward, variables, batches, context.setup.mesh)
-    return context.task.validation_metrics(outputs, context.validation.labels)
+    targets = {"label": context.validation.labels, "box": context.validation.boxes}
+    return context.task.validation_metrics(outputs, targets)
 
 
 def _save_quality_reference(context: TrainContext, workdir: Path) -> None:

@@ -27,22 +27,31 @@ def learning_rate(config: ml_collections.ConfigDict, steps_per_epoch: int) -> op
 
     def schedule(step: Any) -> Any:
         warmup = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-        return decayed(warmup * peak, optimizer.decay, step // steps_per_epoch)
+        return decayed(warmup * peak, step // steps_per_epoch, config)
 
     return schedule
 
 
-def _inverse(peak: Any, decay: float, epoch: Any) -> Any:
-    return peak / (1.0 + decay * epoch)
+def _inverse(peak: Any, epoch: Any, config: ml_collections.ConfigDict) -> Any:
+    return peak / (1.0 + config.optimizer.decay * epoch)
 
 
-def _exponential(peak: Any, decay: float, epoch: Any) -> Any:
-    return peak * (1.0 - decay) ** epoch
+def _exponential(peak: Any, epoch: Any, config: ml_collections.ConfigDict) -> Any:
+    return peak * (1.0 - config.optimizer.decay) ** epoch
 
 
-# (learning rate before decay, config.optimizer.decay, epoch from 0) -> learning rate. The report's 'learning rate decay
-# of 0.01 each epoch' may be Keras' decay, 'inverse', which is the default, or 'exponential'.
-SCHEDULES: dict[str, Callable[[Any, float, Any], Any]] = {"inverse": _inverse, "exponential": _exponential}
+def _cosine(peak: Any, epoch: Any, config: ml_collections.ConfigDict) -> Any:
+    """To zero after the last epoch (Loshchilov & Hutter 2017, equation 5)."""
+    return peak * 0.5 * (1.0 + jnp.cos(jnp.pi * epoch / config.epochs))
+
+
+# (learning rate before decay, epoch from 0, config) -> learning rate. The report's 'learning rate decay of 0.01 each
+# epoch' may be Keras' decay, 'inverse', which is the default, or 'exponential'.
+SCHEDULES: dict[str, Callable[[Any, Any, ml_collections.ConfigDict], Any]] = {
+    "inverse": _inverse,
+    "exponential": _exponential,
+    "cosine": _cosine,
+}
 
 
 def make_optimizer(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.GradientTransformation:

@@ -36,7 +36,8 @@ def make_train_step(
     """The compiled step (state, batch) -> state, which donates the old state's memory to the new one.
 
     The state is replicated. The batch, from `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label` and
-    `index` (int32 [b]) and `mask` (bool [b]), which is True in `config.batch_size` rows.
+    `index` (int32 [b]), `mask` (bool [b]), which is True in `config.batch_size` rows, and `box` (float32 [b 4]) for a
+    localiser.
     """
     step = partial(_step, model, make_task(config), tx, config)
     if config.parallel == "jit":
@@ -63,8 +64,8 @@ def _step(
     num_devices = 1 if axis is None else jax.lax.axis_size(axis)
     pmean, psum = (partial(reduce, axis_name=axis) if axis else _identity for reduce in (jax.lax.pmean, jax.lax.psum))
     augment_keys, dropout_keys = example_keys(config.seed, state.step, batch["index"])
-    images = augment(batch["image"].astype(jnp.float32), augment_keys, config.augmentation)
-    batch = batch | {"image": images, "dropout_keys": dropout_keys}
+    batch = augment(batch | {"image": batch["image"].astype(jnp.float32)}, augment_keys, config.augmentation)
+    batch["dropout_keys"] = dropout_keys
     is_padded = num_devices * len(batch["mask"]) > config.batch_size
     num_microbatches = num_devices * config.accumulate
 
@@ -74,8 +75,10 @@ def _step(
         """The loss of a microbatch, scaled so that the mean over microbatches and devices is that of the batch."""
         training = TrainingPass(microbatch["dropout_keys"], microbatch["mask"] if is_padded else None, axis)
         variables = state.variables(params, batch_stats)
-        (outputs, _), updates = model.apply(variables, microbatch["image"], training=training, mutable=["batch_stats"])
-        losses = task.losses(outputs, microbatch)
+        (outputs, end_points), updates = model.apply(
+            variables, microbatch["image"], training=training, mutable=["batch_stats"]
+        )
+        losses = task.losses(outputs, end_points, microbatch)
         loss = num_microbatches * jnp.sum(losses, where=microbatch["mask"]) / config.batch_size
         return loss + config.optimizer.l2 * l2_penalty(params), (outputs, updates.get("batch_stats", {}))
 

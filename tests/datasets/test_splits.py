@@ -69,6 +69,8 @@ def make_manifest(seed=0, initial=60, additional=40, test=6):
         histograms=histograms,
         sharpness=rng.uniform(10, 100, n).astype(np.float32),
         groups=np.arange(n),
+        annotators=[],
+        boxes=np.zeros((n, 0, 4), np.float32),
     )
 
 

@@ -28,8 +28,8 @@ PREDICTORS = {
 
 
 def photographs(predictor: Predictor) -> list[Photograph]:
-    inputs = [random_pictures(0, size=transform.size) for transform in predictor.transforms]
-    return [Photograph(tuple(images[i] for images in inputs), b"", (24, 16)) for i in range(2)]
+    inputs = [random_pictures(0, size=seen.transform.size) for seen in predictor.network_inputs]
+    return [Photograph(tuple(images[i] for images in inputs), b"", (24, 16), (None,) * len(inputs)) for i in range(2)]
 
 
 def as_images(read: list[Photograph]):

@@ -41,6 +41,12 @@ def test_overlaps_are_those_of_counted_pixels(a, b):
 
 
 @given(pixel_boxes())
+def test_the_box_of_a_mask_is_the_one_that_was_filled(box):
+    assert boxes.bounding_box(mask(box)) == pytest.approx(tuple(box / PIXELS))
+    assert boxes.bounding_box(np.zeros((3, 2), bool)) is None
+
+
+@given(pixel_boxes())
 def test_a_box_overlaps_itself_wholly_and_an_empty_one_not_at_all(a):
     assert boxes.iou(a / PIXELS, a / PIXELS) == pytest.approx(1)
     empty = np.array([0.5, 0.5, 0.5, 0.2])
@@ -58,11 +64,10 @@ def test_boxes_that_do_not_touch_are_drawn_together_by_the_gradient():
     box=pixel_boxes(),
     size=st.tuples(st.integers(1, 500), st.integers(1, 500)),
     margin=st.floats(0, 1),
-    aspect=st.none() | st.floats(0.5, 2),
 )
-def test_a_crop_lies_inside_and_holds_the_box(box, size, margin, aspect):
+def test_a_crop_lies_inside_and_holds_the_box(box, size, margin):
     fractions = tuple(box / PIXELS)
-    left, top, right, bottom = boxes.crop_region(fractions, size, margin, aspect)
+    left, top, right, bottom = boxes.crop_region(fractions, size, margin)
     height, width = size
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -72,11 +77,10 @@ def test_a_crop_lies_inside_and_holds_the_box(box, size, margin, aspect):
     assert bottom >= fractions[3] * height - 1
 
 
-def test_a_crop_has_its_margin_and_reaches_the_aspect_where_there_is_room():
+def test_a_crop_has_its_margin_where_there_is_room():
     assert boxes.crop_region((0.4, 0.4, 0.6, 0.6), (200, 100), 0.0) == (40, 80, 60, 120)
     assert boxes.crop_region((0.4, 0.4, 0.6, 0.6), (200, 100), 0.1) == (38, 76, 62, 124)
-    assert boxes.crop_region((0.4, 0.4, 0.6, 0.6), (200, 100), 0.0, aspect=1.0) == (30, 80, 70, 120)
-    assert boxes.crop_region((0.0, 0.4, 0.2, 0.6), (200, 100), 0.0, aspect=1.0) == (0, 80, 40, 120)
+    assert boxes.crop_region((0.0, 0.4, 0.2, 0.6), (200, 100), 0.5) == (0, 60, 40, 140)
     assert boxes.crop_region(boxes.WHOLE, (200, 100), 0.1) == (0, 0, 100, 200)
 
 

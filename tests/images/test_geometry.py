@@ -1,5 +1,6 @@
 """A map lies on the photograph where the network saw what it shows, whatever was cropped, resized, padded or turned."""
 
+import dataclasses
 import io
 
 import jax.numpy as jnp
@@ -44,6 +45,28 @@ def test_what_is_seen_comes_back_to_its_pixel(size, view) -> None:
     assert np.abs(centre(heat) - centre(picture[..., 0] / 255)).max() < 0.5 * pixel
     covered = (heat > 128) & (picture[..., 0] > 0)
     assert covered.sum() > 0.7 * (picture[..., 0] > 0).sum()
+
+
+BOX = (0.3, 0.2, 0.9, 0.7)
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("size", SHAPES.values(), ids=SHAPES)
+def test_what_is_seen_through_a_box_comes_back_to_its_pixel(size, view) -> None:
+    view = dataclasses.replace(view, margin=0.1)
+    picture = spot(size, (0.4, 0.6))
+    heat = view.to_photograph(view(Image.fromarray(picture), BOX)[..., 0].astype(np.float32), size, BOX)
+    pixel = max(size[0] / view.size[0], size[1] / view.size[1], 1)
+    assert np.abs(centre(heat) - centre(picture[..., 0] / 255)).max() < 0.5 * pixel
+    left, top, right, bottom = view.region(size, BOX)
+    outside = np.ones(size, bool)
+    outside[round(top * size[0]) : round(bottom * size[0]), round(left * size[1]) : round(right * size[1])] = False
+    assert not heat[outside].any()
+
+
+def test_a_photograph_is_decoded_large_enough_for_a_crop() -> None:
+    assert CropResize((64, 48)).min_size() == (64, 48)
+    assert CropResize((64, 48), margin=0.1).min_size((0.5, 0.5, 1.0, 0.75)) == (256, 96)
 
 
 def test_there_is_no_evidence_where_the_run_does_not_look() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cervix_jax.datasets.annotations import read_boxes
 from cervix_jax.images import synthetic
 
 SMALL = (96, 72)
@@ -21,6 +22,7 @@ def same(left: synthetic.SyntheticPhotograph, right: synthetic.SyntheticPhotogra
         attributes[0] == attributes[1]
         and np.array_equal(left.image, right.image)
         and np.array_equal(left.zone, right.zone)
+        and left.box == right.box
     )
 
 
@@ -87,6 +89,10 @@ def test_write_folder_lays_files_out_like_kaggle(tmp_path: Path) -> None:
         assert np.abs(error).mean() < 8
     lines = (tmp_path / "raw" / "test_labels.csv").read_text(encoding="utf-8").splitlines()
     assert lines == ["image_name,label", *(f"{n}.jpg,{drawn[f'test/{n}.jpg'].label}" for n in range(4))]
+    boxes, _ = read_boxes(tmp_path / "raw", list(drawn))
+    assert {name: pytest.approx(boxes[name][""], abs=1e-4) for name in boxes} == {
+        name: photograph.box for name, photograph in drawn.items() if photograph.box and photograph.subset != "test"
+    }
 
 
 def test_write_folder_makes_every_type_folder_even_if_empty(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_rules_need_a_reference_and_sensible_numbers() -> None:
 
 def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() -> None:
     answers = iter([np.array([0.7, 0.2, 0.1]), np.array([0.45, 0.4, 0.15]), np.array([0.2, 0.7, 0.1])])
-    photographs = [Photograph((np.zeros((4, 4, 3), np.uint8),), b"", (4, 4)) for _ in range(3)]
+    photographs = [Photograph((np.zeros((4, 4, 3), np.uint8),), b"", (4, 4), (None,)) for _ in range(3)]
     rule = DecisionRule(coverage=0.9, set_threshold=0.3, ablation_threshold=0.5)
     sure, unsure, second = predict(StubPredictor(lambda image: next(answers)), rule, ["a", "b", "c"], photographs, 2)
     assert (sure.type, sure.set, sure.decision) == ("Type_1", ("Type_1",), "Type_1")

@@ -42,7 +42,7 @@ def others(manual_dir, data_dir, tmp_path_factory):
 
 def test_an_ensemble_is_the_mean_of_its_members_each_at_its_own_size(run, others, photographs) -> None:
     both = Predictor.restore([run[0], others / "larger"], rule="mean")
-    assert [transform.size for transform in both.transforms] == [(32, 24), (40, 32)]
+    assert [seen.transform.size for seen in both.network_inputs] == [(32, 24), (40, 32)]
     first, second = Predictor.restore([run[0]]), Predictor.restore([others / "larger"])
     single = np.stack([probabilities(predictor, photographs) for predictor in (first, second)])
     assert np.abs(single[0] - single[1]).max() > 1e-3
@@ -73,7 +73,7 @@ def test_three_one_vs_rest_runs_are_one_predictor_of_types(manual_dir, data_dir)
     members = [make_member(seed, class_names=("rest", name), **options) for seed, name in enumerate(names)]
     predictor = make_predictor(*members)
     assert predictor.class_names == ("Type_1", "Type_2", "Type_3")
-    read = [Photograph((image,), b"", (24, 16)) for image in random_pictures(0, n=4)]
+    read = [Photograph((image,), b"", (24, 16), (None,)) for image in random_pictures(0, n=4)]
     own = [make_predictor(member).probabilities(read)[:, 1] for member in members]
     expected = np.stack([own[1], own[2], own[0]], axis=1)
     np.testing.assert_allclose(predictor.probabilities(read), expected / expected.sum(1, keepdims=True), rtol=1e-9)

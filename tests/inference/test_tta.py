@@ -59,7 +59,7 @@ def test_predictions_do_not_change_when_a_photograph_is_mirrored(predictor, manu
         exact = [seen[0].images[0][rows, columns] for rows, columns in
                  ((slice(None), slice(None)), (slice(None), slice(None, None, -1)),
                   (slice(None, None, -1), slice(None)), (slice(None, None, -1), slice(None, None, -1)))]  # fmt: skip
-        photographs = [Photograph((pixels,), b"", (32, 24)) for pixels in exact]
+        photographs = [Photograph((pixels,), b"", (32, 24), (None,)) for pixels in exact]
         return np.ptp(augmented.probabilities(photographs), axis=0).max()
 
     assert spread(()) > 1e-4

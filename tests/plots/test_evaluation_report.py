@@ -20,7 +20,7 @@ def test_every_figure_is_written_and_each_run_has_its_learning_curves(tmp_path) 
         (tmp_path / name).mkdir()
         runs.write_metrics(tmp_path / name, [row])
         members.append(dataclasses.replace(make_member(), workdir=tmp_path / name))
-    photographs = [Photograph((image,), b"", (24, 16)) for image in random_pictures(0, n=6)]
+    photographs = [Photograph((image,), b"", (24, 16), (None,)) for image in random_pictures(0, n=6)]
     labels = np.arange(6) % 3
     cases = LabelledPhotographs(photographs, labels, [str(i) for i in range(6)], np.arange(6), "split")
     for count, curves in ((1, {"learning_curves"}), (2, {"learning_curves_1", "learning_curves_2"})):

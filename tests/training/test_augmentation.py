@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from cervix_jax import config as options
+from cervix_jax.images.boxes import bounding_box
 from cervix_jax.training.augmentation import augment, random_affine, warp
 
 OFF = {
@@ -66,13 +67,15 @@ def test_warp_works_on_lines_and_dots(shape: tuple[int, int, int]) -> None:
 def test_with_everything_off_nothing_changes() -> None:
     images = pictures()
     keys = jax.random.split(jax.random.key(0), 2)
-    np.testing.assert_array_equal(augment(images, keys, augmentation()), images)
+    np.testing.assert_array_equal(augment({"image": images}, keys, augmentation())["image"], images)
 
 
 def test_flips_are_exact_and_each_happens_half_the_time() -> None:
     images = jnp.repeat(pictures(1), 400, axis=0)
     keys = jax.random.split(jax.random.key(0), len(images))
-    flipped = np.asarray(augment(images, keys, augmentation(horizontal_flip=True, vertical_flip=True)))
+    flipped = np.asarray(
+        augment({"image": images}, keys, augmentation(horizontal_flip=True, vertical_flip=True))["image"]
+    )
     image = np.asarray(images[0])
     kinds = [image, image[::-1], image[:, ::-1], image[::-1, ::-1]]
     shares = [np.mean([np.allclose(other, kind, atol=1e-3) for other in flipped]) for kind in kinds]
@@ -99,13 +102,35 @@ def test_translation_shear_and_zoom_fill_their_ranges() -> None:
 def test_a_photograph_is_augmented_alike_wherever_it_stands_in_a_batch() -> None:
     images, keys = pictures(6), jax.random.split(jax.random.key(0), 6)
     everything = options.get_config().augmentation
-    whole = augment(images, keys, everything)
-    np.testing.assert_allclose(whole[4:], augment(images[4:], keys[4:], everything), atol=1e-3)
-    assert not np.allclose(augment(jnp.repeat(images[:1], 2, axis=0), keys[:2], everything)[0], whole[1])
+    whole = augment({"image": images}, keys, everything)["image"]
+    np.testing.assert_allclose(whole[4:], augment({"image": images[4:]}, keys[4:], everything)["image"], atol=1e-3)
+    assert not np.allclose(
+        augment({"image": jnp.repeat(images[:1], 2, axis=0)}, keys[:2], everything)["image"][0], whole[1]
+    )
 
 
 def test_augmented_values_stay_in_the_range_of_the_photograph() -> None:
     images, keys = pictures(8), jax.random.split(jax.random.key(0), 8)
-    augmented = augment(images, keys, options.get_config().augmentation)
+    augmented = augment({"image": images}, keys, options.get_config().augmentation)["image"]
     assert augmented.min() >= images.min() - 1e-3
     assert augmented.max() <= images.max() + 1e-3
+
+
+@pytest.mark.parametrize(
+    "switched_on",
+    [{"horizontal_flip": True, "vertical_flip": True}, {"translation": 0.1}, {"zoom": 0.2}, {"shear": 0.2}],
+)
+def test_the_box_moves_with_what_it_encloses(switched_on) -> None:
+    """A white ellipse is warped; the box that was its box before is its box afterwards, to a pixel."""
+    height, width = 120, 90
+    rows, columns = np.mgrid[0:height, 0:width] + 0.5
+    ellipse = ((rows - 50) / 22) ** 2 + ((columns - 40) / 15) ** 2 < 1
+    box = jnp.array([25 / width, 28 / height, 55 / width, 72 / height])
+    keys = jax.random.split(jax.random.key(1), 8)
+    images = jnp.repeat(jnp.asarray(ellipse, jnp.float32)[None, ..., None], 8, axis=0)
+    moved = augment({"image": images, "box": jnp.repeat(box[None], 8, axis=0)}, keys, augmentation(**switched_on))
+    for image, where in zip(moved["image"], moved["box"], strict=True):
+        expected = bounding_box(np.asarray(image[..., 0]) > 0.5)
+        sides = np.array([width, height, width, height])
+        np.testing.assert_allclose(where * sides, np.array(expected) * sides, atol=1.5)
+    assert not np.allclose(moved["box"][0], moved["box"][1])

@@ -1,4 +1,4 @@
-"""Heads: networks from the features of a backbone, or from photographs, to an output such as logits.
+"""Heads: networks from the features of a backbone, or from photographs, to an output: logits, or a box.
 
 The registry names modules instead of importing them, so that `cervix_jax.config` can take its choices, and the options
 that each head reads, from here without importing JAX.
@@ -19,11 +19,13 @@ class Head(NamedTuple):
       options: what it reads of `config.model`, as attributes of the same names. It may have two more attributes:
         `num_classes`, and `stem`: whether it reads photographs, for want of a backbone.
       backbone: whether it needs a backbone before it, takes one, or reads photographs only.
+      task: the value of `config.task` that it is for.
     """
 
     path: str
     options: tuple[str, ...]
     backbone: Literal["required", "optional", "unsupported"]
+    task: Literal["classify", "localise"] = "classify"
 
     def load(self) -> "type[nn.Module]":
         """Imports its flax module."""
@@ -41,6 +43,12 @@ HEADS: dict[str, Head] = {
         "cervix_jax.models.heads.naive_transfer:NaiveTransferHead",
         options=("dropout_rate", "batch_norm"),
         backbone="required",
+    ),
+    "box_voting": Head(
+        "cervix_jax.models.heads.box_voting:BoxVotingHead",
+        options=("dropout_rate", "batch_norm"),
+        backbone="required",
+        task="localise",
     ),
     "vanilla_cnn": Head(
         "cervix_jax.models.heads.vanilla_cnn:VanillaCNN",

@@ -16,6 +16,7 @@ from cervix_jax.models.heads import HEADS
 from cervix_jax.models.layers import TrainingPass
 
 SMALL = {
+    "box_voting": {"width": 8},
     "inception_residual": {"stem": True, "widths": (8, 16), "blocks": (1, 1)},
     "naive_transfer": {"convolutions": (8, 8), "affine": 16},
     "vanilla_cnn": {"widths": (4, 4, 8, 8, 8), "affine": (16, 8)},

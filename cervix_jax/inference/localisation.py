@@ -1,0 +1,98 @@
+"""A localiser measured against boxes that people drew, and its boxes of a folder as a CSV file."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from tqdm import tqdm
+
+from cervix_jax.atomic import open_atomic
+from cervix_jax.datasets.pipeline import Examples
+from cervix_jax.images.boxes import iou
+from cervix_jax.images.decode import to_stored
+from cervix_jax.images.files import UnreadableError, read_bytes
+from cervix_jax.inference.image_folder import photographs_in
+from cervix_jax.training.localiser import Localiser
+
+RESAMPLES = 1000
+COLUMNS = ("image_name", "left", "top", "right", "bottom", "confidence")
+
+
+def evaluate_boxes(localiser: Localiser, examples: Examples) -> tuple[dict[str, Any], Float[np.ndarray, "n 5"]]:
+    """Metrics of boxes against drawn ones, each with a 95 % interval, ready for JSON; and boxes with confidence.
+
+    `mean_iou`, `median_iou`; `iou_above_0.5` and `iou_above_0.7`: fraction of photographs; `center_error`: distance
+    between the centres in each direction, as a fraction of the drawn box's side, on average; `confidence`: on average,
+    which is to be `mean_iou`; `confidence_error`: mean absolute difference between confidence and IoU; `by_type`: mean
+    IoU; `intervals`: by bootstrap over photographs, near-duplicates together.
+
+    Args:
+      localiser: of the same data.
+      examples: photographs that have boxes.
+    """
+    boxes, confidence = localiser.locate(examples.images)
+    boxes, confidence, drawn = boxes.astype(float), confidence.astype(float), examples.boxes.astype(float)
+    overlap = iou(boxes, drawn)
+    centers = np.abs((boxes[:, :2] + boxes[:, 2:]) - (drawn[:, :2] + drawn[:, 2:])) / 2 / (drawn[:, 2:] - drawn[:, :2])
+    columns = {
+        "mean_iou": overlap,
+        "iou_above_0.5": overlap > 0.5,
+        "iou_above_0.7": overlap > 0.7,
+        "center_error": centers.mean(axis=1),
+        "confidence": confidence,
+        "confidence_error": np.abs(confidence - overlap),
+    }
+    metrics: dict[str, Any] = {name: float(values.mean()) for name, values in columns.items()}
+    metrics |= {"median_iou": float(np.median(overlap)), "num_examples": len(examples)}
+    types = enumerate(examples.class_names)
+    metrics["by_type"] = {name: float(overlap[examples.labels == i].mean()) for i, name in types}
+    samples = _bootstrap(examples.groups)
+    metrics["intervals"] = {
+        name: np.percentile([values[rows].mean() for rows in samples], (2.5, 97.5)).tolist()
+        for name, values in columns.items()
+    }
+    metrics["intervals"]["median_iou"] = np.percentile(
+        [np.median(overlap[rows]) for rows in samples], (2.5, 97.5)
+    ).tolist()
+    return metrics, np.concatenate([boxes, confidence[:, None]], axis=1)
+
+
+def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str, Any]:
+    """Writes `image_name,left,top,right,bottom,confidence`, a row a photograph; sides are fractions of it, upright.
+
+    Returns:
+      `predicted`: number of photographs; `skipped`: names and reasons of files that cannot be read; `output`: the file;
+      `confidence`: the mean.
+
+    Raises:
+      NoPhotographsError: the folder holds no photograph.
+    """
+    skipped, confidences = [], []
+    with open_atomic(output, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for path in tqdm(photographs_in(folder), unit="photograph", disable=None):
+            name = path.relative_to(folder).as_posix()
+            try:
+                box, confidence = localiser.locate_one(to_stored(read_bytes(path, inside=folder)).image)
+            except UnreadableError as error:
+                skipped.append({"image_name": name, "reason": str(error)})
+                continue
+            writer.writerow([name, *(f"{x:.4f}" for x in (*box, confidence))])
+            confidences.append(confidence)
+    return {
+        "predicted": len(confidences),
+        "skipped": skipped,
+        "output": str(output),
+        "confidence": float(np.mean(confidences)) if confidences else None,
+    }
+
+
+def _bootstrap(groups: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
+    """Rows of samples with replacement, groups drawn together."""
+    rng = np.random.default_rng(0)
+    masks: list[Bool[np.ndarray, "n"]] = [groups == group for group in np.unique(groups)]
+    rows = [np.flatnonzero(mask) for mask in masks]
+    return [np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES)]

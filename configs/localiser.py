@@ -1,0 +1,28 @@
+"""Finds the cervix: one box per photograph, from the boxes that people drew (`boxes.csv` in the raw folder).
+
+ResNet-50 up to conv4, its later stages fine-tuned, and a head whose locations vote for the box. Other runs see
+photographs through it with `--config.dataset.crop=WORKDIR`; give it the same `selection.fold` as them.
+"""
+
+import ml_collections
+
+from cervix_jax import config as defaults
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = defaults.get_config()
+    config.task = "localise"
+    config.epochs = 14
+    config.batch_size = 16
+    config.dataset.name = "cervix/initial"
+    config.dataset.image_size = (192, 160)
+    config.augmentation.zoom = 0.25
+    config.model.name = "box_voting"
+    config.model.backbone.cut = "conv4_block3_out"
+    config.model.backbone.trainable = ("conv3", "conv4")
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.schedule = "cosine"
+    config.optimizer.l2 = 1e-4
+    config.optimizer.ema_decay = 0.99
+    return config
