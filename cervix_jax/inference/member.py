@@ -58,7 +58,7 @@ class Member:
     variables: Variables
     forward: Forward
     quality_reference: QualityReference | None
-    localiser: Localiser | None
+    localiser: Localiser | None = None
 
     @classmethod
     def restore(cls, workdir: Path, mesh: Mesh, weights: str | None = None) -> "Member":
