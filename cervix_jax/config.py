@@ -87,6 +87,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
     "augmentation.shear": (0.1, "Largest shear: pixels of shift per pixel of distance. Not in report."),
     "augmentation.zoom": (0.1, "Largest change of scale, 0.1 for 0.9 to 1.1. Not in report."),
+    "augmentation.rotation": (0.0, "Largest rotation in degrees. Not in report."),
+    "augmentation.color_jitter": (
+        0.0,
+        "Largest change of each channel's brightness and of the contrast, 0.2 for factors of 0.8 to 1.2. Not in report.",
+    ),
     "model.name": ("inception_residual", f"The head: {', '.join(HEADS)} (report sections 6 and 7)."),
     "model.dtype": ("float32", "float32; or bfloat16: activations in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
@@ -332,6 +337,7 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("selection.fitted_on", *_one_of("training", "initial")),
     ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
     ("augmentation.zoom", *_RATE),
+    ("augmentation.color_jitter", *_RATE),
     ("model.name", *_one_of(*HEADS)),
     (
         "model.name",

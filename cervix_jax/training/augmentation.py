@@ -1,9 +1,10 @@
-"""Augmentation inside the training step: random flips, translation, shear and zoom (report section 5.2).
+"""Augmentation inside the training step: random flips, translation, shear and zoom (report section 5.2), and others.
 
-All transforms are composed into one affine map, so that each image is resampled once however many of them are switched
-on. An example's map depends on its key alone, not on its place in the batch or on the device that computes it.
+All geometric transforms are composed into one affine map, so that each image is resampled once however many of them are
+switched on. What happens to an example depends on its key alone, not on its place in the batch or on the device that
+computes it.
 
-To add a transform, add its function to `TRANSFORMS` and its range to `config.augmentation`.
+To add a geometric transform, add its function to `TRANSFORMS` and its range to `config.augmentation`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,10 +21,12 @@ Options: TypeAlias = ml_collections.ConfigDict  # config.augmentation
 
 
 def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Options) -> dict[str, Array]:
-    """Warps each image by a random affine map, and moves its box; pixels outside the source repeat its border.
+    """Warps each image by a random affine map, moves its box and jitters colours.
+
+    Pixels outside the source repeat its border.
 
     Args:
-      batch: `image` [b h w c], any range of values, and `box` [b 4], if there are boxes; other entries are left alone,
+      batch: `image` [b h w c], 0 to 255, and `box` [b 4], if there are boxes; other entries are left alone,
         all of them if all options are off.
       keys: one random key per example.
       augmentation: `config.augmentation`.
@@ -32,10 +35,13 @@ def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Opt
         return dict(batch)
     height, width = batch["image"].shape[1:3]
     affines = jax.vmap(lambda key: random_affine(key, height, width, augmentation))(keys)
-    moved = {"image": jax.vmap(warp)(batch["image"], affines)}
+    changed = {"image": jax.vmap(warp)(batch["image"], affines)}
+    if augmentation.color_jitter:
+        jitter = jax.vmap(lambda image, key: jitter_color(image, key, augmentation.color_jitter))
+        changed["image"] = jitter(changed["image"], keys)
     if "box" in batch:
-        moved["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
-    return {**batch, **moved}
+        changed["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
+    return {**batch, **changed}
 
 
 def random_affine(key: Key[Array, ""], height: int, width: int, augmentation: Options) -> Affine:
@@ -65,13 +71,19 @@ def _zoom(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> 
     return affine.at[:, :2].multiply(1.0 / zoom)  # a division would round differently than in recorded runs
 
 
+def _rotate(affine: Affine, key: Key[Array, ""], size: Size, options: Options) -> Affine:
+    angle = jnp.deg2rad(_uniform(key) * options.rotation)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return affine.at[:, :2].set(affine[:, :2] @ jnp.array([[cos, -sin], [sin, cos]])) if options.rotation else affine
+
+
 def _uniform(key: Key[Array, ""], shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
 
 # Each takes the map so far and returns the map that applies a random transform before it.
 Transform = Callable[[Affine, Key[Array, ""], Size, Options], Affine]
-TRANSFORMS: tuple[Transform, ...] = (_flip, _translate, _shear, _zoom)  # add at the end: each place has its random key
+TRANSFORMS: tuple[Transform, ...] = (_flip, _translate, _shear, _zoom, _rotate)  # add at the end: keys go by place
 
 
 def warp(image: Float[Array, "h w c"], affine: Affine) -> Float[Array, "h w c"]:
@@ -96,6 +108,20 @@ def warp(image: Float[Array, "h w c"], affine: Affine) -> Float[Array, "h w c"]:
     top = flat[corner] * (1 - fx) + flat[corner + right] * fx
     bottom = flat[corner + down] * (1 - fx) + flat[corner + down + right] * fx
     return (top * (1 - fy) + bottom * fy).astype(image.dtype)
+
+
+def jitter_color(image: Float[Array, "h w c"], key: Key[Array, ""], strength: float) -> Float[Array, "h w c"]:
+    """Other light: scales each channel's mean, and the contrast about it, by factors in 1 - strength to 1 + strength.
+
+    Args:
+      image: 0 to 255, as is the result.
+      key: of the example.
+      strength: `config.augmentation.color_jitter`.
+    """
+    channels = image.shape[-1]
+    factors = 1 + strength * _uniform(jax.random.fold_in(key, len(TRANSFORMS)), (channels + 1,))
+    mean = image.mean(axis=(0, 1))
+    return jnp.clip(mean * factors[:channels] + (image - mean) * factors[channels], 0, 255)
 
 
 def move_box(box: Float[Array, "4"], affine: Affine, size: Size) -> Float[Array, "4"]:

@@ -18,6 +18,8 @@ OFF = {
     "augmentation.translation": 0.0,
     "augmentation.shear": 0.0,
     "augmentation.zoom": 0.0,
+    "augmentation.rotation": 0.0,
+    "augmentation.color_jitter": 0.0,
 }
 HEIGHT, WIDTH = 12, 9
 
@@ -99,6 +101,25 @@ def test_translation_shear_and_zoom_fill_their_ranges() -> None:
     np.testing.assert_allclose([zoom.min(), zoom.max()], [0.75, 1.25], atol=0.01)
 
 
+def test_rotations_are_rotations_that_fill_their_range() -> None:
+    matrices = maps(rotation=30.0)[:, :, :2]
+    np.testing.assert_allclose(matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(2), matrices.shape), atol=1e-6)
+    angles = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    np.testing.assert_allclose([angles.min(), angles.max()], [-30, 30], atol=1)
+
+
+def test_color_jitter_scales_the_mean_of_channels_and_the_contrast() -> None:
+    images = jnp.repeat(100 + pictures(1) / 10, 400, axis=0)  # 100 to 126: nothing is clipped
+    keys = jax.random.split(jax.random.key(0), len(images))
+    jittered = np.asarray(augment({"image": images}, keys, augmentation(color_jitter=0.2))["image"])
+    means = jittered.mean(axis=(1, 2)) / np.asarray(images[0]).mean(axis=(0, 1))
+    np.testing.assert_allclose([means.min(0), means.max(0)], [[0.8] * 3, [1.2] * 3], atol=0.01)
+    assert np.abs(np.corrcoef(means.T) - np.eye(3)).max() < 0.15  # channels change each for itself
+    contrasts = jittered.std(axis=(1, 2)) / np.asarray(images[0]).std(axis=(0, 1))
+    np.testing.assert_allclose(contrasts, np.broadcast_to(contrasts[:, :1], contrasts.shape), rtol=1e-3)
+    np.testing.assert_allclose([contrasts.min(), contrasts.max()], [0.8, 1.2], atol=0.01)
+
+
 def test_a_photograph_is_augmented_alike_wherever_it_stands_in_a_batch() -> None:
     images, keys = pictures(6), jax.random.split(jax.random.key(0), 6)
     everything = options.get_config().augmentation
@@ -118,7 +139,7 @@ def test_augmented_values_stay_in_the_range_of_the_photograph() -> None:
 
 @pytest.mark.parametrize(
     "switched_on",
-    [{"horizontal_flip": True, "vertical_flip": True}, {"translation": 0.1}, {"zoom": 0.2}, {"shear": 0.2}],
+    [{"horizontal_flip": True, "vertical_flip": True}, {"translation": 0.1}, {"zoom": 0.2}, {"shear": 0.2}, {"rotation": 40.0}],
 )
 def test_the_box_moves_with_what_it_encloses(switched_on) -> None:
     """A white ellipse is warped; the box that was its box before is its box afterwards, to a pixel."""
