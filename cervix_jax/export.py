@@ -16,9 +16,14 @@ run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference.artifact import check_exportable, export
+    from cervix_jax.inference.artifact import check_exportable, export, export_localiser
     from cervix_jax.inference.evaluation import evaluate
+    from cervix_jax.inference.localisation import evaluate_boxes
 
+    if (localiser := run_flags.restore_localiser()) is not None:
+        boxes, _ = evaluate_boxes(localiser, run_flags.localiser_split(localiser, "validation"))
+        name = Path(run_flags.WORKDIR.value[0]).resolve().name
+        return {"files": export_localiser(localiser, name, boxes, Path(OUTPUT.value))}
     predictor = run_flags.restore(calibrated=CALIBRATED.value)
     check_exportable(predictor)
     cases = run_flags.labelled_split(predictor, "validation")

@@ -66,6 +66,18 @@ def localiser_run(manual_dir, data_dir, tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.fixture(scope="session")
+def cropped_run(localiser_run, manual_dir, data_dir, tmp_path_factory):
+    """Work directory and result of a classifier on the crops of `localiser_run`, of an epoch; tests only read it."""
+    from cervix_jax.training import loop
+
+    config = make_tiny_config(manual_dir, data_dir)
+    config.dataset.crop = str(localiser_run)
+    config.epochs = 1
+    workdir = tmp_path_factory.mktemp("cropped") / "run"
+    return workdir, loop.train(config, workdir)
+
+
 @pytest.fixture
 def run(_finished_run, tmp_path):
     """Work directory and result of a finished run of `tiny_config`; a copy, so that a test may change it."""

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from cervix_jax.datasets.builder import (
 )
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.progress import log
 
 MANIFEST_FILE = "manifest.npz"  # in the data set's folder
@@ -43,13 +45,14 @@ class PreparedDataset:
       builder: TFDS' builder of the data set.
       manifest: every photograph's label and features, in the order in which they are stored.
       assignment: the split of each row of the manifest.
-      crops: float32 boxes that photographs are cropped to, a row each, NaN for the whole; None to crop the centre.
+      crops: float32 boxes that photographs are cropped to and their confidence, a row each; a box is NaN for the whole
+        photograph, the confidence of one that was drawn is NaN; None to crop the centre.
     """
 
     builder: tfds.core.DatasetBuilder
     manifest: Manifest
     assignment: SplitAssignment
-    crops: Float32[np.ndarray, "n 4"] | None
+    crops: Float32[np.ndarray, "n 5"] | None
     _options: ml_collections.ConfigDict
     _needs_boxes: bool
     _stored: list[tuple[Any, int]]  # data source and index of each row of the manifest
@@ -91,11 +94,21 @@ class PreparedDataset:
             _options=ml_collections.ConfigDict(config.dataset),
             _needs_boxes=config.task == "localise",
         )
-        return dataset.with_crops(dataset.boxes) if config.dataset.crop == BOXES else dataset
+        return dataset._with_drawn_crops() if config.dataset.crop == BOXES else dataset
 
-    def with_crops(self, crops: Float32[np.ndarray, "n 4"]) -> "PreparedDataset":
-        """The same photographs, each cropped to a box; whole where the box is NaN."""
+    def with_crops(self, crops: Float32[np.ndarray, "n 5"]) -> "PreparedDataset":
+        """The same photographs, each cropped to a box; see `crops`."""
         return dataclasses.replace(self, crops=crops)
+
+    def _with_drawn_crops(self) -> "PreparedDataset":
+        return self.with_crops(np.pad(self.boxes, ((0, 0), (0, 1)), constant_values=np.nan))
+
+    def located(self, split: str) -> list[LocatedBox]:
+        """The boxes of a split that a localiser has found; none without one."""
+        if self.crops is None:
+            return []
+        rows = self.crops[np.array(self.assignment.split) == split].tolist()
+        return [LocatedBox((left, top, right, bottom), c) for left, top, right, bottom, c in rows if not math.isnan(c)]
 
     def jpeg(self, row: int) -> bytes:
         """The stored JPEG of a row of the manifest."""
@@ -124,7 +137,7 @@ class PreparedDataset:
             [self.manifest.names[i] for i in rows],
             self.manifest.groups[rows],
             boxes[rows],
-            None if self.crops is None else self.crops[rows],
+            None if self.crops is None else self.crops[rows, :4],
             self._options,
             with_boxes=self._needs_boxes,
         )
@@ -154,7 +167,7 @@ def load_dataset(
     manifest = _load_manifest(builder, stored)
     assignment = assign_splits(manifest, SplitConfig(**config.selection))
     data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
-    return data.with_crops(data.boxes) if dataset.crop == BOXES else data
+    return data._with_drawn_crops() if dataset.crop == BOXES else data
 
 
 def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[str]) -> None:

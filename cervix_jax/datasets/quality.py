@@ -1,12 +1,14 @@
-"""Quality control of photographs: sharp, well lit, filled by the cervix, and in the distribution of the training set.
+"""Quality control of photographs: sharp, well lit, with the cervix in full, and in the distribution of the training set.
 
 The reference is the initial photographs that a run trains on. A photograph's rank by a criterion is the fraction of the
 reference that is as bad or worse. If any rank is below 0.01 the photograph should be taken again, and the criterion
-says why (with a reference of fewer than 100 photographs, none is). All criteria are functions of the features that
-cleaning uses (`features.py`), so none is computed twice.
+says why (with a reference of fewer than 100 photographs, none is). Criteria are functions of the features that cleaning
+uses (`features.py`), so none is computed twice; and, where a run has a localiser, of the box that it finds. The
+reference of these is the validation photographs, from whose boxes the localiser has not learned.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from cervix_jax.atomic import open_atomic
 from cervix_jax.datasets.cleaning import Gaussian, cross_fitted_log_density
 from cervix_jax.datasets.splits import INITIAL, Manifest, SplitAssignment, stratified_folds
 from cervix_jax.images import features, near_duplicates
+from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.geometry import CropResize
 
 RETAKE = 0.01  # rank below which a photograph should be taken again
@@ -27,7 +30,12 @@ REASONS = {  # by criterion
     "brightness": "too bright",
     "framing": "badly framed",
     "log_density": "not like the training pictures",
+    "confidence": "no cervix found",
+    "cervix_size": "cervix too small",
+    "cervix_whole": "cervix cut off by the border",
+    "cervix_centered": "cervix far from the middle",
 }
+_EDGE = 0.01  # distance from the border, as a fraction of the photograph, at which a side of a box touches it
 _BLACK = 0  # the cells' bin of the darkest 17 levels, as around a round field of view
 
 
@@ -75,7 +83,7 @@ class QualityReference:
     Attributes:
       gaussian: distribution of their colour histograms.
       values: their values by criterion, each sorted; higher is better. Densities are out-of-fold, so that they compare
-        with those of new photographs.
+        with those of new photographs. Those of boxes are missing without a localiser.
       seen: `near_duplicates.signature` of all photographs that the run trained on or validated with, as it saw them.
     """
 
@@ -84,8 +92,21 @@ class QualityReference:
     seen: Shaped[np.ndarray, "m"]
 
     @classmethod
-    def fit(cls, manifest: Manifest, assignment: SplitAssignment, seen: Shaped[np.ndarray, "m"]) -> "QualityReference":
-        """Fits the initial photographs of the split 'train'."""
+    def fit(
+        cls,
+        manifest: Manifest,
+        assignment: SplitAssignment,
+        seen: Shaped[np.ndarray, "m"],
+        located: Sequence[LocatedBox] = (),
+    ) -> "QualityReference":
+        """Fits the initial photographs of the split 'train', and boxes.
+
+        Args:
+          manifest: of the data set.
+          assignment: its splits.
+          seen: see the class.
+          located: boxes of photographs from which the localiser has not learned; none without a localiser.
+        """
         split = np.array(assignment.split)
         rows = np.flatnonzero(manifest.of(INITIAL) & (split == "train")).tolist()
         criteria = [_criteria(ImageFeatures(manifest.histograms[i], float(manifest.sharpness[i]))) for i in rows]
@@ -95,12 +116,16 @@ class QualityReference:
             folds = stratified_folds([manifest.names[i] for i in rows], manifest.labels[rows], 5, manifest.groups[rows])
             density = cross_fitted_log_density(manifest.histograms[rows], folds)
         values["log_density"] = np.sort(density)
+        of_boxes = [_box_criteria(box) for box in located]
+        values |= {name: np.sort([each[name] for each in of_boxes]) for name in (of_boxes[0] if of_boxes else ())}
         return cls(Gaussian.fit(manifest.histograms[rows]), values, seen)
 
-    def assess(self, photograph: ImageFeatures) -> QualityAssessment:
-        """Ranks a photograph by every criterion."""
+    def assess(self, photograph: ImageFeatures, located: LocatedBox | None = None) -> QualityAssessment:
+        """Ranks a photograph by every criterion; by those of its box if it was located."""
         density = float(self.gaussian.log_density(photograph.histograms[None])[0])
         values = _criteria(photograph) | {"log_density": density}
+        if located is not None and "confidence" in self.values:
+            values |= _box_criteria(located)
         ranks = {name: _rank(value, self.values[name]) for name, value in values.items()}
         return QualityAssessment(ranks, values)
 
@@ -130,7 +155,7 @@ class QualityReference:
             return None
         with np.load(path, allow_pickle=False) as arrays:
             gaussian = Gaussian(**{field.name: arrays[field.name] for field in dataclasses.fields(Gaussian)})
-            return cls(gaussian, {name: arrays[name] for name in REASONS}, arrays["seen"])
+            return cls(gaussian, {name: arrays[name] for name in REASONS if name in arrays}, arrays["seen"])
 
 
 def _criteria(photograph: ImageFeatures) -> dict[str, float]:
@@ -145,6 +170,26 @@ def _criteria(photograph: ImageFeatures) -> dict[str, float]:
     level = float((whole @ centres).mean())
     black = float(cells[:, :, _BLACK].min(axis=1).mean())
     return {"sharpness": photograph.sharpness, "darkness": level, "brightness": -level, "framing": 1 - black}
+
+
+def _box_criteria(located: LocatedBox) -> dict[str, float]:
+    """Values of all criteria of a box; higher is better.
+
+    Its confidence; its area as a fraction of the photograph; the negative of the fraction of its outline that lies on
+    the border of the photograph; the negative distance of its centre from the middle, along the worse axis.
+    """
+    left, top, right, bottom = located.box
+    width, height = right - left, bottom - top
+    on_border = (
+        height * ((left <= _EDGE) + (right >= 1 - _EDGE)) + width * ((top <= _EDGE) + (bottom >= 1 - _EDGE))
+    ) / max(2 * (width + height), 1e-6)
+    off_center = max(abs(left + right - 1), abs(top + bottom - 1)) / 2
+    return {
+        "confidence": located.confidence,
+        "cervix_size": width * height,
+        "cervix_whole": -on_border,
+        "cervix_centered": -off_center,
+    }
 
 
 def _rank(value: float, reference: Float[np.ndarray, "n"]) -> float:

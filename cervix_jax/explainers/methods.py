@@ -99,8 +99,8 @@ def _in_frame(
     """Sum of the maps at the pixels of each network input, in the frame of the stored photograph."""
     return sum(
         (
-            network_input.transform.to_photograph(heat, photograph.size, box, keep_sum=keep_sum)
-            for heat, network_input, box in zip(maps, predictor.network_inputs, photograph.boxes, strict=True)
+            network_input.transform.to_photograph(heat, photograph.size, found and found.box, keep_sum=keep_sum)
+            for heat, network_input, found in zip(maps, predictor.network_inputs, photograph.located, strict=True)
         ),
         start=np.zeros(photograph.size, np.float32),
     )

@@ -6,7 +6,7 @@ on NumPy and JAX arrays alike (Python array API), so that the loss and the metri
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -14,6 +14,18 @@ from PIL import Image, ImageDraw
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of the whole photograph
 _COLOURS = ("#56b4e9", "#f0e442", "#009e73")  # of outlines, on tissue; apart for colour-blind people (Okabe & Ito 2008)
+
+
+class LocatedBox(NamedTuple):
+    """A box that a localiser has found.
+
+    Attributes:
+      box: left, top, right, bottom.
+      confidence: the IoU that the localiser expects with the box that a person would draw, 0 to 1.
+    """
+
+    box: tuple[float, float, float, float]
+    confidence: float
 
 
 def area(boxes: Any) -> Any:

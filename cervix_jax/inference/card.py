@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cervix_jax.images.decode import STORED_SIZE
+from cervix_jax.inference import localiser_card
 from cervix_jax.inference.calibration import COVERAGES, Calibration
 from cervix_jax.inference.conformal import set_threshold
 from cervix_jax.inference.predictor import Predictor
@@ -59,14 +60,17 @@ def describe(
         "limitations": list(LIMITATIONS),
         "input": {
             "image_size": list(transform.size),
-            "crop": transform.crop,
+            "crop": transform.crop if member.localiser is None else None,
+            "localiser": None
+            if member.localiser is None
+            else localiser_card.describe_input(member.localiser) | {"margin": transform.margin},
             "resize": transform.resize,
             "stored_size": list(STORED_SIZE),
             "pixels": "uint8 RGB (sRGB), upright; the function normalises them itself",
             "how": "larger photographs first shrink until both sides are at least, and one is, stored_size (height, "
             "width), as JPEG of quality 95; a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is "
-            "at least image_size (Pillow's draft); the central `crop` of each side is kept; resize is bilinear with "
-            "antialiasing",
+            "at least image_size (Pillow's draft); the central `crop` of each side is kept, or the localiser's box with "
+            "the margin on each side (a fraction of the box); resize is bilinear with antialiasing",
         },
         "output": "float32 probabilities, a column a class" + (", calibrated" if calibration else ", not calibrated"),
         "preprocessing": member.record["preprocessing"],
@@ -156,8 +160,9 @@ def render(card: Mapping[str, Any]) -> str:
         "## Use",
         "",
         *_code(card),
-        f"Photographs, in general: {card['input']['how']} (here crop {card['input']['crop']:g}, resize "
-        f"{card['input']['resize']}).",
+        f"Photographs, in general: {card['input']['how']} (here "
+        + ("by the localiser" if card["input"]["localiser"] else f"crop {card['input']['crop']:g}")
+        + f", resize {card['input']['resize']}).",
         "",
         f"{card['parameters']:,} numbers, epoch {card['epoch']}, weights {card['weights']}; trained with "
         + ", ".join(f"{name} {version}" for name, version in card["versions"].items())
@@ -170,11 +175,13 @@ def _code(card: Mapping[str, Any]) -> list[str]:
     """Python that calls the function, and reads photographs for it where that takes a few lines."""
     height, width = card["input"]["image_size"]
     high, wide = card["input"]["stored_size"]
+    localiser = card["input"]["localiser"]
     load = [
         'predict = jax.export.deserialize(bytearray(open("predict.jax_export", "rb").read())).call',
         'weights = safetensors.numpy.load_file("model.safetensors")',
     ]
-    if card["input"]["crop"] != 1 or card["input"]["resize"] != "stretch":
+    resizes = {card["input"]["resize"], *([localiser["resize"]] if localiser else [])}
+    if (not localiser and card["input"]["crop"] != 1) or resizes != {"stretch"}:
         call = f"probabilities = predict(weights, images)  # uint8 [b, {height}, {width}, 3]"
         return ["```python", "import jax.export, safetensors.numpy", "", *load, call, "```", ""]
     return [
@@ -184,15 +191,51 @@ def _code(card: Mapping[str, Any]) -> list[str]:
         "import jax.export, numpy, safetensors.numpy",
         "from PIL import Image",
         "",
-        "def read(path):",
-        "    image = Image.open(path)",
-        f'    image.draft("RGB", ({width}, {height}))',
-        f'    return numpy.asarray(image.convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR))',
+        *(_read_cropped(localiser, height, width) if localiser else _read_whole(height, width)),
         "",
         *load,
         "probabilities = predict(weights, numpy.stack([read(path) for path in paths]))",
         "```",
         "",
+    ]
+
+
+def _read_whole(height: int, width: int) -> list[str]:
+    return [
+        "def read(path):",
+        "    image = Image.open(path)",
+        f'    image.draft("RGB", ({width}, {height}))',
+        f'    return numpy.asarray(image.convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR))',
+    ]
+
+
+def _read_cropped(localiser: Mapping[str, Any], height: int, width: int) -> list[str]:
+    high, wide = localiser["image_size"]
+    margin = localiser["margin"]
+    return [
+        'locate = jax.export.deserialize(bytearray(open("locate.jax_export", "rb").read())).call',
+        'localiser = safetensors.numpy.load_file("localiser.safetensors")',
+        "",
+        "def pixels(path, size, min_size, box=None):",
+        "    image = Image.open(path)",
+        '    image.draft("RGB", min_size)',
+        '    image = image.convert("RGB")',
+        "    if box is not None:",
+        "        (left, right), (top, bottom) = interval(*box[::2], image.width), interval(*box[1::2], image.height)",
+        "        image = image.crop((left, top, right, bottom))",
+        "    return numpy.asarray(image.resize(size, Image.Resampling.BILINEAR))",
+        "",
+        "def interval(low, high, limit):",
+        f"    length = min(max((high - low) * limit * {1 + 2 * margin:g}, 1), limit)",
+        "    start = min(max((low + high) / 2 * limit - length / 2, 0), limit - length)",
+        "    first = min(round(start), limit - 1)",
+        "    return first, min(max(first + 1, round(start + length)), limit)",
+        "",
+        "def read(path):",
+        f"    whole = pixels(path, ({wide}, {high}), ({wide}, {high}))",
+        "    left, top, right, bottom, confidence = locate(localiser, whole[None])[0].tolist()",
+        f"    min_size = (-int(-{width} // max(right - left, 1e-3)), -int(-{height} // max(bottom - top, 1e-3)))",
+        f"    return pixels(path, ({width}, {height}), min_size, (left, top, right, bottom))",
     ]
 
 

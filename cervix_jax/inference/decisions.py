@@ -128,7 +128,8 @@ def predict(
     for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):
         called = class_names[types[i]]
         members = tuple(class_name for class_name, held in zip(class_names, sets[i], strict=True) if held)
-        quality = reference.assess(photograph.features) if reference and photograph.features else None
+        features, located = photograph.features, photograph.located[0]
+        quality = reference.assess(features, located) if reference and features else None
         predictions.append(
             Prediction(
                 name=name,

@@ -151,7 +151,7 @@ def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dic
       from here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
       `retake`: how many would be flagged, by reason.
     """
-    assessments = [reference.assess(p.features) for p in photographs if p.features is not None]
+    assessments = [reference.assess(p.features, p.located[0]) for p in photographs if p.features is not None]
     scores = {}
     for name, trained_on in reference.values.items():
         values = np.array([assessment.values[name] for assessment in assessments])

@@ -14,9 +14,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cervix_jax.datasets.quality import ImageFeatures
+from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.decode import read_photograph, to_stored
 from cervix_jax.images.files import read_bytes
-from cervix_jax.images.geometry import Box, CropResize
+from cervix_jax.images.geometry import CropResize
 from cervix_jax.training.localiser import Localiser
 
 
@@ -41,16 +42,14 @@ class Photograph:
       images: uint8 RGB [h w 3], one for each of the predictor's `network_inputs`.
       jpeg: the bytes that a data set would store: upright, sRGB.
       size: (height, width) of `jpeg` in pixels.
-      boxes: that the images were cropped to, by localisers; None for the centre.
-      confidence: the least confidence of these boxes, 0 to 1; None if there are none.
+      located: the box that each image was cropped to, found by a localiser; None for the centre.
       features: colours and sharpness, which say whether it is fit to be judged; None if they were not asked for.
     """
 
     images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
     jpeg: bytes
     size: tuple[int, int]
-    boxes: tuple[Box | None, ...]
-    confidence: float | None = None
+    located: tuple[LocatedBox | None, ...]
     features: ImageFeatures | None = None
 
     @classmethod
@@ -73,23 +72,23 @@ class Photograph:
         """
         stored = to_stored(source if isinstance(source, bytes) else read_bytes(source))
         size = stored.image.height, stored.image.width
-        images, boxes, confidence = _see(stored.jpeg, size, inputs, {1: stored.image})
+        images, located = _see(stored.jpeg, size, inputs, {1: stored.image})
         features = ImageFeatures.of(stored.image) if with_features else None
-        return cls(images, stored.jpeg, size, boxes, confidence, features)
+        return cls(images, stored.jpeg, size, located, features)
 
     @classmethod
     def from_stored(cls, jpeg: bytes, inputs: Sequence[NetworkInput]) -> "Photograph":
         """The same of the bytes that a data set stores, which are decoded no larger than is needed."""
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:
             size = header.height, header.width
-        images, boxes, confidence = _see(jpeg, size, inputs, {})
-        return cls(images, jpeg, size, boxes, confidence)
+        images, located = _see(jpeg, size, inputs, {})
+        return cls(images, jpeg, size, located)
 
 
 def _see(
     jpeg: bytes, size: tuple[int, int], inputs: Sequence[NetworkInput], decoded: dict[int, Image.Image]
-) -> tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], tuple[Box | None, ...], float | None]:
-    """Images, boxes and confidence, of pixels decoded as small as each input allows, as in training.
+) -> tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], tuple[LocatedBox | None, ...]]:
+    """Images and the boxes that they show, of pixels decoded as small as each input allows, as in training.
 
     Args:
       jpeg: as stored.
@@ -104,18 +103,17 @@ def _see(
             decoded[reduction] = read_photograph(jpeg, min_size=min_size)
         return decoded[reduction]
 
-    located: dict[Localiser, tuple[Box, float]] = {}
-    images, boxes = [], []
+    by_localiser: dict[Localiser | None, LocatedBox | None] = {None: None}
+    images, located = [], []
     for network_input in inputs:
-        transform, localiser, box = network_input.transform, network_input.localiser, None
-        if localiser is not None:
-            if localiser not in located:
-                located[localiser] = localiser.locate_one(localiser.transform(decode(localiser.transform.size)))
-            box, _ = located[localiser]
+        transform, localiser = network_input.transform, network_input.localiser
+        if localiser is not None and localiser not in by_localiser:
+            by_localiser[localiser] = localiser.locate_one(localiser.transform(decode(localiser.transform.size)))
+        found = by_localiser[localiser]
+        box = found.box if found else None
         images.append(transform(decode(transform.min_size(box)), box))
-        boxes.append(box)
-    confidence = min((confidence for _, confidence in located.values()), default=None)
-    return tuple(images), tuple(boxes), confidence
+        located.append(found)
+    return tuple(images), tuple(located)
 
 
 def _jpeg_reduction(size: tuple[int, int], min_size: tuple[int, int]) -> int:

@@ -27,8 +27,10 @@ SELECTION = ("folds", "split")  # options by which a localiser's folds are those
 
 def crop_boxes(
     config: ml_collections.ConfigDict, data: PreparedDataset
-) -> tuple[Localiser, Float32[np.ndarray, "n 4"]]:
+) -> tuple[Localiser, Float32[np.ndarray, "n 5"]]:
     """The localiser that a run carries, and a box for each row of the data set's manifest.
+
+    Boxes are left, top, right, bottom and confidence, which is NaN for those that people drew.
 
     Raises:
       ConfigError: `dataset.crop` names no localiser of this fold, or one that was trained on other data or folds.
@@ -48,7 +50,7 @@ def crop_boxes(
         for i, of_fold in localisers.items():
             boxes |= _located(of_fold, data, np.flatnonzero(folds == i).tolist())
     else:
-        drawn = data.boxes
+        drawn = np.pad(data.boxes, ((0, 0), (0, 1)), constant_values=np.nan)
         is_drawn = ~np.isnan(drawn[:, 0]) & (folds != fold) & (folds != NO_FOLD)
         boxes = {i: drawn[i] for i in np.flatnonzero(is_drawn).tolist()}
         boxes |= _located(localiser, data, np.flatnonzero(~is_drawn).tolist())
@@ -69,17 +71,17 @@ def _restore(workdir: Path, fold: int, config: ml_collections.ConfigDict, data: 
     return localiser
 
 
-def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> dict[int, Float32[np.ndarray, "4"]]:
-    """Boxes of some rows; kept beside the data set, so that none is located twice."""
+def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> dict[int, Float32[np.ndarray, "5"]]:
+    """Boxes and confidence of some rows; kept beside the data set, so that none is located twice."""
     path = Path(data.builder.data_path) / f"boxes-{localiser.digest}.npz"
-    boxes = np.full((len(data.manifest.names), 4), np.nan, np.float32)
+    boxes = np.full((len(data.manifest.names), 5), np.nan, np.float32)
     if path.exists():
         with np.load(path, allow_pickle=False) as arrays:
             boxes = arrays["boxes"]
     missing = [i for i in rows if np.isnan(boxes[i, 0])]
     if missing:
         log(f"locating the cervix in {len(missing)} photographs")
-        boxes[missing], _ = localiser.locate(_Inputs(localiser, data, missing))
+        boxes[missing] = np.column_stack(localiser.locate(_Inputs(localiser, data, missing)))
         with open_atomic(path, "wb") as file:
             np.savez(file, allow_pickle=False, boxes=boxes)
     return {i: boxes[i] for i in rows}

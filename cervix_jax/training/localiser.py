@@ -16,21 +16,20 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import safetensors.numpy
-from flax import traverse_util
 from jaxtyping import Array, Float, Float32, UInt8
 from PIL import Image
 
 from cervix_jax import config as options
 from cervix_jax.atomic import write_atomic
 from cervix_jax.datasets.pipeline import make_transform
-from cervix_jax.images.boxes import mirrored
-from cervix_jax.images.geometry import Box, CropResize
+from cervix_jax.images.boxes import LocatedBox, mirrored
+from cervix_jax.images.geometry import CropResize
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.runs import RunError, read_record
 from cervix_jax.training.checkpoints import Checkpoints
-from cervix_jax.training.forward import ImageSequence
+from cervix_jax.training.forward import Forward, ImageSequence
 from cervix_jax.training.initialisation import init_variables
-from cervix_jax.training.state import Variables
+from cervix_jax.training.state import Variables, flatten_variables, unflatten_variables
 
 WEIGHTS, RECORD = "localiser.safetensors", "localiser.json"
 _BATCH = 32
@@ -80,17 +79,14 @@ class Localiser:
             return None
         record = json.loads((folder / RECORD).read_text())
         config, model, template = _network(folder, record["config"])
-        flat = safetensors.numpy.load_file(folder / WEIGHTS)
-        expected = {"/".join(path): x for path, x in traverse_util.flatten_dict(template).items()}
-        if {name: x.shape for name, x in flat.items()} != {name: x.shape for name, x in expected.items()}:
+        variables = unflatten_variables(safetensors.numpy.load_file(folder / WEIGHTS))
+        if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, template):
             raise RunError(f"{folder / WEIGHTS} does not fit {folder / RECORD}: one of them is damaged")
-        variables = traverse_util.unflatten_dict({tuple(name.split("/")): jnp.asarray(x) for name, x in flat.items()})
-        return cls(config, record, model, {name: variables.get(name, {}) for name in template})
+        return cls(config, record, model, jax.tree.map(jnp.asarray, variables))
 
     def save(self, folder: Path) -> None:
         """Writes weights and record, for `load`."""
-        flat = {"/".join(path): np.asarray(x) for path, x in traverse_util.flatten_dict(self.variables).items()}
-        write_atomic(folder / WEIGHTS, safetensors.numpy.save(flat))
+        write_atomic(folder / WEIGHTS, safetensors.numpy.save(flatten_variables(self.variables)))
         write_atomic(folder / RECORD, json.dumps(self.record, indent=2) + "\n")
 
     def __eq__(self, other: object) -> bool:
@@ -128,8 +124,8 @@ class Localiser:
         found = np.concatenate(rows)
         return found[:, :4], found[:, 4]
 
-    def locate_one(self, image: UInt8[np.ndarray, "h w 3"] | Image.Image) -> tuple[Box, float]:
-        """The box in one photograph, and its confidence; see `locate`.
+    def locate_one(self, image: UInt8[np.ndarray, "h w 3"] | Image.Image) -> LocatedBox:
+        """The box in one photograph; see `locate`.
 
         Args:
           image: a photograph, or the network input that `transform` makes of it.
@@ -137,20 +133,24 @@ class Localiser:
         pixels = self.transform(image) if isinstance(image, Image.Image) else image
         boxes, confidence = self.locate(pixels[None])
         left, top, right, bottom = boxes[0].tolist()
-        return (left, top, right, bottom), float(confidence[0])
+        return LocatedBox((left, top, right, bottom), float(confidence[0]))
+
+    def forward(self, variables: Variables, images: Array) -> Float[Array, "b 5"]:
+        """Boxes within the photograph and their confidence: the mean over the photograph and its mirror image.
+
+        Args:
+          variables: like `self.variables`.
+          images: uint8 RGB [b h w 3], by `transform`.
+        """
+        views = jnp.concatenate([images, images[:, :, ::-1]])
+        straight, mirror = jnp.split(self.model.apply(variables, views)[0], 2)
+        boxes = jnp.clip((straight[:, :4] + mirrored(mirror[:, :4], horizontal=True)) / 2, 0, 1)
+        confidence = jax.nn.sigmoid((straight[:, 4:] + mirror[:, 4:]) / 2)
+        return jnp.concatenate([boxes, confidence], axis=1)
 
     @cached_property
-    def _forward(self) -> Any:
-        """Mean over the photograph and its mirror image: boxes within the photograph, and confidence."""
-
-        def forward(variables: Variables, images: Array) -> Float[Array, "b 5"]:
-            views = jnp.concatenate([images, images[:, :, ::-1]])
-            straight, mirror = jnp.split(self.model.apply(variables, views)[0], 2)
-            boxes = jnp.clip((straight[:, :4] + mirrored(mirror[:, :4], horizontal=True)) / 2, 0, 1)
-            confidence = jax.nn.sigmoid((straight[:, 4:] + mirror[:, 4:]) / 2)
-            return jnp.concatenate([boxes, confidence], axis=1)
-
-        return jax.jit(forward)
+    def _forward(self) -> Forward:
+        return jax.jit(self.forward)
 
 
 def _network(folder: Path, recorded: dict[str, Any]) -> tuple[ml_collections.ConfigDict, Classifier, Variables]:

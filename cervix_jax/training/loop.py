@@ -286,6 +286,8 @@ def _save_quality_reference(context: TrainContext, workdir: Path) -> None:
         if not path.exists():
             images = (image for split in (context.examples, context.validation) for image in split.images)
             signatures = np.stack([signature(image) for image in images])
-            QualityReference.fit(context.data.manifest, context.data.assignment, signatures).save(path)
+            data = context.data
+            located = data.located("validation")
+            QualityReference.fit(data.manifest, data.assignment, signatures, located).save(path)
 
     on_lead_host(save)

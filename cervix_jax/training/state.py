@@ -5,12 +5,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import struct
+from flax import struct, traverse_util
 from jaxtyping import Array
 
 Leaf = Any  # a scalar array, or what a transformation of the tree replaces it with
 Variables = dict[str, Any]  # collections of a Flax module: params, batch_stats, constants
+
+
+def flatten_variables(variables: Variables) -> dict[str, np.ndarray]:
+    """Every variable by its path, such as 'params/head/logits/kernel'; as safetensors files hold them."""
+    return {"/".join(path): np.asarray(x) for path, x in traverse_util.flatten_dict(variables).items()}
+
+
+def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
+    """The collections of a model from its variables by path."""
+    nested = traverse_util.unflatten_dict({tuple(name.split("/")): x for name, x in flat.items()})
+    return {name: nested.get(name, {}) for name in ("params", "batch_stats", "constants")}
 
 
 class MetricSums(struct.PyTreeNode):

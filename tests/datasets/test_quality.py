@@ -9,15 +9,20 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityReference
 from cervix_jax.images import synthetic
+from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.near_duplicates import signature
 
 
 @pytest.fixture(scope="module")
-def reference(manual_dir, data_dir) -> QualityReference:
+def data(manual_dir, data_dir):
     from tests.conftest import make_tiny_config
 
-    data = load_dataset(make_tiny_config(manual_dir, data_dir))
+    return load_dataset(make_tiny_config(manual_dir, data_dir))
+
+
+@pytest.fixture(scope="module")
+def reference(data) -> QualityReference:
     parts = [data.examples(split) for split in ("train", "validation")]
     seen = np.stack([signature(part.image(i)) for part in parts for i in range(len(part))])
     return QualityReference.fit(data.manifest, data.assignment, seen)
@@ -80,6 +85,25 @@ def test_it_knows_what_was_trained_on(reference, manual_dir, photograph) -> None
     assert seen.tolist() == [True, False, True]
     assert groups[0] == groups[2] != groups[1]
     assert len(reference.seen) == 60
+
+
+@pytest.mark.parametrize(
+    ("box", "confidence", "reason"),
+    [
+        ((0.3, 0.3, 0.6, 0.6), 0.1, "no cervix found"),
+        ((0.48, 0.48, 0.5, 0.5), 0.7, "cervix too small"),
+        ((0.5, 0.4, 1.0, 1.0), 0.7, "cervix cut off by the border"),
+        ((0.02, 0.02, 0.25, 0.25), 0.7, "cervix far from the middle"),
+    ],
+)
+def test_each_way_to_miss_the_cervix_is_named(data, reference, photograph, box, confidence, reason) -> None:
+    corners = np.random.default_rng(0).uniform(0.25, 0.4, (150, 2))
+    located = [LocatedBox((x, y, x + 0.3, y + 0.3), x + 0.3) for x, y in corners.tolist()]
+    with_boxes = QualityReference.fit(data.manifest, data.assignment, reference.seen, located)
+    features = ImageFeatures.of(photograph)
+    assert with_boxes.assess(features, LocatedBox((0.3, 0.3, 0.6, 0.6), 0.6)).retake == ""
+    assert with_boxes.assess(features, LocatedBox(box, confidence)).retake.split(" | ")[0] == reason
+    assert with_boxes.assess(features).ranks.keys() == reference.assess(features).ranks.keys()  # not located
 
 
 def test_it_comes_back_from_its_file(reference, tmp_path, photograph) -> None:

@@ -6,11 +6,17 @@ import json
 import subprocess
 import sys
 
+import jax.export
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from cervix_jax.inference.artifact import ExportError, export
+from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.inference.artifact import ExportError, export, export_localiser
+from cervix_jax.inference.localisation import evaluate_boxes
 from cervix_jax.inference.prediction_files import predict_folder
+from cervix_jax.inference.predictor import Predictor
+from cervix_jax.training.localiser import Localiser
 
 BEFORE = """
 import json, pathlib, sys
@@ -30,20 +36,30 @@ def test_the_card_s_own_code_gives_the_numbers_of_predict(
 ) -> None:
     assert abs(calibration.temperature - 1) > 0.05
     predictor = dataclasses.replace(predictor, augmentations=augmentations, calibration=calibration)
+    check_card_code(predictor, metrics, manual_dir / "test", tmp_path)
+    card = json.loads((tmp_path / "export/card.json").read_text())
+    assert card["temperature"] == calibration.temperature
+    assert card["test_time_augmentation"] == list(augmentations)
+
+
+def test_so_does_that_of_a_run_with_a_localiser(cropped_run, metrics, manual_dir, tmp_path) -> None:
+    check_card_code(Predictor.restore([cropped_run[0]]), metrics, manual_dir / "test", tmp_path)
+
+
+def check_card_code(predictor, metrics, images, tmp_path) -> None:
     files = export(predictor, metrics, tmp_path / "export")
     assert {path.name for path in (tmp_path / "export").iterdir()} == set(files)
-
     page = (tmp_path / "export/README.md").read_text()
     code = page.split("```python\n")[1].split("```")[0].split("probabilities = ")[0]
     process = subprocess.run(
-        [sys.executable, "-c", BEFORE + code + AFTER, str(manual_dir / "test")],
+        [sys.executable, "-c", BEFORE + code + AFTER, str(images)],
         cwd=tmp_path / "export",
         capture_output=True,
         text=True,
         check=True,
     )
     first, every = (json.loads(line) for line in process.stdout.splitlines())
-    predict_folder(predictor, manual_dir / "test", tmp_path / "p.csv")
+    predict_folder(predictor, images, tmp_path / "p.csv")
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = {row.pop("image_name"): [float(p) for p in row.values()] for row in csv.DictReader(file)}
     assert (len(first), len(every)) == (1, 7)
@@ -51,9 +67,18 @@ def test_the_card_s_own_code_gives_the_numbers_of_predict(
         for name, probabilities in exported.items():
             np.testing.assert_allclose(probabilities, rows[name], atol=1e-5)
 
-    card = json.loads((tmp_path / "export/card.json").read_text())
-    assert card["temperature"] == calibration.temperature
-    assert card["test_time_augmentation"] == list(augmentations)
+
+def test_an_exported_localiser_finds_the_same_boxes(localiser_run, tmp_path) -> None:
+    localiser = Localiser.restore(localiser_run)
+    examples = load_dataset(localiser.config).examples("validation")
+    measured, found = evaluate_boxes(localiser, examples)
+    files = export_localiser(localiser, "finder", measured, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+    locate = jax.export.deserialize(bytearray((tmp_path / "locate.jax_export").read_bytes())).call
+    weights = safetensors.numpy.load_file(tmp_path / "localiser.safetensors")
+    np.testing.assert_allclose(locate(weights, np.stack(list(examples.images))), found, atol=1e-5)
+    assert json.loads((tmp_path / "card.json").read_text())["metrics"]["mean_iou"]["value"] == measured["mean_iou"]
+    assert f"| mean_iou | {measured['mean_iou']:.3f} |" in (tmp_path / "README.md").read_text()
 
 
 def test_an_ensemble_is_not_exported_as_one(predictor, tmp_path) -> None:

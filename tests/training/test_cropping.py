@@ -26,11 +26,12 @@ def test_validation_and_test_photographs_are_located_and_training_ones_cropped_a
     localiser, boxes = cropping.crop_boxes(config, data)
     assert localiser == Localiser.restore(localiser_run)
     split = np.array(data.assignment.split)
-    np.testing.assert_array_equal(boxes[split == "train"], data.boxes[split == "train"])
-    assert not np.isnan(boxes).any()
+    np.testing.assert_array_equal(boxes[split == "train", :4], data.boxes[split == "train"])
+    assert not np.isnan(boxes[:, :4]).any()
+    np.testing.assert_array_equal(np.isnan(boxes[:, 4]), split == "train")
     for i in np.flatnonzero(split != "train")[:3].tolist():
-        predictor_input = localiser.transform(_decoded(data.jpeg(i), localiser.transform.size))
-        np.testing.assert_allclose(boxes[i], localiser.locate_one(predictor_input)[0], atol=1e-5)
+        found = localiser.locate_one(localiser.transform(_decoded(data.jpeg(i), localiser.transform.size)))
+        np.testing.assert_allclose(boxes[i], (*found.box, found.confidence), atol=1e-5)
 
 
 def test_with_a_localiser_for_each_fold_every_photograph_is_located_by_one_that_has_not_seen_its_box(
@@ -64,14 +65,14 @@ def test_with_a_localiser_for_each_fold_every_photograph_is_located_by_one_that_
     assert not asked  # located once, kept beside the data set
 
 
-def test_a_run_carries_its_localiser_and_prediction_sees_what_training_saw(config, tmp_path) -> None:
-    result = loop.train(config, tmp_path / "run")
-    shutil.move(tmp_path / "run", tmp_path / "moved")
-    config.dataset.crop = "gone"  # prediction needs nothing but the run
-    predictor = Predictor.restore([tmp_path / "moved"])
+def test_a_run_carries_its_localiser_and_prediction_sees_what_training_saw(cropped_run) -> None:
+    workdir, result = cropped_run
+    predictor = Predictor.restore([workdir])
     validation = load_dataset(predictor.data_config).examples("validation")
     photographs = [predictor.read_stored(validation.jpeg(i)) for i in range(len(validation))]
-    assert all(box is not None for photograph in photographs for box in photograph.boxes)
+    assert all(box is not None for photograph in photographs for box in photograph.located)
+    reference = predictor.quality_reference.values["confidence"]  # of the photographs that the localiser did not learn from
+    np.testing.assert_allclose(reference, np.sort([p.located[0].confidence for p in photographs]), atol=1e-5)
     probabilities = predictor.probabilities(photographs)
     loss = -np.log(probabilities[np.arange(len(validation)), validation.labels]).mean()
     assert loss == pytest.approx(result["best"]["loss"], abs=1e-4)
