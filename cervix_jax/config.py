@@ -90,7 +90,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "augmentation.rotation": (0.0, "Largest rotation in degrees. Not in report."),
     "augmentation.color_jitter": (
         0.0,
-        "Largest change of each channel's brightness and of the contrast, 0.2 for factors of 0.8 to 1.2. Not in report.",
+        "Largest change of each channel's mean and of the contrast, 0.2 for factors of 0.8 to 1.2. Not in report.",
     ),
     "model.name": ("inception_residual", f"The head: {', '.join(HEADS)} (report sections 6 and 7)."),
     "model.dtype": ("float32", "float32; or bfloat16: activations in half precision, parameters and loss in float32."),

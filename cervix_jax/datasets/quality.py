@@ -1,4 +1,4 @@
-"""Quality control of photographs: sharp, well lit, with the cervix in full, and in the distribution of the training set.
+"""Quality control of photographs: sharp, well lit, the cervix in full, and in the distribution of the training set.
 
 The reference is the initial photographs that a run trains on. A photograph's rank by a criterion is the fraction of the
 reference that is as bad or worse. If any rank is below 0.01 the photograph should be taken again, and the criterion

@@ -1,8 +1,8 @@
 """A run to hand on: weights, functions in StableHLO, and a model card that says what it is and is not for.
 
-The functions are serialised by `jax.export`: JAX runs them on CPU, GPU or TPU without this software. `predict` takes the
-weights, by their names in the safetensors file, and a batch of any size of photographs at the run's size, and returns
-calibrated probabilities:
+The functions are serialised by `jax.export`: JAX runs them on CPU, GPU or TPU without this software. `predict` takes
+the weights, by their names in the safetensors file, and a batch of any size of photographs at the run's size, and
+returns calibrated probabilities:
 
     import jax.export, safetensors.numpy
     predict = jax.export.deserialize(bytearray(open("predict.jax_export", "rb").read())).call

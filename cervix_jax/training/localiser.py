@@ -120,7 +120,7 @@ class Localiser:
             part = np.stack([images[i] for i in range(start, min(start + _BATCH, len(images)))])
             padded = np.zeros((_BATCH if len(images) > 1 else 1, *part.shape[1:]), np.uint8)
             padded[: len(part)] = part
-            rows.append(np.asarray(self._forward(self.variables, padded))[: len(part)])
+            rows.append(np.asarray(self._forward(self.variables, jnp.asarray(padded)))[: len(part)])
         found = np.concatenate(rows)
         return found[:, :4], found[:, 4]
 

@@ -103,7 +103,9 @@ def test_translation_shear_and_zoom_fill_their_ranges() -> None:
 
 def test_rotations_are_rotations_that_fill_their_range() -> None:
     matrices = maps(rotation=30.0)[:, :, :2]
-    np.testing.assert_allclose(matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(2), matrices.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        matrices @ matrices.transpose(0, 2, 1), np.broadcast_to(np.eye(2), matrices.shape), atol=1e-6
+    )
     angles = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
     np.testing.assert_allclose([angles.min(), angles.max()], [-30, 30], atol=1)
 
@@ -139,7 +141,13 @@ def test_augmented_values_stay_in_the_range_of_the_photograph() -> None:
 
 @pytest.mark.parametrize(
     "switched_on",
-    [{"horizontal_flip": True, "vertical_flip": True}, {"translation": 0.1}, {"zoom": 0.2}, {"shear": 0.2}, {"rotation": 40.0}],
+    [
+        {"horizontal_flip": True, "vertical_flip": True},
+        {"translation": 0.1},
+        {"zoom": 0.2},
+        {"shear": 0.2},
+        {"rotation": 40.0},
+    ],
 )
 def test_the_box_moves_with_what_it_encloses(switched_on) -> None:
     """A white ellipse is warped; the box that was its box before is its box afterwards, to a pixel."""

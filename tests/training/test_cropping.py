@@ -71,7 +71,9 @@ def test_a_run_carries_its_localiser_and_prediction_sees_what_training_saw(cropp
     validation = load_dataset(predictor.data_config).examples("validation")
     photographs = [predictor.read_stored(validation.jpeg(i)) for i in range(len(validation))]
     assert all(box is not None for photograph in photographs for box in photograph.located)
-    reference = predictor.quality_reference.values["confidence"]  # of the photographs that the localiser did not learn from
+    reference = predictor.quality_reference.values[
+        "confidence"
+    ]  # of the photographs that the localiser did not learn from
     np.testing.assert_allclose(reference, np.sort([p.located[0].confidence for p in photographs]), atol=1e-5)
     probabilities = predictor.probabilities(photographs)
     loss = -np.log(probabilities[np.arange(len(validation)), validation.labels]).mean()
