@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# The whole job on drawn photographs: environment, data, training, evaluation, prediction, figures. Run it again: what is done is
-# not done twice. Progress goes to standard error; the last line of standard output is the metrics of the best checkpoint.
+# The whole job on drawn photographs: environment, data, a localiser and a classifier on its crops, evaluation, prediction, figures.
+# Run it again: what is done is not done twice. Progress goes to standard error; the last line of standard output is the metrics of the best checkpoint.
 source "$(dirname "$0")/environment.sh"
 
 RUN=runs/quickstart
-OPTIONS=(--config=configs/quickstart.py --config.dataset.data_dir=runs/data)
+LOCALISER=runs/quickstart_localiser
+DATA=--config.dataset.data_dir=runs/data
 
 echo "== preparing cervix/synthetic" >&2
-python -m cervix_jax.prepare "${OPTIONS[@]}"
-echo "== training configs/quickstart.py" >&2
-python -m cervix_jax.train "${OPTIONS[@]}" --workdir=$RUN
+python -m cervix_jax.prepare --config=configs/quickstart.py $DATA
+echo "== training configs/quickstart_localiser.py, which finds the cervix; its worst boxes in $LOCALISER/figures" >&2
+python -m cervix_jax.train --config=configs/quickstart_localiser.py $DATA --workdir=$LOCALISER
+python -m cervix_jax.evaluate --workdir=$LOCALISER --figures=$LOCALISER/figures
+echo "== training configs/quickstart.py on photographs cropped to the cervix" >&2
+python -m cervix_jax.train --config=configs/quickstart.py $DATA --config.dataset.crop=$LOCALISER --workdir=$RUN
 echo "== predicting the photographs in $RUN/photographs" >&2
 [ -d $RUN/photographs ] || python - $RUN/photographs <<'PYTHON'
 import pathlib, sys

@@ -71,8 +71,8 @@ class CervixConfig(tfds.core.BuilderConfig):
 class Cervix(tfds.core.GeneratorBasedBuilder):
     """See the module's documentation."""
 
-    VERSION = tfds.core.Version("2.1.0")
-    OLDER = ("2.0.0",)  # versions that can be read: it has features beyond those below
+    VERSION = tfds.core.Version("2.2.0")
+    OLDER = ("2.1.0", "2.0.0")  # versions that can be read: they have no boxes, the oldest has other features besides
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in OLDER]
     MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD_INSTRUCTIONS
     BUILDER_CONFIGS: Sequence[CervixConfig] = (
@@ -86,6 +86,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
+        boxes = tfds.features.Sequence({"annotator": tfds.features.Text(), "box": tfds.features.BBoxFeature()})
         return tfds.core.DatasetInfo(
             builder=self,
             description=__doc__,
@@ -100,10 +101,8 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "histograms": tfds.features.Tensor(shape=(features.NUM_FEATURES,), dtype=np.float32),
                     "sharpness": tfds.features.Scalar(np.float32),
                     "group": tfds.features.Scalar(np.int32),
-                    "boxes": tfds.features.Sequence(
-                        {"annotator": tfds.features.Text(), "box": tfds.features.BBoxFeature()}
-                    ),
                 }
+                | ({"boxes": boxes} if str(self.version) not in self.OLDER else {})
             ),
             supervised_keys=("image", "label"),
             homepage="https://www.kaggle.com/c/intel-mobileodt-cervical-cancer-screening",

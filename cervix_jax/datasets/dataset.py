@@ -272,7 +272,7 @@ def _manifest_of_examples(stored: Sequence[tuple[Any, int]]) -> Manifest:
 
 
 def _boxes_of(row: Mapping[str, Any]) -> dict[str, annotations.Box]:
-    """Boxes by annotator of one example; none in data sets of version 2.0.0."""
+    """Boxes by annotator of one example; none in data sets of older versions."""
     stored = row.get("boxes", {"annotator": (), "box": ()})
     return {
         annotator.decode(): (float(left), float(top), float(right), float(bottom))

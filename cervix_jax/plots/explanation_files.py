@@ -107,6 +107,7 @@ def explain_images(
                     figures[-1],
                     score_name=SCORE_NAMES[target],
                     true_name=true_type,
+                    located=[found for found in dict.fromkeys(photograph.located) if found],
                 )
                 called = predictor.class_names[int(np.argmax(explanation.probabilities))]
                 group = f"true {true_type}, called {called}" if true_type else f"called {called}"

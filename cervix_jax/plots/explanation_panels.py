@@ -17,6 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cervix_jax.explainers.methods import METHODS, Explanation, HeatMap
+from cervix_jax.images.boxes import LocatedBox, draw_boxes
 from cervix_jax.plots.figures import escape, save
 
 NO_EVIDENCE, NOT_FINITE = "no evidence", "not finite"
@@ -69,8 +70,9 @@ def explanation_figure(
     *,
     score_name: str,
     true_name: str | None = None,
+    located: Sequence[LocatedBox] = (),
 ) -> None:
-    """Photograph, probabilities and a panel for each method.
+    """Photograph, with the cervix outlined if it was located, probabilities and a panel for each method.
 
     Args:
       picture: RGB, upright, as stored.
@@ -80,6 +82,7 @@ def explanation_figure(
       path: where it is written; the suffix is the format.
       score_name: which score of the type is explained.
       true_name: the true type, if it is known.
+      located: the boxes that the predictor looked into.
     """
     columns = 1 + (len(explanation.heat) + 1) // 2
     height, width = picture.shape[:2]
@@ -87,8 +90,10 @@ def explanation_figure(
     size = (panel * columns + 0.9, 2 * panel * min(1.6, max(0.7, height / width)) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False)
-    grid[0, 0].imshow(picture)
-    grid[0, 0].set_title(f"true {_readable(true_name)}" if true_name else "photograph", fontsize=9)
+    grid[0, 0].imshow(draw_boxes(picture, [found.box for found in located]))
+    panel_title = f"true {_readable(true_name)}" if true_name else "photograph"
+    confidence = "".join(f"\ncervix, confidence {found.confidence:.2f}" for found in located)
+    grid[0, 0].set_title(panel_title + confidence, fontsize=9)
     _probabilities(grid[1, 0], explanation, class_names)
     panels = [axes for row in grid for axes in row[1:]]
     for axes in (grid[0, 0], *panels):

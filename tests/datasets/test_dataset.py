@@ -1,10 +1,10 @@
 """Prepared data sets: the manifest beside the examples, other splits of the same photographs, older versions."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from tensorflow_datasets.core.data_sources.array_record import ArrayRecordDataSource
 
 from cervix_jax.datasets.builder import Cervix
@@ -106,18 +106,28 @@ def test_a_folder_that_cannot_be_written_to_still_loads(config, manifest_file, m
     assert not manifest_file.exists()
 
 
-def test_data_of_the_version_before_is_read(config):
-    """It has more features, and no manifest beside it."""
+def test_data_of_the_version_before_is_read_and_has_no_boxes(config, manual_dir, monkeypatch):
     before = load_dataset(config)
-    jpeg, new = before.examples("train").jpeg(0), before.builder.data_path
-    old = new.rename(new.with_name(Cervix.OLDER[0]))
-    (old / MANIFEST_FILE).unlink()
-    info = json.loads((old / "dataset_info.json").read_text())
-    (old / "dataset_info.json").write_text(json.dumps(info | {"version": Cervix.OLDER[0]}))
+    generate, data_path, jpeg = Cervix._generate_examples, before.builder.data_path, before.examples("train").jpeg(0)
+
+    def without_boxes(*arguments):
+        for name, example in generate(*arguments):
+            yield name, {key: value for key, value in example.items() if key != "boxes"}
+
+    config.dataset.manual_dir = str(manual_dir)
+    shutil.move(data_path, data_path.with_name("moved"))
+    with monkeypatch.context() as then:
+        then.setattr(Cervix, "_generate_examples", without_boxes)
+        then.setattr(Cervix, "VERSION", tfds.core.Version(Cervix.OLDER[0]))
+        load_dataset(config)
     after = load_dataset(config)
     assert str(after.builder.version) == Cervix.OLDER[0]
-    assert_same(before, after)
+    assert after.assignment.split == before.assignment.split
     assert after.examples("train").jpeg(0) == jpeg
+    assert np.isnan(after.boxes).all()
+    config.task = "localise"
+    with pytest.raises(DatasetError, match=r"no photograph of split 'train' has a box"):
+        load_dataset(config).examples("train")
 
 
 def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cervix_jax.explainers.methods import Explanation
+from cervix_jax.images.boxes import LocatedBox, draw_boxes
 from cervix_jax.plots import explanation_panels
 
 ZERO = np.zeros((8, 6), np.float32)
@@ -54,3 +55,17 @@ def test_a_figure_names_photograph_run_type_score_and_methods(tmp_path, monkeypa
     assert "Evidence for Type 2 (logit of the type)" in figure.get_supxlabel()
     assert [axes.get_title() for axes in figure.axes[:2]] == ["true Type 3", "Saliency"]
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["20%", "70%", "10%"]
+
+
+def test_the_cervix_is_outlined_in_the_photograph_and_its_confidence_said(tmp_path, monkeypatch) -> None:
+    figures = []
+    monkeypatch.setattr(explanation_panels, "save", lambda figure, title, path: figures.append(figure))
+    found = Explanation(1, np.array([0.2, 0.7, 0.1]), {"saliency": RAMP})
+    names, located = ("Type_1", "Type_2", "Type_3"), [LocatedBox((0.2, 0.3, 0.8, 0.9), 0.618)]
+    explanation_panels.explanation_figure(
+        GREY, found, names, "title", tmp_path / "x.png", score_name="logit", located=located
+    )
+    photograph, evidence = figures[0].axes[:2]
+    assert photograph.get_title() == "photograph\ncervix, confidence 0.62"
+    np.testing.assert_array_equal(photograph.images[0].get_array(), draw_boxes(GREY, [located[0].box]))
+    np.testing.assert_allclose(evidence.images[0].get_array(), explanation_panels.overlay(GREY, RAMP))
