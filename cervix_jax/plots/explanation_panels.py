@@ -102,7 +102,7 @@ def explanation_figure(
         _evidence(axes, picture, heat, METHODS[name].title, fontsize=9)
     figure.colorbar(_SCALE, ax=panels, shrink=0.7, label="evidence, 1: strongest of the panel")
     explained = _readable(class_names[explanation.class_index])
-    figure.supxlabel(f"Evidence for {explained} ({score_name}). {_NOTE}", fontsize=7)
+    figure.supxlabel(f"Evidence for {explained} ({score_name}).\n{_NOTE}", fontsize=7)
     save(figure, title, path)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from cervix_jax import config as options
 from cervix_jax.datasets.dataset import load_dataset
-from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityAssessment, QualityReference
+from cervix_jax.datasets.quality import ImageFeatures, QualityAssessment, QualityReference
 from cervix_jax.inference.clinical_metrics import auroc
 from cervix_jax.runs import QUALITY_REFERENCE, read_record
 
@@ -47,7 +47,7 @@ def main() -> None:
     print("| kind | pictures | flagged | AUROC of the rank | best criterion | its AUROC |\n|---|---|---|---|---|---|")
     print(f"| held out | {len(good)} | {flagged(good)} | | | |")
     for kind, bad in sorted(kinds.items()):
-        areas = {name: area([q.ranks[name] for q in good], [q.ranks[name] for q in bad]) for name in REASONS}
+        areas = {name: area([q.ranks[name] for q in good], [q.ranks[name] for q in bad]) for name in good[0].ranks}
         best = max(areas, key=lambda name: areas[name])
         rank = area([q.rank for q in good], [q.rank for q in bad])
         print(f"| {kind} | {len(bad)} | {flagged(bad)} | {rank:.3f} | {best} | {areas[best]:.3f} |")
