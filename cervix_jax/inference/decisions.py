@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cervix_jax.errors import UserError
+from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.inference import conformal
 from cervix_jax.inference.calibration import Calibration, CalibrationError
 from cervix_jax.inference.photograph import Photograph
@@ -93,6 +94,7 @@ class Prediction:
       decision: the type, or 'refer' where the set is not just the type.
       retake: why the photograph should be taken again, worst reason first; '' if it is fit to be judged.
       quality: fraction of the training photographs that are as bad or worse, 0 to 1; None if the run does not know.
+      located: the box around the cervix that the (first) run looked into; None without a localiser.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Prediction:
     decision: str
     retake: str
     quality: float | None
+    located: LocatedBox | None = None
 
     def __str__(self) -> str:
         probabilities = ", ".join(f"{name} {p:.1%}" for name, p in self.probabilities.items())
@@ -139,6 +142,7 @@ def predict(
                 decision=called if members == (called,) else REFER,
                 retake=quality.retake if quality else "",
                 quality=quality.rank if quality else None,
+                located=located,
             )
         )
     return predictions

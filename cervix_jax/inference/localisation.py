@@ -14,10 +14,10 @@ from cervix_jax.images.boxes import iou
 from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes
 from cervix_jax.inference.image_folder import photographs_in
+from cervix_jax.inference.prediction_files import BOX_COLUMNS
 from cervix_jax.training.localiser import Localiser
 
 RESAMPLES = 1000
-COLUMNS = ("image_name", "left", "top", "right", "bottom", "confidence")
 
 
 def evaluate_boxes(localiser: Localiser, examples: Examples) -> tuple[dict[str, Any], Float[np.ndarray, "n 5"]]:
@@ -72,7 +72,7 @@ def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str,
     skipped, confidences = [], []
     with open_atomic(output, newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(["image_name", *BOX_COLUMNS])
         for path in tqdm(photographs_in(folder), unit="photograph", disable=None):
             name = path.relative_to(folder).as_posix()
             try:

@@ -15,6 +15,8 @@ from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
+BOX_COLUMNS = ("left", "top", "right", "bottom", "confidence")
+
 
 class OutputError(UserError):
     """A CSV file cannot be written where it is wanted."""
@@ -38,7 +40,9 @@ def predict_folder(
 
     Beside it, as `NAME.decisions.csv`, what to do with each photograph that could be read: `type` that it is called,
     prediction `set`, `decision` (the type, or 'refer' where the set is not just that), `retake` (why the photograph
-    should be taken again, '' if it is fit) and `quality` (fraction of the training photographs as bad or worse).
+    should be taken again, '' if it is fit) and `quality` (fraction of the training photographs as bad or worse); with a
+    localiser also the box around the cervix, `left`, `top`, `right`, `bottom` as fractions of the photograph, and its
+    `confidence`.
 
     Args:
       predictor: one run or many.
@@ -60,7 +64,8 @@ def predict_folder(
     counts = {"predicted": 0, "referred": 0, "retake": 0}
     with _csv_writer(output) as probability_rows, _csv_writer(decisions) as decision_rows:
         probability_rows.writerow(["image_name", *predictor.class_names])
-        decision_rows.writerow(["image_name", "type", "set", "decision", "retake", "quality"])
+        box_columns = BOX_COLUMNS if predictor.network_inputs[0].localiser else ()
+        decision_rows.writerow(["image_name", "type", "set", "decision", "retake", "quality", *box_columns])
         photographs = read_all(predictor, folder, paths, with_features=predictor.quality_reference is not None)
         while batch := list(itertools.islice(photographs, batch_size)):
             skipped += [{"image_name": name, "reason": reason} for name, reason in batch if isinstance(reason, str)]
@@ -68,7 +73,8 @@ def predict_folder(
             for p in predict(predictor, rule or DecisionRule(), list(readable), list(readable.values()), batch_size):
                 probability_rows.writerow([p.name, *(f"{value:.8f}" for value in p.probabilities.values())])
                 quality = "" if p.quality is None else f"{p.quality:.4f}"
-                decision_rows.writerow([p.name, p.type, " ".join(p.set), p.decision, p.retake, quality])
+                box = [f"{x:.4f}" for x in (*p.located.box, p.located.confidence)] if p.located else []
+                decision_rows.writerow([p.name, p.type, " ".join(p.set), p.decision, p.retake, quality, *box])
                 counts["predicted"] += 1
                 counts["referred"] += p.decision == REFER
                 counts["retake"] += bool(p.retake)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cervix_jax.images.geometry import CropResize
-from cervix_jax.inference.photograph import NetworkInput, Photograph
+from cervix_jax.inference.photograph import NetworkInput
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
 
@@ -20,8 +20,9 @@ class StubPredictor(Predictor):
         object.__setattr__(self, "answer", answer)
         object.__setattr__(self, "size", size)
 
-    def read(self, source, *, with_features=False) -> Photograph:
-        return Photograph.read(source, [NetworkInput(CropResize(self.size))], with_features=with_features)
+    @property
+    def network_inputs(self) -> tuple[NetworkInput, ...]:
+        return (NetworkInput(CropResize(self.size)),)
 
     def probabilities(self, photographs, batch_size=32):
         return np.stack([self.answer(photograph.images[0]) for photograph in photographs])

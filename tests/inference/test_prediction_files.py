@@ -9,6 +9,7 @@ import pytest
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.image_folder import NoPhotographsError
 from cervix_jax.inference.prediction_files import predict_folder
+from cervix_jax.inference.predictor import Predictor
 
 
 def rows_of(path):
@@ -43,6 +44,15 @@ def test_a_file_gets_the_probabilities_that_its_prepared_example_gets(predictor,
     for name, probabilities in expected.items():
         found = [float(rows[name][column]) for column in predictor.class_names]
         np.testing.assert_allclose(found, probabilities, atol=1e-6)
+
+
+def test_a_run_with_a_localiser_says_where_it_looked(cropped_run, manual_dir, tmp_path):
+    predictor = Predictor.restore([cropped_run[0]])
+    predict_folder(predictor, manual_dir / "test", tmp_path / "p.csv")
+    for row in rows_of(tmp_path / "p.decisions.csv"):
+        found = predictor.read(manual_dir / "test" / row["image_name"]).located[0]
+        box = [float(row[name]) for name in ("left", "top", "right", "bottom", "confidence")]
+        np.testing.assert_allclose(box, (*found.box, found.confidence), atol=1e-4)
 
 
 def test_unreadable_files_are_named_and_left_out(predictor, manual_dir, tmp_path):
