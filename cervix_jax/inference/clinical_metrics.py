@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest, rankdata
 
+from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
 from cervix_jax.labels import ABLATABLE, CLASS_NAMES
 from cervix_jax.training import metrics
 
 RESAMPLES = 1000
-PERCENTILES = (2.5, 97.5)
 
 
 def detailed_metrics(
@@ -41,15 +41,10 @@ def detailed_metrics(
       Also `reliability`: bins of the calibration error; `risk_coverage`: error rate among the photographs that the
       network is surest of; `intervals`: [low, high] of each number, None where no sample defines it.
     """
-    rng = np.random.default_rng(0)
     decisions = probabilities.argmax(axis=1)
     point = scalar_metrics(probabilities, labels, class_names, decisions)
     samples = []
-    _, group_index = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
-    rows_by_group = np.split(np.argsort(group_index, kind="stable"), np.cumsum(np.bincount(group_index))[:-1])
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(0, len(rows_by_group), len(rows_by_group))
-        rows = np.concatenate([rows_by_group[group] for group in drawn])
+    for rows in group_samples(np.arange(len(labels)) if groups is None else groups, RESAMPLES):
         samples.append(list(scalar_metrics(probabilities[rows], labels[rows], class_names, decisions[rows]).values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from tqdm import tqdm
 
 from cervix_jax.atomic import open_atomic
@@ -13,6 +13,7 @@ from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.images.boxes import iou
 from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes
+from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
 from cervix_jax.inference.image_folder import photographs_in
 from cervix_jax.inference.prediction_files import BOX_COLUMNS
 from cervix_jax.training.localiser import Localiser
@@ -48,14 +49,13 @@ def evaluate_boxes(localiser: Localiser, examples: Examples) -> tuple[dict[str, 
     metrics |= {"median_iou": float(np.median(overlap)), "num_examples": len(examples)}
     types = enumerate(examples.class_names)
     metrics["by_type"] = {name: float(overlap[examples.labels == i].mean()) for i, name in types}
-    samples = _bootstrap(examples.groups)
+    samples = list(group_samples(examples.groups, RESAMPLES))
     metrics["intervals"] = {
-        name: np.percentile([values[rows].mean() for rows in samples], (2.5, 97.5)).tolist()
+        name: np.percentile([values[rows].mean() for rows in samples], PERCENTILES).tolist()
         for name, values in columns.items()
     }
-    metrics["intervals"]["median_iou"] = np.percentile(
-        [np.median(overlap[rows]) for rows in samples], (2.5, 97.5)
-    ).tolist()
+    medians = [np.median(overlap[rows]) for rows in samples]
+    metrics["intervals"]["median_iou"] = np.percentile(medians, PERCENTILES).tolist()
     return metrics, np.concatenate([boxes, confidence[:, None]], axis=1)
 
 
@@ -88,11 +88,3 @@ def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str,
         "output": str(output),
         "confidence": float(np.mean(confidences)) if confidences else None,
     }
-
-
-def _bootstrap(groups: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
-    """Rows of samples with replacement, groups drawn together."""
-    rng = np.random.default_rng(0)
-    masks: list[Bool[np.ndarray, "n"]] = [groups == group for group in np.unique(groups)]
-    rows = [np.flatnonzero(mask) for mask in masks]
-    return [np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES)]

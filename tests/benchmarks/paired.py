@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
 from cervix_jax.inference.labelled import split_photographs
 from cervix_jax.inference.predictor import Predictor
 
@@ -32,10 +33,10 @@ def main() -> None:
     if not np.array_equal(groups, same):
         raise SystemExit("the runs have not held out the same photographs")
     print(f"{len(groups)} photographs\n| | first | second | difference | 95 % interval |\n|---|---|---|---|---|")
-    samples = _bootstrap(groups)
+    samples = list(group_samples(groups, RESAMPLES))
     for name in a:
         difference = b[name] - a[name]
-        low, high = np.percentile([difference[rows].mean() for rows in samples], (2.5, 97.5))
+        low, high = np.percentile([difference[rows].mean() for rows in samples], PERCENTILES)
         values = f"{a[name].mean():.4f} | {b[name].mean():.4f} | {difference.mean():+.4f}"
         print(f"| {name} | {values} | {low:+.4f} to {high:+.4f} |")
 
@@ -51,12 +52,6 @@ def _measure(runs: list[Path], arguments: argparse.Namespace) -> tuple[Columns, 
         correct.append(probabilities.argmax(axis=1) == cases.labels)
         groups.append(cases.groups)
     return {"loss": np.concatenate(losses), "accuracy": np.concatenate(correct).astype(float)}, np.concatenate(groups)
-
-
-def _bootstrap(groups: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
-    rng = np.random.default_rng(0)
-    rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    return [np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES)]
 
 
 if __name__ == "__main__":
