@@ -12,14 +12,17 @@ from cervix_jax import config as defaults
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
     config.task = "localise"
-    config.epochs = 14
+    config.epochs = 20
     config.batch_size = 16
     config.dataset.name = "cervix/initial"
-    config.dataset.image_size = (192, 160)
-    config.augmentation.zoom = 0.25
+    config.dataset.image_size = (160, 128)
+    config.augmentation.translation = 0.15
+    config.augmentation.zoom = 0.35
+    config.augmentation.rotation = 30.0
+    config.augmentation.color_jitter = 0.2
     config.model.name = "box_voting"
     config.model.backbone.cut = "conv4_block3_out"
-    config.model.backbone.trainable = ("conv3", "conv4")
+    config.model.backbone.trainable = ("conv2", "conv3", "conv4")
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_epochs = 1.0
     config.optimizer.schedule = "cosine"
