@@ -24,12 +24,6 @@ class DatasetError(UserError):
     """A prepared data set does not fit what was asked for; the message says what to do."""
 
 
-def make_transform(dataset: ml_collections.ConfigDict) -> CropResize:
-    """Photograph -> network input, as `config.dataset` says; `dataset.crop` names boxes unless it is a number."""
-    fraction = dataset.crop if isinstance(dataset.crop, int | float) else 1.0
-    return CropResize(tuple(dataset.image_size), fraction, dataset.resize, dataset.crop_margin)
-
-
 class Examples:
     """Photographs of a split, decoded on first use and held in memory while they fit; a Grain random-access source.
 
@@ -68,7 +62,7 @@ class Examples:
         self.groups = groups
         self.boxes = boxes
         self._crops, self._with_boxes = crops, with_boxes
-        self._transform = make_transform(dataset)
+        self._transform = CropResize.from_config(dataset)
         self._size = self._transform.size
         shape = (len(ids), *self._size, 3)
         self._cache = np.zeros(shape, np.uint8) if np.prod(shape) <= dataset.cache_bytes else None

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -30,6 +31,12 @@ class CropResize:
     crop: float = 1.0
     resize: str = "stretch"
     margin: float = 0.0
+
+    @classmethod
+    def from_config(cls, dataset: ml_collections.ConfigDict) -> "CropResize":
+        """As `config.dataset` says; `dataset.crop` names boxes unless it is a number."""
+        fraction = dataset.crop if isinstance(dataset.crop, int | float) else 1.0
+        return cls(tuple(dataset.image_size), fraction, dataset.resize, dataset.crop_margin)
 
     def __call__(self, image: Image.Image, box: Box | None = None) -> UInt8[np.ndarray, "height width 3"]:
         """Part of an RGB photograph at `size`.

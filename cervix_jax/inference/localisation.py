@@ -2,26 +2,42 @@
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from cervix_jax.atomic import open_atomic
-from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.images.boxes import iou
 from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes
 from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
 from cervix_jax.inference.image_folder import photographs_in
 from cervix_jax.inference.prediction_files import BOX_COLUMNS
+from cervix_jax.training.forward import ImageSequence
 from cervix_jax.training.localiser import Localiser
 
 RESAMPLES = 1000
 
 
-def evaluate_boxes(localiser: Localiser, examples: Examples) -> tuple[dict[str, Any], Float[np.ndarray, "n 5"]]:
+@runtime_checkable
+class BoxedExamples(Protocol):
+    """What is needed of `datasets.pipeline.Examples`, which prediction does not import."""
+
+    labels: Int[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+    groups: Int[np.ndarray, "n"]
+    boxes: Float[np.ndarray, "n 4"]
+
+    def __len__(self) -> int: ...
+
+    @property
+    def images(self) -> ImageSequence:
+        """Network inputs."""
+
+
+def evaluate_boxes(localiser: Localiser, examples: BoxedExamples) -> tuple[dict[str, Any], Float[np.ndarray, "n 5"]]:
     """Metrics of boxes against drawn ones, each with a 95 % interval, ready for JSON; and boxes with confidence.
 
     `mean_iou`, `median_iou`; `iou_above_0.5` and `iou_above_0.7`: fraction of photographs; `center_error`: distance

@@ -16,7 +16,6 @@ import ml_collections
 from jax.sharding import Mesh
 
 from cervix_jax import config as options
-from cervix_jax.datasets.pipeline import make_transform
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.inference.photograph import NetworkInput
@@ -106,7 +105,7 @@ class Member:
     @property
     def transform(self) -> CropResize:
         """Crops and resizes photographs, the same as in training."""
-        return make_transform(self.config.dataset)
+        return CropResize.from_config(self.config.dataset)
 
     @property
     def network_input(self) -> NetworkInput:

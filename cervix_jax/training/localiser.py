@@ -21,7 +21,6 @@ from PIL import Image
 
 from cervix_jax import config as options
 from cervix_jax.atomic import write_atomic
-from cervix_jax.datasets.pipeline import make_transform
 from cervix_jax.images.boxes import LocatedBox, mirrored
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.models.classifier import Classifier, make_classifier
@@ -103,7 +102,7 @@ class Localiser:
     @cached_property
     def transform(self) -> CropResize:
         """Photograph -> network input."""
-        return make_transform(self.config.dataset)
+        return CropResize.from_config(self.config.dataset)
 
     def locate(self, images: ImageSequence) -> tuple[Float32[np.ndarray, "n 4"], Float32[np.ndarray, "n"]]:
         """Boxes and how sure they are.

@@ -58,7 +58,7 @@ def main() -> None:
 
 def _pictures(folders: list[Path]) -> Iterator[tuple[str, Image.Image]]:
     for i in range(DRAWN):
-        yield "drawn, no cervix", synthetic.draw(0, "additional", i, kind="junk").image
+        yield "drawn, no cervix", Image.fromarray(synthetic.draw(0, "additional", i, kind="junk").image)
     for folder in folders:
         for path in find_photographs(folder):
             try:
