@@ -1,4 +1,4 @@
-"""Exports a run: weights, a function that JAX runs without this software, and a model card.
+"""Exports a run, or a localiser: weights, a function that JAX runs without this software, and a model card.
 
 python -m cervix_jax.export --workdir=runs/quickstart --output=runs/quickstart/export
 """

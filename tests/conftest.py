@@ -11,6 +11,7 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # there is a worker for each core already
 # Tests run a program once or twice: compiling it fast matters more than its speed (a third of the whole suite's time).
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 # The same small networks are trained by many tests, and by programs that tests start: compile each once.
