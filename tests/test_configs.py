@@ -15,6 +15,7 @@ from cervix_jax.training.state import create_state
 
 NETWORK_OF_REPORT = {"system", "one_vs_rest"}
 NAMES = sorted({path.stem for path in (Path(__file__).parents[1] / "configs").glob("[!_]*.py")} - NETWORK_OF_REPORT)
+SLOW = {"no_backbone", "localiser"}  # deeper forms of quickstart and quickstart_localiser
 SIZES = {"naive_inception_v3": (75, 75)}  # its least
 
 
@@ -29,7 +30,7 @@ def random_array(path, leaf) -> jax.Array:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "no_backbone" else name for name in NAMES],  # as quickstart
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES],
 )
 def test_two_steps_change_every_trained_parameter_and_no_frozen_one(name: str) -> None:
     module = importlib.import_module(f"configs.{name}")
