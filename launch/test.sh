@@ -5,4 +5,4 @@ source "$(dirname "$0")/environment.sh"
 ruff check .
 ruff format --check .
 mypy
-pytest --numprocesses=auto --dist=loadfile "$@"
+pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder "$@"  # else long files of few tests come last
