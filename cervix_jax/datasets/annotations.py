@@ -22,13 +22,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from cervix_jax.errors import UserError
+from cervix_jax.images.boxes import Box
 
 CSV, COCO, CVAT = "boxes.csv", "boxes.json", "boxes.xml"
 FILES = (CSV, COCO, CVAT)
 COLUMNS = ("image_name", "left", "top", "right", "bottom")
 SHOWN = 10  # wrong rows that a message names
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom: fractions of the upright photograph
 
 
 class BoxesError(UserError):

@@ -33,6 +33,7 @@ from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitConfig, assign_splits
 from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates, synthetic
+from cervix_jax.images.boxes import Box
 from cervix_jax.images.files import find_photographs, leaves, read_bytes
 from cervix_jax.labels import CLASS_NAMES
 
@@ -181,7 +182,7 @@ def make_manifest(
     table: feature_cache.FeatureTable,
     labels: Mapping[str, int],
     corrections: kaggle.Corrections,
-    boxes: Mapping[str, Mapping[str, annotations.Box]],
+    boxes: Mapping[str, Mapping[str, Box]],
 ) -> tuple[list[int], Manifest]:
     """The rows of `table` whose photographs can be read, and the manifest of these."""
     rows = [i for i, reason in enumerate(table.reasons) if not reason]
@@ -239,7 +240,7 @@ def fingerprint_of(folder: Path, *, additional: bool) -> str:
     return digest.hexdigest()
 
 
-def _draw_all() -> tuple[dict[str, bytes], dict[str, int], dict[str, dict[str, annotations.Box]]]:
+def _draw_all() -> tuple[dict[str, bytes], dict[str, int], dict[str, dict[str, Box]]]:
     """JPEGs, labels and true boxes of the drawn photographs, by name."""
     sources, labels, boxes = {}, {}, {}
     for photograph in synthetic.photographs():

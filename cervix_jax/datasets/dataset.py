@@ -29,7 +29,7 @@ from cervix_jax.datasets.builder import (
 )
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
-from cervix_jax.images.boxes import LocatedBox
+from cervix_jax.images.boxes import Box, LocatedBox
 from cervix_jax.progress import log
 
 MANIFEST_FILE = "manifest.npz"  # in the data set's folder
@@ -123,9 +123,10 @@ class PreparedDataset:
         """
         if split not in self.assignment.split:
             raise DatasetError(f"{self._options.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        boxes = self.boxes
         is_used = np.array([s == split for s in self.assignment.split])
+        boxes = np.full((len(is_used), 4), np.nan, np.float32)
         if self._needs_boxes:
+            boxes = self.boxes
             is_used &= ~np.isnan(boxes[:, 0])
         rows = np.flatnonzero(is_used).tolist()
         if not rows:
@@ -271,7 +272,7 @@ def _manifest_of_examples(stored: Sequence[tuple[Any, int]]) -> Manifest:
     )
 
 
-def _boxes_of(row: Mapping[str, Any]) -> dict[str, annotations.Box]:
+def _boxes_of(row: Mapping[str, Any]) -> dict[str, Box]:
     """Boxes by annotator of one example; none in data sets of older versions."""
     stored = row.get("boxes", {"annotator": (), "box": ()})
     return {

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from cervix_jax.errors import UserError
-from cervix_jax.images.boxes import WHOLE
+from cervix_jax.images.boxes import WHOLE, Box
 from cervix_jax.images.decode import read_photograph
-from cervix_jax.images.geometry import Box, CropResize
+from cervix_jax.images.geometry import CropResize
 
 
 class DatasetError(UserError):

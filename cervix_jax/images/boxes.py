@@ -16,6 +16,9 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of the whole photograph
 _COLOURS = ("#56b4e9", "#f0e442", "#009e73")  # of outlines, on tissue; apart for colour-blind people (Okabe & Ito 2008)
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 class LocatedBox(NamedTuple):
     """A box that a localiser has found.
 
@@ -24,7 +27,7 @@ class LocatedBox(NamedTuple):
       confidence: the IoU that the localiser expects with the box that a person would draw, 0 to 1.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     confidence: float
 
 
@@ -54,9 +57,7 @@ def generalized_iou(a: Any, b: Any) -> Any:
     return intersection / _positive(union) - (hull - union) / _positive(hull)
 
 
-def crop_region(
-    box: tuple[float, float, float, float], size: tuple[int, int], margin: float
-) -> tuple[int, int, int, int]:
+def crop_region(box: Box, size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
     """The part of a photograph to crop for a box: the box with a margin, inside the photograph, at least one pixel.
 
     Args:
@@ -76,7 +77,7 @@ def crop_region(
     return left_pixel, top_pixel, right_pixel, bottom_pixel
 
 
-def bounding_box(mask: Bool[np.ndarray, "h w"]) -> tuple[float, float, float, float] | None:
+def bounding_box(mask: Bool[np.ndarray, "h w"]) -> Box | None:
     """The smallest box that holds all True pixels of a mask; None if there is none."""
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from cervix_jax.images.boxes import crop_region
+from cervix_jax.images.boxes import Box, crop_region
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 Size = tuple[int, int]  # height, width in pixels
 
 _FILTER = Image.Resampling.BILINEAR  # antialiased in Pillow: its support grows with the reduction

@@ -69,7 +69,7 @@ class Member:
           weights: 'raw' or 'ema'; None for the moving average where the run kept one.
 
         Raises:
-          RunError: there is no run.
+          RunError: there is no run, or it is a localiser.
           CheckpointError: no epoch has been finished, or there is no moving average.
         """
         read_record(workdir)
@@ -83,6 +83,10 @@ class Member:
                 raise CheckpointError(f"{workdir}: {error}") from error
             record = checkpoints.record(step)
             config = options.unflatten(options.flatten(record["config"]))
+            if config.task == "localise":
+                raise RunError(
+                    f"{workdir} is a localiser, which tells no types; evaluate, predict, export take it alone"
+                )
             model = make_classifier(config.model.to_dict(), len(record["class_names"]))
             template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
             variables = checkpoints.restore_variables(step, template, replicated(mesh), item)

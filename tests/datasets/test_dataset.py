@@ -1,5 +1,6 @@
 """Prepared data sets: the manifest beside the examples, other splits of the same photographs, older versions."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -143,3 +144,13 @@ def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config
 def test_a_split_that_does_not_exist_is_named(tiny_config):
     with pytest.raises(DatasetError, match="no split 'validate'; it has"):
         load_dataset(tiny_config).examples("validate")
+
+
+def test_boxes_of_several_people_concern_only_runs_that_use_them(config) -> None:
+    data = load_dataset(config)
+    boxes = np.repeat(data.manifest.boxes, 2, axis=1)
+    data = dataclasses.replace(data, manifest=dataclasses.replace(data.manifest, annotators=["A", "B"], boxes=boxes))
+    assert len(data.examples("train")) == data.splits["train"]
+    config.task = "localise"
+    with pytest.raises(DatasetError, match="boxes were drawn by 'A', 'B'"):
+        data.with_splits(config).examples("train")

@@ -29,3 +29,8 @@ def test_a_folder_without_a_run_or_the_weights_is_refused(run, tmp_path) -> None
         Member.restore(tmp_path / "nothing", make_mesh())
     with pytest.raises(CheckpointError, match="kept no moving average"):
         Member.restore(run[0], make_mesh(), "ema")
+
+
+def test_a_localiser_tells_no_types(localiser_run) -> None:
+    with pytest.raises(RunError, match="is a localiser, which tells no types"):
+        Member.restore(localiser_run, make_mesh())
