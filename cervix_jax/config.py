@@ -92,6 +92,16 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         0.0,
         "Largest change of each channel's mean and of the contrast, 0.2 for factors of 0.8 to 1.2. Not in report.",
     ),
+    "augmentation.cutout": (
+        0.0,
+        "Sides of a rectangle that is blanked at a random place, as a fraction of height and width (DeVries & Taylor "
+        "2017). Not in report.",
+    ),
+    "augmentation.mixup": (
+        0.0,
+        "Above 0, each training image is blended with the one before it in the batch, and their losses likewise, by "
+        "factors from a beta distribution of these two parameters (Zhang et al. 2018). Not in report.",
+    ),
     "model.name": ("inception_residual", f"The head: {', '.join(HEADS)} (report sections 6 and 7)."),
     "model.dtype": ("float32", "float32; or bfloat16: activations in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
@@ -139,6 +149,26 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         0.0,
         "Above 0, decay of an exponential moving average of parameters and batch statistics, which is validated and "
         "checkpointed beside them; 0.995 averages over about 200 steps. Not in report.",
+    ),
+    "optimizer.weight_decay": (
+        0.0,
+        "Decoupled decay of kernels per step, times the learning rate (AdamW, Loshchilov & Hutter 2019); set l2 to 0 "
+        "with it. Not in report.",
+    ),
+    "optimizer.clip_norm": (0.0, "Above 0, gradients of a larger global norm are scaled to it. Not in report."),
+    "optimizer.backbone_rate": (
+        1.0,
+        "Factor of the learning rate in the last trained stage of the backbone; the stage before has its square, and "
+        "so on (Howard & Ruder 2018). Not in report.",
+    ),
+    "loss.label_smoothing": (
+        0.0,
+        "Probability that training targets spread evenly over all types (Szegedy et al. 2016). Not in report.",
+    ),
+    "loss.ambiguity": (
+        0.0,
+        "Probability that training targets move from type 2 to 3 and from 3 to 2, which experts often confuse. Not in "
+        "report.",
     ),
     "loss.class_weights": ((), "Weight of each type's examples in the loss (report section 9); none: all 1."),
 }  # fmt: skip
@@ -338,6 +368,13 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
     ("augmentation.zoom", *_RATE),
     ("augmentation.color_jitter", *_RATE),
+    ("augmentation.cutout", *_RATE),
+    ("augmentation.mixup", lambda value, _: value >= 0, "at least 0"),
+    (
+        "augmentation.mixup",
+        lambda value, flat: value == 0 or (flat["task"] == "classify" and flat["parallel"] == "jit"),
+        "0 with config.task=localise or config.parallel=pmap",
+    ),
     ("model.name", *_one_of(*HEADS)),
     (
         "model.name",
@@ -363,6 +400,16 @@ _CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("optimizer.warmup_epochs", *_at_least(0)),
     ("optimizer.schedule", *_one_of("inverse", "exponential", "cosine")),
     ("optimizer.ema_decay", *_RATE),
+    ("optimizer.weight_decay", lambda value, _: value >= 0, "at least 0"),
+    ("optimizer.clip_norm", lambda value, _: value >= 0, "at least 0"),
+    ("optimizer.backbone_rate", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
+    ("loss.label_smoothing", *_RATE),
+    ("loss.ambiguity", lambda value, _: 0 <= value <= 0.5, "0 to 0.5"),
+    (
+        "loss.ambiguity",
+        lambda value, flat: value == 0 or flat["selection.one_vs_rest"] == "none",
+        "0 with config.selection.one_vs_rest",
+    ),
     (
         "loss.class_weights",
         lambda value, flat: len(value) in (0, 2 if flat["selection.one_vs_rest"] in CLASS_NAMES else 3),

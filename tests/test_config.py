@@ -81,6 +81,13 @@ def test_an_unknown_option_names_the_nearest(misspelt, option):
         ("parallel", "threads"),
         ("optimizer.schedule", "linear"),
         ("augmentation.zoom", 1.0),
+        ("augmentation.cutout", 1.0),
+        ("augmentation.mixup", -0.1),
+        ("optimizer.weight_decay", -1e-4),
+        ("optimizer.clip_norm", -1.0),
+        ("optimizer.backbone_rate", 0.0),
+        ("loss.label_smoothing", 1.0),
+        ("loss.ambiguity", 0.6),
     ],
 )
 def test_an_invalid_value_is_named(name, value):

@@ -21,7 +21,7 @@ Options: TypeAlias = ml_collections.ConfigDict  # config.augmentation
 
 
 def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Options) -> dict[str, Array]:
-    """Warps each image by a random affine map, moves its box and jitters colours.
+    """Warps images by random affine maps and moves their boxes; jitters colours, blanks a rectangle, blends images.
 
     Pixels outside the source repeat its border.
 
@@ -39,9 +39,13 @@ def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Opt
     if augmentation.color_jitter:
         jitter = jax.vmap(lambda image, key: jitter_color(image, key, augmentation.color_jitter))
         changed["image"] = jitter(changed["image"], keys)
+    if augmentation.cutout:
+        blanked = jax.vmap(lambda image, key: cut_out(image, key, augmentation.cutout))
+        changed["image"] = blanked(changed["image"], keys)
     if "box" in batch:
         changed["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
-    return {**batch, **changed}
+    augmented = {**batch, **changed}
+    return mix_up(augmented, keys, augmentation.mixup) if augmentation.mixup else augmented
 
 
 def random_affine(key: Key[Array, ""], height: int, width: int, augmentation: Options) -> Affine:
@@ -122,6 +126,45 @@ def jitter_color(image: Float[Array, "h w c"], key: Key[Array, ""], strength: fl
     factors = 1 + strength * _uniform(jax.random.fold_in(key, len(TRANSFORMS)), (channels + 1,))
     mean = image.mean(axis=(0, 1))
     return jnp.clip(mean * factors[:channels] + (image - mean) * factors[channels], 0, 255)
+
+
+def mix_up(batch: Mapping[str, Array], keys: Key[Array, "b"], alpha: float) -> dict[str, Array]:
+    """Blends each image with that of the row before it, cyclically (Zhang et al. 2018); the larger part is its own.
+
+    Args:
+      batch: `image` [b h w c], `label` [b] and `mask` [b]; padded rows, whose mask is False, are nobody's partner.
+      keys: one random key per example.
+      alpha: both parameters of the beta distribution of the parts.
+
+    Returns:
+      The batch with other images, `own_part` [b], the part of each image's own, and `partner_label` [b], the label of
+      the other.
+    """
+    mask = batch["mask"]
+    place = jnp.cumsum(mask) - 1
+    real_rows = jnp.argsort(~mask, stable=True)
+    partner = real_rows[(place - 1) % mask.sum()]
+    beta_keys = jax.vmap(lambda key: jax.random.fold_in(key, len(TRANSFORMS) + 2))(keys)
+    part = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(beta_keys)
+    own_part = jnp.maximum(part, 1 - part)
+    weight = own_part[:, None, None, None]
+    image = weight * batch["image"] + (1 - weight) * batch["image"][partner]
+    return {**batch, "image": image, "own_part": own_part, "partner_label": batch["label"][partner]}
+
+
+def cut_out(image: Float[Array, "h w c"], key: Key[Array, ""], fraction: float) -> Float[Array, "h w c"]:
+    """Blanks a rectangle, centred on any pixel, with the image's mean colour (DeVries & Taylor 2017).
+
+    Args:
+      image: any range of values.
+      key: of the example.
+      fraction: `config.augmentation.cutout`, of height and of width.
+    """
+    height, width, _ = image.shape
+    y, x = jax.random.uniform(jax.random.fold_in(key, len(TRANSFORMS) + 1), (2,))
+    rows = jnp.abs((jnp.arange(height) + 0.5) / height - y) < fraction / 2
+    columns = jnp.abs((jnp.arange(width) + 0.5) / width - x) < fraction / 2
+    return jnp.where((rows[:, None] & columns)[..., None], image.mean(axis=(0, 1)), image)
 
 
 def move_box(box: Float[Array, "4"], affine: Affine, size: Size) -> Float[Array, "4"]:

@@ -5,23 +5,47 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
 
 def cross_entropy(
-    logits: Float[Array, "b k"], labels: Int[Array, "b"], class_weights: Sequence[float] = ()
+    logits: Float[Array, "b k"],
+    labels: Int[Array, "b"],
+    class_weights: Sequence[float] = (),
+    *,
+    label_smoothing: float = 0.0,
+    ambiguity: float = 0.0,
 ) -> Float[Array, "b"]:
-    """-log of the probability of the true class, in nats, per example.
+    """Cross-entropy in nats per example: -log of the probability of the true class, unless targets are softened.
 
     Args:
       logits: of k classes.
       labels: 0 to k - 1.
       class_weights: factor of each class's terms (report section 9, which divides their sum by the number of examples);
         none: all 1.
+      label_smoothing: see `soft_targets`.
+      ambiguity: see `soft_targets`.
     """
-    losses = optax.losses.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype))
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    if label_smoothing or ambiguity:
+        targets = targets @ soft_targets(logits.shape[-1], label_smoothing, ambiguity).astype(logits.dtype)
+    losses = optax.losses.softmax_cross_entropy(logits, targets)
     return jnp.asarray(class_weights, losses.dtype)[labels] * losses if class_weights else losses
+
+
+def soft_targets(num_classes: int, label_smoothing: float, ambiguity: float) -> Float[np.ndarray, "k k"]:
+    """The distribution that training aims at for each label; rows sum to one.
+
+    Args:
+      num_classes: k.
+      label_smoothing: probability that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+      ambiguity: probability that moves between the last two classes, types 2 and 3, before.
+    """
+    targets = np.eye(num_classes)
+    targets[-2:, -2:] += ambiguity * np.array([[-1, 1], [1, -1]])
+    return (1 - label_smoothing) * targets + label_smoothing / num_classes
 
 
 def l2_penalty(params: Mapping[str, Any]) -> Float[Array, ""]:

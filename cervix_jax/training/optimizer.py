@@ -1,14 +1,17 @@
-"""Adam with a learning rate that decays every epoch (report section 7).
+"""Adam with a learning rate that decays every epoch (report section 7), and what fine-tuning adds to it.
 
 To add a schedule, add its function to `SCHEDULES` and its name to the choices of `optimizer.schedule` in `config.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+
+from cervix_jax.models.backbones import BACKBONES
 
 
 def learning_rate(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
@@ -55,5 +58,44 @@ SCHEDULES: dict[str, Callable[[Any, Any, ml_collections.ConfigDict], Any]] = {
 
 
 def make_optimizer(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Optax's Adam; L2 is part of the loss, as in Keras, so it is not decoupled weight decay."""
-    return optax.adam(learning_rate(config, steps_per_epoch))
+    """Adam, with what `config.optimizer` adds: clipping before it, decoupled weight decay, slower stages of a backbone.
+
+    L2 is part of the loss, as in Keras.
+    """
+    options, rate = config.optimizer, learning_rate(config, steps_per_epoch)
+    transforms = [optax.adamw(rate, weight_decay=options.weight_decay, mask=_is_kernel)]
+    if not options.weight_decay:
+        transforms = [optax.adam(rate)]
+    if options.clip_norm:
+        transforms.insert(0, optax.clip_by_global_norm(options.clip_norm))
+    if options.backbone_rate < 1 and (factors := backbone_factors(config)):
+        transforms.append(optax.stateless(lambda updates, _: _scale_backbone(updates, factors)))
+    return optax.chain(*transforms) if len(transforms) > 1 else transforms[0]
+
+
+def backbone_factors(config: ml_collections.ConfigDict) -> dict[str, float]:
+    """Factor of the learning rate for each layer of the backbone's trained stages.
+
+    It is `config.optimizer.backbone_rate` to the power of how many stages before the head the layer's stage is.
+    """
+    backbone, rate = config.model.backbone, config.optimizer.backbone_rate
+    if backbone.name == "none":
+        return {}
+    architecture = BACKBONES[backbone.name]
+    stages = architecture.trained_stages(backbone.trainable, backbone.cut)
+    depth = {stage: len(stages) - i for i, stage in enumerate(stages)}
+    layers = architecture.layers_up_to(backbone.cut)
+    return {layer.name: rate ** depth[layer.stage] for layer in layers if layer.stage in depth}
+
+
+def _is_kernel(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _scale_backbone(updates: Any, factors: Mapping[str, float]) -> Any:
+    """Scales the updates of each layer of the backbone by its factor."""
+    layers = {
+        name: jax.tree.map(lambda update, factor=factors[name]: factor * update, layer)
+        for name, layer in updates.get("backbone", {}).items()
+    }
+    return {**updates, "backbone": layers} if layers else updates

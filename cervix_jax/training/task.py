@@ -44,15 +44,26 @@ class Classification:
 
     Attributes:
       class_weights: `config.loss.class_weights`; the training loss alone is weighted.
+      label_smoothing: `config.loss.label_smoothing`, likewise.
+      ambiguity: `config.loss.ambiguity`, likewise.
     """
 
     class_weights: tuple[float, ...] = ()
+    label_smoothing: float = 0.0
+    ambiguity: float = 0.0
     metric: str = "accuracy"
 
     def losses(
         self, outputs: Float[Array, "b k"], end_points: Mapping[str, Array], batch: Mapping[str, Array]
     ) -> Float[Array, "b"]:
-        return losses.cross_entropy(outputs, batch["label"], self.class_weights)
+        def loss(labels: Array) -> Float[Array, "b"]:
+            softness = {"label_smoothing": self.label_smoothing, "ambiguity": self.ambiguity}
+            return losses.cross_entropy(outputs, labels, self.class_weights, **softness)
+
+        if "partner_label" not in batch:
+            return loss(batch["label"])
+        own_part = batch["own_part"]  # of images that `augmentation.mix_up` has blended
+        return own_part * loss(batch["label"]) + (1 - own_part) * loss(batch["partner_label"])
 
     def metric_sums(self, outputs: Float[Array, "b k"], batch: Mapping[str, Array]) -> dict[str, Array]:
         labels, mask = batch["label"], batch["mask"]
@@ -124,4 +135,7 @@ def _inside(boxes: Float[Array, "b 4"], height: int, width: int) -> Float[Array,
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
     """The task that `config.task` names."""
-    return Localisation() if config.task == "localise" else Classification(tuple(config.loss.class_weights))
+    if config.task == "localise":
+        return Localisation()
+    loss = config.loss
+    return Classification(tuple(loss.class_weights), loss.label_smoothing, loss.ambiguity)

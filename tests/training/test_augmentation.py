@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from cervix_jax import config as options
 from cervix_jax.images.boxes import bounding_box
-from cervix_jax.training.augmentation import augment, random_affine, warp
+from cervix_jax.training.augmentation import augment, cut_out, mix_up, random_affine, warp
 
 OFF = {
     "augmentation.horizontal_flip": False,
@@ -20,6 +20,8 @@ OFF = {
     "augmentation.zoom": 0.0,
     "augmentation.rotation": 0.0,
     "augmentation.color_jitter": 0.0,
+    "augmentation.cutout": 0.0,
+    "augmentation.mixup": 0.0,
 }
 HEIGHT, WIDTH = 12, 9
 
@@ -120,6 +122,55 @@ def test_color_jitter_scales_the_mean_of_channels_and_the_contrast() -> None:
     contrasts = jittered.std(axis=(1, 2)) / np.asarray(images[0]).std(axis=(0, 1))
     np.testing.assert_allclose(contrasts, np.broadcast_to(contrasts[:, :1], contrasts.shape), rtol=1e-3)
     np.testing.assert_allclose([contrasts.min(), contrasts.max()], [0.8, 1.2], atol=0.01)
+
+
+def test_cutout_blanks_a_rectangle_of_its_size_and_nothing_else() -> None:
+    image = pictures(1)[0]
+    keys = jax.random.split(jax.random.key(3), 200)
+    results = np.asarray(jax.vmap(lambda key: cut_out(image, key, 0.5))(keys))
+    changed = (results != np.asarray(image)).any(axis=-1)
+    np.testing.assert_allclose(
+        results[changed], np.broadcast_to(image.mean(axis=(0, 1)), results[changed].shape), rtol=1e-5
+    )
+    rows, columns = changed.any(axis=2).sum(axis=1), changed.any(axis=1).sum(axis=1)
+    np.testing.assert_array_equal(changed.sum(axis=(1, 2)), rows * columns)  # a rectangle
+    assert rows.max() == HEIGHT // 2
+    assert columns.max() == WIDTH // 2 + 1  # 4.5 pixels
+    assert changed.any(axis=0).all()  # every pixel has its turn
+
+
+def mixing_batch() -> dict[str, jax.Array]:
+    return {"image": pictures(6), "label": jnp.arange(6), "mask": jnp.array([True, True, False, True, True, False])}
+
+
+def test_mixup_blends_each_image_with_the_real_one_before_it() -> None:
+    """Zhang et al. 2018, equation 1, with the larger part an image's own."""
+    batch, keys = mixing_batch(), jax.random.split(jax.random.key(0), 6)
+    mixed = mix_up(batch, keys, 0.4)
+    real, partner = [0, 1, 3, 4], [4, 0, 1, 3]
+    np.testing.assert_array_equal(mixed["partner_label"][jnp.array(real)], partner)
+    part, images = np.asarray(mixed["own_part"]), np.asarray(batch["image"])
+    assert ((part >= 0.5) & (part <= 1)).all()
+    weight = part[real][:, None, None, None]
+    np.testing.assert_allclose(
+        np.asarray(mixed["image"])[real], weight * images[real] + (1 - weight) * images[partner], rtol=1e-5, atol=1e-3
+    )
+
+
+def test_parts_of_mixup_have_the_beta_distribution_folded_at_a_half() -> None:
+    count = 4000
+    batch = {"image": jnp.zeros((count, 1, 1, 1)), "label": jnp.zeros(count, int), "mask": jnp.ones(count, bool)}
+    parts = mix_up(batch, jax.random.split(jax.random.key(0), count), 0.4)["own_part"]
+    folded = np.maximum(draws := np.random.default_rng(0).beta(0.4, 0.4, count), 1 - draws)
+    assert stats.ks_2samp(np.asarray(parts), folded).pvalue > 1e-3
+
+
+def test_padding_between_rows_changes_no_mixture() -> None:
+    """So a step computes the same on any number of devices."""
+    batch, keys = mixing_batch(), jax.random.split(jax.random.key(0), 6)
+    real = jnp.array([0, 1, 3, 4])
+    whole = mix_up({name: x[real] for name, x in batch.items()}, keys[real], 0.4)
+    np.testing.assert_array_equal(mix_up(batch, keys, 0.4)["image"][real], whole["image"])
 
 
 def test_a_photograph_is_augmented_alike_wherever_it_stands_in_a_batch() -> None:

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import log_softmax
 
-from cervix_jax.training.losses import cross_entropy, l2_penalty
+from cervix_jax.training.losses import cross_entropy, l2_penalty, soft_targets
 
 LOGITS = jnp.array([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0], [100.0, 0.0, -100.0]])
 
@@ -25,6 +26,25 @@ def test_class_weights_multiply_terms() -> None:
     np.testing.assert_array_equal(cross_entropy(LOGITS, labels, (1.0, 1.0, 1.0)), plain)
     # Report section 9; a mean weighted by the weights would divide by their sum.
     np.testing.assert_array_equal(cross_entropy(LOGITS, labels, (1.0, 0.5, 2.5)), plain * np.array([0.5, 2.5, 1.0]))
+
+
+def test_soft_targets_are_distributions_that_keep_what_is_said_of_them() -> None:
+    smoothed = soft_targets(3, 0.3, 0.0)
+    np.testing.assert_allclose(smoothed, 0.7 * np.eye(3) + 0.1)  # Szegedy et al. 2016, section 7
+    ambiguous = soft_targets(3, 0.0, 0.2)
+    np.testing.assert_allclose(ambiguous, [[1, 0, 0], [0, 0.8, 0.2], [0, 0.2, 0.8]])
+    both = soft_targets(3, 0.3, 0.2)
+    np.testing.assert_allclose(both.sum(axis=1), 1)
+    np.testing.assert_allclose(both, ambiguous @ smoothed)
+
+
+def test_softened_cross_entropy_is_least_at_the_soft_targets() -> None:
+    labels, options = jnp.array([1, 2, 0]), {"label_smoothing": 0.1, "ambiguity": 0.2}
+    targets = soft_targets(3, 0.1, 0.2)[np.asarray(labels)]
+    expected = -(targets * log_softmax(np.asarray(LOGITS, float), axis=1)).sum(axis=1)
+    np.testing.assert_allclose(cross_entropy(LOGITS, labels, **options), expected, rtol=1e-5)
+    gradient = jax.grad(lambda logits: cross_entropy(logits, labels, **options).sum())(jnp.log(targets))
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
 def test_l2_is_over_kernels_alone() -> None:

@@ -1,12 +1,13 @@
 """Adam and its learning rate in closed form."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from cervix_jax import config as options
-from cervix_jax.training.optimizer import SCHEDULES, learning_rate, make_optimizer
+from cervix_jax.training.optimizer import SCHEDULES, backbone_factors, learning_rate, make_optimizer
 
 
 def test_the_schedules_are_the_choices_of_the_config() -> None:
@@ -52,3 +53,52 @@ def test_the_optimizer_is_adam_at_the_scheduled_rate() -> None:
     # Adam's first step is the rate itself, whatever the size of the gradient (Kingma & Ba 2015, section 2.1).
     first, _ = tx.update({"w": jnp.array([0.3, -5.0])}, tx.init(params), params)
     np.testing.assert_allclose(first["w"], [-1e-3, 1e-3], rtol=1e-4)
+
+
+PARAMS = {"backbone": {"conv2_block1_1_conv": {"kernel": jnp.ones(2)}}, "head": {"logits": {"kernel": jnp.ones(2)}}}
+GRADIENT = {
+    "backbone": {"conv2_block1_1_conv": {"kernel": jnp.full(2, 3.0)}},
+    "head": {"logits": {"kernel": jnp.full(2, 4.0)}},
+}
+
+
+def first_update(**changes):
+    tx = make_optimizer(options.unflatten({f"optimizer.{name}": value for name, value in changes.items()} | CUT), 1)
+    return tx.update(GRADIENT, tx.init(PARAMS), PARAMS)[0]
+
+
+CUT = {"model.backbone.cut": "conv3_block4_out", "model.backbone.trainable": ("conv2", "conv3")}
+
+
+def test_weight_decay_shrinks_kernels_by_its_rate_and_biases_never() -> None:
+    tx = make_optimizer(options.unflatten({"optimizer.weight_decay": 0.1}), 1)
+    params = {"norm": {"kernel": jnp.full(2, 5.0), "bias": jnp.full(2, 5.0)}}
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["norm"]["kernel"], -1e-3 * 0.1 * 5, rtol=1e-5)
+    np.testing.assert_array_equal(updates["norm"]["bias"], 0)
+
+
+def test_clipping_keeps_the_direction_of_a_large_gradient_and_small_ones_whole() -> None:
+    """Adam's first moment after a step is 0.1 times the gradient that it was given."""
+    for limit, factor in ((1.0, 1 / np.sqrt(50)), (100.0, 1.0)):
+        tx = make_optimizer(options.unflatten({"optimizer.clip_norm": limit}), 1)
+        _, state = tx.update(GRADIENT, tx.init(PARAMS), PARAMS)
+        moment = optax.tree_utils.tree_get(state, "mu")
+        np.testing.assert_allclose(moment["head"]["logits"]["kernel"], 0.1 * 4 * factor, rtol=1e-5)
+
+
+def test_stages_of_the_backbone_learn_slower_the_earlier_they_are() -> None:
+    config = options.unflatten({"optimizer.backbone_rate": 0.5} | CUT)
+    factors = backbone_factors(config)
+    assert factors["conv3_block4_3_conv"] == 0.5
+    assert factors["conv2_block1_1_conv"] == 0.25
+    assert "conv1_conv" not in factors
+    slower, plain = first_update(backbone_rate=0.5), first_update()
+    np.testing.assert_allclose(slower["head"]["logits"]["kernel"], plain["head"]["logits"]["kernel"])
+    layer = "conv2_block1_1_conv"
+    np.testing.assert_allclose(slower["backbone"][layer]["kernel"], plain["backbone"][layer]["kernel"] * 0.25)
+
+
+def test_a_network_without_a_trained_backbone_has_no_factors() -> None:
+    assert backbone_factors(options.unflatten({"optimizer.backbone_rate": 0.5, "model.backbone.name": "none"})) == {}
+    assert backbone_factors(options.unflatten({"optimizer.backbone_rate": 0.5})) == {}

@@ -28,6 +28,22 @@ def test_only_the_training_loss_is_weighted() -> None:
     assert weighted.validation_metrics(LOGITS, {"label": LABELS})["loss"] == pytest.approx(LOSSES.mean())
 
 
+def test_the_loss_of_a_blend_is_the_blend_of_the_losses() -> None:
+    """Zhang et al. 2018: the cross-entropy is linear in the target."""
+    partner = np.array([1, 2, 0, 0])
+    part = np.array([1.0, 0.5, 0.75, 0.9])
+    blended = BATCH | {"partner_label": jnp.asarray(partner), "own_part": jnp.asarray(part, jnp.float32)}
+    targets = part[:, None] * np.eye(3)[LABELS] + (1 - part)[:, None] * np.eye(3)[partner]
+    expected = -(targets * log_softmax(LOGITS.astype(np.float64), axis=1)).sum(axis=1)
+    np.testing.assert_allclose(task().losses(jnp.asarray(LOGITS), {}, blended), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_training_loss_is_softened() -> None:
+    soft = task(loss__label_smoothing=0.1, loss__ambiguity=0.1)
+    assert not np.allclose(soft.losses(jnp.asarray(LOGITS), {}, BATCH), LOSSES, rtol=1e-3)
+    assert soft.validation_metrics(LOGITS, {"label": LABELS})["loss"] == pytest.approx(LOSSES.mean())
+
+
 def test_masked_rows_are_not_counted() -> None:
     assert task().metric_sums(jnp.asarray(LOGITS), BATCH)["correct"] == 2
     assert task().validation_metrics(LOGITS, {"label": LABELS})["accuracy"] == 3 / 4
