@@ -26,7 +26,7 @@ Source = StrPath | Image.Image | np.ndarray  # a path, a PIL image, or uint8 RGB
 def load(
     workdirs: StrPath | Sequence[StrPath],
     *,
-    rule: str = "report",
+    rule: str | None = None,
     tta: Sequence[str] = (),
     weights: str | None = None,
     calibrated: bool = True,
@@ -36,8 +36,8 @@ def load(
     """Loads trained runs.
 
     Args:
-      workdirs: the work directory of a run, or several, which are an ensemble.
-      rule: how runs are combined: 'report', 'mean' or 'geometric'.
+      workdirs: the work directory of a run or of a cross-validation, or several, which are an ensemble.
+      rule: how runs are combined: 'report', 'mean' or 'geometric'; None: 'report', of a cross-validation 'mean'.
       tta: test-time augmentations to average over, of 'flips' and 'crops'.
       weights: 'raw' for parameters as trained, 'ema' for their moving average; None: the average where there is one.
       calibrated: apply the calibration that `cervix_jax.calibrate` made for these runs and options, where there is one.

@@ -1,5 +1,7 @@
 """Fits a temperature on half of the validation photographs; the other half is the reference for sets and thresholds.
 
+Of a cross-validation, on the out-of-fold probabilities of all photographs.
+
 python -m cervix_jax.calibrate --workdir=runs/quickstart
 """
 
@@ -15,9 +17,9 @@ def main() -> dict[str, Any]:
 
     predictor = run_flags.restore()
     cases = run_flags.labelled_split(predictor, "validation")
-    probabilities = predictor.probabilities(cases.photographs, run_flags.BATCH_SIZE.value)
-    calibration = calibrate(probabilities, cases.labels, cases.ids, cases.groups)
-    calibration.save(predictor.calibration_path)
+    probabilities = cases.probabilities(predictor, run_flags.BATCH_SIZE.value)
+    calibration = calibrate(probabilities, cases.labels, cases.ids, cases.groups, cases.folds)
+    calibration.save(predictor.calibration_path, predictor.identity)
     return {
         "temperature": calibration.temperature,
         **calibration.measured,

@@ -27,6 +27,9 @@ ROBUSTNESS = flags.DEFINE_boolean(
 FIGURES = flags.DEFINE_string(
     "figures", None, "Folder for confusion matrix, reliability, risk-coverage, learning curves and sample predictions."
 )
+TABLE = flags.DEFINE_string(
+    "table", None, "CSV file to write: type and uncalibrated probabilities of each photograph; `compare` reads it."
+)
 run_flags.define_data_flags()
 
 
@@ -38,6 +41,7 @@ def main() -> dict[str, Any]:
 def _evaluate() -> dict[str, Any]:
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
+    from cervix_jax.inference.prediction_table import PredictionTable
     from cervix_jax.plots import evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
@@ -51,6 +55,8 @@ def _evaluate() -> dict[str, Any]:
     metrics, probabilities = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
+    if TABLE.value and is_lead_host():
+        PredictionTable.of(cases, probabilities, predictor.class_names).write(Path(TABLE.value))
     if FIGURES.value and is_lead_host():
         evaluation_report.evaluation_figures(
             Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities

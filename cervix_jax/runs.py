@@ -2,11 +2,13 @@
 
 `run.json`, the run record, has every option, versions, git revision, class names, preprocessing and the fingerprint of
 the data. `metrics.jsonl` has one line per epoch. Both are plain text, so that they can be read without this software.
-`quality.npz` describes the photographs that the run was trained on (`datasets/quality.py`).
+`quality.npz` describes the photographs that the run was trained on (`datasets/quality.py`). The work directory of a
+cross-validation holds one of each fold.
 """
 
 import json
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +21,8 @@ from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 
 RECORD, METRICS, QUALITY_REFERENCE, LOCALISER = "run.json", "metrics.jsonl", "quality.npz", "localiser"
+
+_FOLD_NAME = re.compile(r"fold(\d+)(?:_seed(\d+))?")  # see `fold_workdir`
 
 
 class RunError(UserError):
@@ -59,6 +63,18 @@ def check_data(workdir: Path, fingerprint: str) -> None:
             f"{workdir} was trained on other photographs than the prepared data set holds now; "
             "give another --workdir, or the data_dir that it was trained on"
         )
+
+
+def fold_workdir(workdir: Path, fold: int, seed: int = 0) -> Path:
+    """Where a cross-validation keeps the run of a fold; further seeds, counted from 0, have folders of their own."""
+    return workdir / (f"fold{fold}" if seed == 0 else f"fold{fold}_seed{seed}")
+
+
+def member_workdirs(workdir: Path) -> list[Path]:
+    """The runs of a work directory: those of a cross-validation by fold and seed, or else the folder itself."""
+    names = ((_FOLD_NAME.fullmatch(path.parent.name), path.parent) for path in workdir.glob(f"*/{RECORD}"))
+    folds = sorted((int(match[1]), int(match[2] or 0), path) for match, path in names if match)
+    return [workdir] if (workdir / RECORD).exists() or not folds else [path for *_, path in folds]
 
 
 def write_record(workdir: Path, **entries: Any) -> None:

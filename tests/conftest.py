@@ -1,6 +1,7 @@
 """Fixtures: a small folder of drawn photographs in Kaggle's layout, and configs small enough to train in seconds."""
 
 import atexit
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -77,6 +78,24 @@ def cropped_run(localiser_run, manual_dir, data_dir, tmp_path_factory):
     config.epochs = 1
     workdir = tmp_path_factory.mktemp("cropped") / "run"
     return workdir, loop.train(config, workdir)
+
+
+@pytest.fixture(scope="session")
+def folds(manual_dir, data_dir, tmp_path_factory):
+    """Plan of a finished cross-validation of three folds, an epoch each; tests only read its folder."""
+    from cervix_jax.training.folds import FoldPlan, train_folds
+
+    config = make_tiny_config(manual_dir, data_dir)
+    config.epochs, config.selection.folds, config.selection.fold = 1, 3, 0
+    plan = FoldPlan.of(config, tmp_path_factory.mktemp("cross_validation") / "cv", None, 1)
+    train_folds(plan)
+    return plan
+
+
+@pytest.fixture
+def folds_copy(folds, tmp_path):
+    """The same in a folder that a test may change."""
+    return dataclasses.replace(folds, workdir=shutil.copytree(folds.workdir, tmp_path / "cv"))
 
 
 @pytest.fixture

@@ -85,7 +85,8 @@ def test_options_are_those_of_the_programs(run) -> None:
         cervix_jax.load(workdir, coverage=0.9)
     labels = np.arange(60) % 3
     calibration = Calibration(2.0, 0.1 + 0.7 * np.eye(3)[labels], labels, {})
-    calibration.save(Predictor.restore([workdir], augmentations=("flips",)).calibration_path)
+    flipped = Predictor.restore([workdir], augmentations=("flips",))
+    calibration.save(flipped.calibration_path, flipped.identity)
     classifier = cervix_jax.load([workdir], tta=("flips",), coverage=0.9, unsafe_rate=0.1)
     assert classifier.predictor.temperature == 2.0
     assert classifier.rule.coverage == 0.9

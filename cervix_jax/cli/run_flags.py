@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from cervix_jax.datasets.pipeline import Examples
     from cervix_jax.inference.labelled import LabelledPhotographs
     from cervix_jax.inference.predictor import Predictor
     from cervix_jax.training.localiser import Localiser
 
-WORKDIR = flags.DEFINE_multi_string("workdir", None, "Work directory of a run; several are an ensemble.", required=True)
+WORKDIR = flags.DEFINE_multi_string(
+    "workdir", None, "Work directory of a run or of a cross-validation; several are an ensemble.", required=True
+)
 COMBINE = flags.DEFINE_enum(
     "combine",
-    "report",
+    None,
     ["report", "mean", "geometric"],
-    "Mean over runs: weighted by 0.95 - validation loss (report section 12), plain, or geometric.",
+    "Mean over runs: weighted by 0.95 - validation loss (report section 12), plain, or geometric. By default 'report', "
+    "of a cross-validation 'mean'.",
 )
 TTA = flags.DEFINE_list("tta", [], "Test-time augmentation to average over: flips, crops, or both: flips,crops.")
 WEIGHTS = flags.DEFINE_enum(
@@ -30,12 +36,17 @@ WEIGHTS = flags.DEFINE_enum(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs per step.", lower_bound=1)
 
 
-def restore(*, calibrated: bool = False) -> Predictor:
-    """The predictor that the flags name, with the calibration that was made for them, if asked for and there is one."""
+def restore(*, workdirs: Sequence[str] | None = None, calibrated: bool = False) -> Predictor:
+    """The predictor that the flags name.
+
+    Args:
+      workdirs: in place of those of `--workdir`.
+      calibrated: with the calibration that was made for these flags, if there is one.
+    """
     from cervix_jax.inference.predictor import Predictor
 
     return Predictor.restore(
-        [Path(workdir) for workdir in WORKDIR.value],
+        [Path(workdir) for workdir in workdirs or WORKDIR.value],
         rule=COMBINE.value,
         augmentations=TTA.value,
         weights=WEIGHTS.value,
@@ -45,12 +56,14 @@ def restore(*, calibrated: bool = False) -> Predictor:
 
 def restore_localiser() -> Localiser | None:
     """The localiser that `--workdir` names; None if it is a classifier, or several."""
-    from cervix_jax.runs import read_record
+    from cervix_jax.runs import RunError, member_workdirs, read_record
     from cervix_jax.training.localiser import Localiser
 
-    workdir = Path(WORKDIR.value[0])
-    if len(WORKDIR.value) > 1 or read_record(workdir)["config"].get("task") != "localise":
+    (workdir, *more) = [run for name in WORKDIR.value for run in member_workdirs(Path(name))]
+    if read_record(workdir)["config"].get("task") != "localise":
         return None
+    if more:
+        raise RunError(f"{workdir} is a localiser, which is used alone: give it as the only --workdir")
     return Localiser.restore(workdir)
 
 
@@ -72,14 +85,16 @@ def define_data_flags() -> None:
 
 
 def labelled_split(predictor: Predictor, split: str) -> LabelledPhotographs:
-    """The photographs of a split of the runs' own data."""
+    """The photographs of a split of the runs' own data; of a cross-validation all photographs validate.
+
+    Raises:
+      RunError: the data are others than those that the runs were trained on, or not those of one split.
+    """
     from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
     from cervix_jax.inference.labelled import split_photographs
     from cervix_jax.training.processes import lead_host_first
 
-    def prepare() -> PreparedDataset:
-        return load_dataset(predictor.data_config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
+    def load(config: ConfigDict) -> PreparedDataset:
+        return lead_host_first(lambda: load_dataset(config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir))
 
-    data = lead_host_first(prepare)
-    predictor.check_data(data.fingerprint)
-    return split_photographs(predictor, data.examples(split), split)
+    return split_photographs(predictor, load, split)

@@ -3,9 +3,17 @@
 Validation is halved, types spread evenly and near-duplicates kept together: one half fits the temperature (Guo et al.
 2017), the other is the reference from which prediction sets and thresholds are chosen (`conformal.py`). Both halves
 were used to choose the epoch, so calibration errs on the side of confidence by as much as that choice flatters.
+
+Of a cross-validation every photograph is in the reference, with probabilities by the run that held it out and a
+temperature fitted on the other folds; the temperature for new photographs is fitted on all. New photographs are judged
+by the mean of all runs, the reference by one: it is assumed that the mean is no worse than one of its runs, so that its
+sets hold the true type at least as often as promised.
+
+A temperature that makes the reference worse is not used: it stays 1, and the calibration says why.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,19 +61,51 @@ class Calibration:
         """Calibrates probabilities of the predictor that this was fitted for."""
         return apply_temperature(probabilities, self.temperature)
 
-    def save(self, path: Path) -> None:
-        """Writes it as JSON."""
+    def save(self, path: Path, predictor: str) -> None:
+        """Writes it as JSON, with a checksum.
+
+        Args:
+          path: of the file.
+          predictor: `Predictor.identity` of the one that it was fitted for.
+        """
         arrays = {"probabilities": self.probabilities.tolist(), "labels": self.labels.tolist()}
-        write_atomic(path, json.dumps(dataclasses.asdict(self) | arrays, indent=2) + "\n")
+        fields = {"predictor": predictor} | dataclasses.asdict(self) | arrays
+        write_atomic(path, json.dumps(fields | {"sha256": _checksum(fields)}, indent=2) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> "Calibration | None":
-        """Reads what `save` wrote; None if there is no such file."""
+    def load(cls, path: Path, predictor: str) -> "Calibration | None":
+        """Reads what `save` wrote for a predictor; None if there is no such file.
+
+        Raises:
+          CalibrationError: the file is damaged, or was made for another predictor or by an older version.
+        """
         if not path.exists():
             return None
-        fields = json.loads(path.read_text())
-        arrays = {"probabilities": np.array(fields["probabilities"]), "labels": np.array(fields["labels"])}
-        return cls(**(fields | arrays))
+        try:
+            fields = json.loads(path.read_text())
+            if fields.pop("sha256", None) != _checksum(fields):
+                raise ValueError("its checksum does not fit its content")
+            if fields.pop("predictor") != predictor:
+                raise ValueError("it was made for other runs or other flags")
+            arrays = {"probabilities": np.array(fields["probabilities"], float), "labels": np.array(fields["labels"])}
+            calibration = cls(**(fields | arrays))
+            calibration._check()
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            raise CalibrationError(
+                f"{path} cannot be used: {error}; run python -m cervix_jax.calibrate again, which replaces it"
+            ) from error
+        return calibration
+
+    def _check(self) -> None:
+        """Raises ValueError for numbers that no calibration has."""
+        low, high = TEMPERATURE_BOUNDS
+        if not low <= self.temperature <= high:  # as NaN is not
+            raise ValueError(f"its temperature is {self.temperature}, not within {low} to {high}")
+        p, labels = self.probabilities, self.labels
+        if p.ndim != 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-6) or not (p >= 0).all():
+            raise ValueError("its probabilities are no distributions")
+        if labels.shape != p.shape[:1] or labels.dtype.kind != "i" or not ((labels >= 0) & (labels < p.shape[1])).all():
+            raise ValueError("its labels do not fit its probabilities")
 
 
 def calibrate(
@@ -73,6 +113,7 @@ def calibrate(
     labels: Int[np.ndarray, "n"],
     ids: Sequence[str],
     groups: Int[np.ndarray, "n"],
+    folds: Int[np.ndarray, "n"] | None = None,
 ) -> Calibration:
     """Fits the temperature on one half of the validation photographs and measures it, and sets, on the other.
 
@@ -81,29 +122,65 @@ def calibrate(
       labels: their types, 0 to k - 1.
       ids: their names, by which they are halved.
       groups: near-duplicates have the same number.
+      folds: of a cross-validation, the fold that held out each photograph: all are reference, each with the temperature
+        that the other folds fit.
 
     Returns:
       `measured` has `fitted_on` and `reference`: numbers of photographs; `before` and `after`, each `loss` and `ece`;
-      `sets` by coverage, see `conformal.repeated_splits`.
+      `kept`: why the temperature is 1 instead of a fitted one, None if it is not; `sets` by coverage, see
+      `conformal.repeated_splits`.
 
     Raises:
       CalibrationError: there are too few photographs.
     """
-    fitting, reference = halves(ids, labels, groups)
-    temperature = fit_temperature(probabilities[fitting], labels[fitting])
-    low, high = TEMPERATURE_BOUNDS
-    if not 1.01 * low < temperature < 0.99 * high:
-        log(f"the temperature is at its limit, {temperature:.3g}: too few photographs, or nothing was learnt")
-    before, after = probabilities[reference], apply_temperature(probabilities[reference], temperature)
-    reference_labels = labels[reference]
+    if folds is None:
+        pairs = [halves(ids, labels, groups)]
+    else:
+        pairs = [(folds != fold, folds == fold) for fold in np.unique(folds).tolist()]
+        if min(reference.sum() for _, reference in pairs) < MIN_PHOTOGRAPHS:
+            raise CalibrationError(f"calibration needs {MIN_PHOTOGRAPHS} labelled photographs in each fold")
+    fitted = np.any([fitting for fitting, _ in pairs], axis=0)
+    reference = np.any([reference for _, reference in pairs], axis=0)
+    after = probabilities.copy()
+    for fitting, rows in pairs:
+        after[rows] = apply_temperature(probabilities[rows], fit_temperature(probabilities[fitting], labels[fitting]))
+    temperature = fit_temperature(probabilities[fitted], labels[fitted])
+    before, after, reference_labels = probabilities[reference], after[reference], labels[reference]
+    kept = _why_keep_one(temperature, before, after, reference_labels)
+    if kept is not None:
+        log(f"the temperature stays 1: {kept}")
+        temperature, after = 1.0, before
     measured = {
-        "fitted_on": int(fitting.sum()),
+        "fitted_on": int(fitted.sum()),
         "reference": int(reference.sum()),
         "before": _loss_and_ece(before, reference_labels),
         "after": _loss_and_ece(after, reference_labels),
+        "kept": kept,
         "sets": {str(coverage): repeated_splits(after, reference_labels, coverage) for coverage in COVERAGES},
     }
     return Calibration(temperature, after, reference_labels, measured)
+
+
+def _why_keep_one(
+    temperature: float,
+    before: Float[np.ndarray, "n k"],
+    after: Float[np.ndarray, "n k"],
+    labels: Int[np.ndarray, "n"],
+) -> str | None:
+    """Why a temperature is not to be used, by photographs that it was not fitted on; None if it is."""
+    low, high = TEMPERATURE_BOUNDS
+    if not 1.01 * low < temperature < 0.99 * high:
+        return f"the best one, {temperature:.3g}, is at its limit: too few photographs, or nothing was learnt"
+    losses = cross_entropy(before, labels), cross_entropy(after, labels)
+    if losses[1] > losses[0]:
+        return "{:.3g} makes the loss of photographs that it was not fitted on worse, {:.4f} to {:.4f}".format(
+            temperature, *losses
+        )
+    return None
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def apply_temperature(probabilities: Float[ArrayT, "n k"], temperature: float) -> Float[ArrayT, "n k"]:

@@ -1,10 +1,11 @@
 """A predictor measured: on a split of its data, or on any labelled folder (external validation)."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
@@ -54,17 +55,13 @@ def evaluate(
     if cases.labels.min() < 0:
         raise UnlabelledError("photographs without labels cannot be measured; this split has some")
     calibration, uncalibrated = predictor.calibration, predictor.uncalibrated
-    rule = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate)
-    probabilities = uncalibrated.probabilities(cases.photographs, batch_size)
+    DecisionRule.fit(calibration, unsafe_rate=unsafe_rate)  # raises before minutes of work
+    probabilities = cases.probabilities(uncalibrated, batch_size)
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
     if calibration is not None:
-        fitting = halves(cases.ids, cases.labels, cases.groups)[0] if cases.origin == "validation" else None
-        results["calibrated"] = calibrated_metrics(probabilities, cases.labels, calibration, fitting)
-        if unsafe_rate is not None:
-            after = calibration.apply(probabilities)
-            results["operating_point"] = operating_point(after, cases.labels, predictor.class_names, rule, fitting)
+        results |= _calibrated_results(calibration, cases, probabilities, predictor.class_names, unsafe_rate)
     if robust:
-        results["robustness"] = robustness(uncalibrated, cases.photographs, probabilities, batch_size)
+        results["robustness"] = robustness(cases.parts(uncalibrated), probabilities, batch_size)
     if cases.origin == "folder":
         reference = predictor.quality_reference
         results |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
@@ -72,37 +69,66 @@ def evaluate(
     return results, probabilities
 
 
-def calibrated_metrics(
+def _calibrated_results(
+    calibration: Calibration,
+    cases: LabelledPhotographs,
     probabilities: Float[np.ndarray, "n k"],
+    class_names: Sequence[str],
+    unsafe_rate: float | None,
+) -> dict[str, Any]:
+    """`calibrated`, and `operating_point` with an unsafe rate: each on photographs that did not choose its numbers."""
+    labels, after, is_reference = cases.labels, calibration.apply(probabilities), cases.origin == "validation"
+    measured = chosen_otherwise = np.ones(len(labels), bool)
+    if cases.folds is not None:
+        after = calibration.probabilities
+    elif is_reference:
+        chosen_otherwise, measured = halves(cases.ids, labels, cases.groups)
+    results: dict[str, Any] = {
+        "calibrated": calibrated_metrics(
+            probabilities[measured], after[measured], labels[measured], calibration, is_reference=is_reference
+        )
+    }
+    if unsafe_rate is not None:
+        rows = chosen_otherwise
+        if cases.folds is not None:
+            types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
+        else:
+            types, _ = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).apply(after[rows])
+        described = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).describe()
+        results["operating_point"] = described | operating_point(after[rows], labels[rows], class_names, types)
+    return results
+
+
+def calibrated_metrics(
+    before: Float[np.ndarray, "n k"],
+    after: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     calibration: Calibration,
-    fitting: Bool[np.ndarray, "n"] | None = None,
+    *,
+    is_reference: bool,
 ) -> dict[str, Any]:
     """What the temperature does to photographs that it was not fitted on, and how good sets are.
 
     Args:
-      probabilities: uncalibrated.
+      before: uncalibrated probabilities.
+      after: calibrated ones.
       labels: true types, 0 to k - 1.
       calibration: of the predictor.
-      fitting: which photographs the temperature was fitted on; the others are then the calibration's reference. None:
-        they are neither.
+      is_reference: whether these photographs are the calibration's reference.
 
     Returns:
       `temperature`; `num_examples` that are measured; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
-      coverage: of validation photographs as means over random halves of the reference, of others as they are.
+      coverage: of the reference as means over random halves of it, of others as they are.
     """
-    rows = np.ones(len(labels), bool) if fitting is None else ~fitting
-    before, measured_labels = probabilities[rows], labels[rows]
-    after = calibration.apply(before)
-    sets = calibration.measured["sets"]
-    if fitting is None:
+    sets = calibration.measured["sets"] if is_reference else None
+    if sets is None:
         thresholds = {c: set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
-        sets = {str(c): describe_sets(prediction_sets(after, t), measured_labels) for c, t in thresholds.items()}
+        sets = {str(c): describe_sets(prediction_sets(after, t), labels) for c, t in thresholds.items()}
     return {
         "temperature": calibration.temperature,
-        "num_examples": int(rows.sum()),
-        "before": _proper_scores(before, measured_labels),
-        "after": _proper_scores(after, measured_labels),
+        "num_examples": len(labels),
+        "before": _proper_scores(before, labels),
+        "after": _proper_scores(after, labels),
         "sets": sets,
     }
 
@@ -119,24 +145,38 @@ def operating_point(
     probabilities: Float[np.ndarray, "n k"],
     labels: Int[np.ndarray, "n"],
     class_names: Sequence[str],
-    rule: DecisionRule,
-    fitting: Bool[np.ndarray, "n"] | None = None,
+    types: Int[np.ndarray, "n"],
 ) -> dict[str, Any]:
-    """Errors at the threshold of `--unsafe_rate`, on photographs that it was not chosen by.
+    """Errors of types that were called by a threshold which other photographs chose.
 
     Args:
       probabilities: calibrated.
       labels: true types, 0 to k - 1.
       class_names: the three types.
-      rule: with an ablation threshold.
-      fitting: which photographs are not the calibration's reference; all if not given.
+      types: that each photograph is called, 0 to k - 1.
     """
-    rows = np.ones(len(labels), bool) if fitting is None else fitting
-    types, _ = rule.apply(probabilities[rows])
-    scalars = scalar_metrics(probabilities[rows], labels[rows], class_names, types)
+    scalars = scalar_metrics(probabilities, labels, class_names, types)
     reported = ["unsafe_rate", "accuracy", "kappa", *(f"sensitivity/{name}" for name in class_names)]
-    values = {name: none_if_nan(scalars[name]) for name in reported}
-    return rule.describe() | {"num_examples": int(rows.sum())} | values
+    return {"num_examples": len(labels)} | {name: none_if_nan(scalars[name]) for name in reported}
+
+
+def cross_fitted_types(
+    calibration: Calibration, folds: Int[np.ndarray, "n"], unsafe_rate: float
+) -> Int[np.ndarray, "n"]:
+    """What the reference photographs are called by `--unsafe_rate`, those of a fold by the threshold of the others.
+
+    Args:
+      calibration: of a cross-validation.
+      folds: of its n reference photographs.
+      unsafe_rate: see `conformal.ablation_threshold`.
+    """
+    probabilities, labels = calibration.probabilities, calibration.labels
+    types = np.zeros(len(labels), int)
+    for fold in np.unique(folds).tolist():
+        rows = folds == fold
+        others = dataclasses.replace(calibration, probabilities=probabilities[~rows], labels=labels[~rows])
+        types[rows], _ = DecisionRule.fit(others, unsafe_rate=unsafe_rate).apply(probabilities[rows])
+    return types
 
 
 def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, Any]:

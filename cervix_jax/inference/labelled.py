@@ -1,18 +1,21 @@
 """Photographs of known type, to measure a predictor on: a split of its data, or a labelled folder."""
 
+import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, overload, runtime_checkable
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
+import ml_collections
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from cervix_jax.images.files import find_photographs
 from cervix_jax.inference.image_folder import NoPhotographsError, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.runs import RunError
 
 
 @runtime_checkable
@@ -28,6 +31,15 @@ class Examples(Protocol):
     def jpeg(self, index: int) -> bytes: ...
 
 
+class Data(Protocol):
+    """What is needed of `datasets.dataset.PreparedDataset`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def examples(self, split: str) -> Any: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class LabelledPhotographs:
     """Photographs and their types.
@@ -41,6 +53,8 @@ class LabelledPhotographs:
         own data; or a 'folder'.
       skipped: names and reasons of files that cannot be read.
       seen: names of photographs that are left out, since a run was trained on or validated with near-duplicates.
+      held_out: of a cross-validation, the photographs by the fold that holds them out, in this order, each as the runs
+        of that fold read it.
     """
 
     photographs: Sequence[Photograph]
@@ -50,6 +64,25 @@ class LabelledPhotographs:
     origin: Literal["validation", "split", "folder"]
     skipped: tuple[dict[str, str], ...] = ()
     seen: tuple[str, ...] = ()
+    held_out: Mapping[int, Sequence[Photograph]] | None = None
+
+    def parts(self, predictor: Predictor) -> list[tuple[Predictor, Sequence[Photograph]]]:
+        """The photographs, in order, and who may judge them: of a cross-validation, the runs that held them out."""
+        if self.held_out is None:
+            return [(predictor, self.photographs)]
+        return [(predictor.by_fold[fold], photographs) for fold, photographs in self.held_out.items()]
+
+    def probabilities(self, predictor: Predictor, batch_size: int = 32) -> Float[np.ndarray, "n k"]:
+        """Of each photograph by a predictor; of a cross-validation by the runs that held it out (out-of-fold)."""
+        parts = self.parts(predictor)
+        return np.concatenate([runs.probabilities(photographs, batch_size) for runs, photographs in parts])
+
+    @property
+    def folds(self) -> Int[np.ndarray, "n"] | None:
+        """The fold that holds out each photograph; None if this is no cross-validation."""
+        if self.held_out is None:
+            return None
+        return np.repeat(list(self.held_out), [len(photographs) for photographs in self.held_out.values()])
 
 
 class _LazyPhotographs(Sequence[Photograph]):
@@ -77,11 +110,71 @@ class _LazyPhotographs(Sequence[Photograph]):
         return self._photographs[i]
 
 
-def split_photographs(predictor: Predictor, examples: Examples, split: str) -> LabelledPhotographs:
-    """The examples of a split of the predictor's own data, `pipeline.load_dataset(predictor.data_config)`."""
-    photographs = _LazyPhotographs(predictor, examples)
+class _Chain(Sequence[Photograph]):
+    """Sequences one after another; an index reads no photograph but its own."""
+
+    def __init__(self, sequences: Sequence[Sequence[Photograph]]):
+        self._sequences = sequences
+        self._starts = np.cumsum([0, *map(len, sequences)]).tolist()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Photograph: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Photograph]: ...
+
+    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        i = range(len(self))[index]
+        part = bisect.bisect_right(self._starts, i) - 1
+        return self._sequences[part][i - self._starts[part]]
+
+
+def split_photographs(
+    predictor: Predictor, load: Callable[[ml_collections.ConfigDict], Data], split: str
+) -> LabelledPhotographs:
+    """The photographs of a split of the predictor's own data; of a cross-validation all of its folds validate.
+
+    Args:
+      predictor: one run, an ensemble or a cross-validation.
+      load: the data set of a config, `dataset.load_dataset`.
+      split: 'train', 'validation' or 'test'.
+
+    Raises:
+      RunError: the runs were trained on other photographs, or are a cross-validation, of which no split is 'train'.
+    """
     origin: Literal["validation", "split"] = "validation" if split == "validation" else "split"
-    return LabelledPhotographs(photographs, examples.labels, examples.ids, examples.groups, origin)
+    if not predictor.is_cross_validated or split == "test":
+        data = load(predictor.data_config)
+        predictor.check_data(data.fingerprint)
+        examples = data.examples(split)
+        photographs = _LazyPhotographs(predictor, examples)
+        return LabelledPhotographs(photographs, examples.labels, list(examples.ids), examples.groups, origin)
+    if split == "train":
+        raise RunError(
+            f"{predictor.name} is a cross-validation: each of its photographs validates once and trains otherwise; "
+            "measure it with --split=validation, or one of its runs"
+        )
+    held_out: dict[int, Sequence[Photograph]] = {}
+    parts = []
+    for fold, runs in predictor.by_fold.items():
+        data = load(runs.data_config)
+        predictor.check_data(data.fingerprint)
+        examples = data.examples("validation")
+        held_out[fold] = _LazyPhotographs(runs, examples)
+        parts.append(examples)
+    return LabelledPhotographs(
+        photographs=_Chain(list(held_out.values())),
+        labels=np.concatenate([examples.labels for examples in parts]),
+        ids=[name for examples in parts for name in examples.ids],
+        groups=np.concatenate([examples.groups for examples in parts]),
+        origin="validation",
+        held_out=held_out,
+    )
 
 
 def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotographs:

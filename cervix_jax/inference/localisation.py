@@ -1,6 +1,6 @@
 """A localiser measured against boxes that people drew, and its boxes of a folder as a CSV file."""
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from cervix_jax.atomic import open_atomic
+from cervix_jax.atomic import csv_writer
 from cervix_jax.images.boxes import iou
 from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes
@@ -49,30 +49,55 @@ def evaluate_boxes(localiser: Localiser, examples: BoxedExamples) -> tuple[dict[
       localiser: of the same data.
       examples: photographs that have boxes.
     """
-    boxes, confidence = localiser.locate(examples.images)
-    boxes, confidence, drawn = boxes.astype(float), confidence.astype(float), examples.boxes.astype(float)
-    overlap = iou(boxes, drawn)
-    centers = np.abs((boxes[:, :2] + boxes[:, 2:]) - (drawn[:, :2] + drawn[:, 2:])) / 2 / (drawn[:, 2:] - drawn[:, :2])
+    boxes = np.column_stack(localiser.locate(examples.images)).astype(float)
+    drawn = examples.boxes.astype(float)
+    return box_metrics(boxes, drawn, examples.labels, examples.groups, examples.class_names), boxes
+
+
+def box_metrics(
+    boxes: Float[np.ndarray, "n 5"],
+    drawn: Float[np.ndarray, "n 4"],
+    labels: Int[np.ndarray, "n"],
+    groups: Int[np.ndarray, "n"],
+    class_names: Sequence[str],
+) -> dict[str, Any]:
+    """See `evaluate_boxes`.
+
+    Args:
+      boxes: left, top, right, bottom as fractions of the photograph, and confidence.
+      drawn: by people.
+      labels: types, indices into the class names.
+      groups: near-duplicates have the same number.
+      class_names: of the types.
+    """
+    overlap, confidence = iou(boxes[:, :4], drawn), boxes[:, 4]
+    between = np.abs((boxes[:, :2] + boxes[:, 2:4]) - (drawn[:, :2] + drawn[:, 2:])) / 2
     columns = {
         "mean_iou": overlap,
         "iou_above_0.5": overlap > 0.5,
         "iou_above_0.7": overlap > 0.7,
-        "center_error": centers.mean(axis=1),
+        "center_error": (between / (drawn[:, 2:] - drawn[:, :2])).mean(axis=1),
         "confidence": confidence,
         "confidence_error": np.abs(confidence - overlap),
     }
     metrics: dict[str, Any] = {name: float(values.mean()) for name, values in columns.items()}
-    metrics |= {"median_iou": float(np.median(overlap)), "num_examples": len(examples)}
-    types = enumerate(examples.class_names)
-    metrics["by_type"] = {name: float(overlap[examples.labels == i].mean()) for i, name in types}
-    samples = list(group_samples(examples.groups, RESAMPLES))
+    metrics |= {"median_iou": float(np.median(overlap)), "num_examples": len(labels)}
+    metrics["by_type"] = {name: float(overlap[labels == i].mean()) for i, name in enumerate(class_names)}
+    samples = list(group_samples(groups, RESAMPLES))
     metrics["intervals"] = {
         name: np.percentile([values[rows].mean() for rows in samples], PERCENTILES).tolist()
         for name, values in columns.items()
     }
     medians = [np.median(overlap[rows]) for rows in samples]
     metrics["intervals"]["median_iou"] = np.percentile(medians, PERCENTILES).tolist()
-    return metrics, np.concatenate([boxes, confidence[:, None]], axis=1)
+    return metrics
+
+
+def write_boxes(path: Path, ids: Sequence[str], boxes: Float[np.ndarray, "n 5"]) -> None:
+    """Writes `image_name,left,top,right,bottom,confidence`, a row a photograph."""
+    with csv_writer(path) as writer:
+        writer.writerow(["image_name", *BOX_COLUMNS])
+        writer.writerows([name, *(f"{x:.4f}" for x in box)] for name, box in zip(ids, boxes, strict=True))
 
 
 def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str, Any]:
@@ -86,8 +111,7 @@ def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str,
       NoPhotographsError: the folder holds no photograph.
     """
     skipped, confidences = [], []
-    with open_atomic(output, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with csv_writer(output) as writer:
         writer.writerow(["image_name", *BOX_COLUMNS])
         for path in tqdm(photographs_in(folder), unit="photograph", disable=None):
             name = path.relative_to(folder).as_posix()

@@ -107,6 +107,11 @@ class Member:
         return tuple(self.record["class_names"])
 
     @property
+    def fold(self) -> int:
+        """The fold that the run holds out."""
+        return int(self.config.selection.fold)
+
+    @property
     def transform(self) -> CropResize:
         """Crops and resizes photographs, the same as in training."""
         return CropResize.from_config(self.config.dataset)

@@ -1,14 +1,10 @@
 """Probabilities and decisions for every photograph of a folder, as CSV files."""
 
-import contextlib
-import csv
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from cervix_jax.atomic import open_atomic
+from cervix_jax.atomic import csv_writer
 from cervix_jax.errors import UserError
 from cervix_jax.inference.decisions import REFER, DecisionRule, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
@@ -62,7 +58,7 @@ def predict_folder(
     skipped: list[dict[str, str]] = []
     decisions = output.with_suffix(".decisions.csv")
     counts = {"predicted": 0, "referred": 0, "retake": 0}
-    with _csv_writer(output) as probability_rows, _csv_writer(decisions) as decision_rows:
+    with csv_writer(output) as probability_rows, csv_writer(decisions) as decision_rows:
         probability_rows.writerow(["image_name", *predictor.class_names])
         box_columns = BOX_COLUMNS if predictor.network_inputs[0].localiser else ()
         decision_rows.writerow(["image_name", "type", "set", "decision", "retake", "quality", *box_columns])
@@ -87,12 +83,3 @@ def predict_folder(
         "retake": counts["retake"],
         "temperature": predictor.temperature,
     }
-
-
-@contextlib.contextmanager
-def _csv_writer(path: Path) -> Iterator[Any]:
-    """A CSV writer; the file is replaced once everything is written."""
-    with open_atomic(path, newline="", encoding="utf-8", errors="surrogateescape") as file:  # names as they are on disk
-        # Only what is in the terminator is quoted for sure, and names may hold carriage returns; lines end in \n.
-        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
-        yield csv.writer(lines, lineterminator="\r\n")

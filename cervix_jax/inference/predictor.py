@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from scipy.special import softmax
 
 from cervix_jax.datasets.quality import QualityReference
+from cervix_jax.errors import UserError
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.calibration import Calibration
@@ -24,17 +25,21 @@ from cervix_jax.inference.photograph import NetworkInput, Photograph
 from cervix_jax.inference.tta import View, make_views
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.progress import log
-from cervix_jax.runs import QUALITY_REFERENCE, RunError
+from cervix_jax.runs import QUALITY_REFERENCE, RunError, member_workdirs
 from cervix_jax.training.forward import Forward, image_batches, predict_logits
 from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.state import Variables
 
-SELECTION = ("folds", "fold", "split", "labels")  # what has to agree for runs to have held out the same photographs
+SELECTION = ("folds", "split", "labels")  # what has to agree for runs to have the same folds
+
+
+class PredictionError(UserError):
+    """A predictor gives no distribution."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """One run or an ensemble.
+    """One run, an ensemble of runs that hold out the same photographs, or a cross-validation: runs of every fold.
 
     Attributes:
       members: the runs.
@@ -55,7 +60,7 @@ class Predictor:
         cls,
         workdirs: Sequence[Path],
         *,
-        rule: str = "report",
+        rule: str | None = None,
         augmentations: Sequence[str] = (),
         weights: str | None = None,
         calibrated: bool = False,
@@ -63,8 +68,9 @@ class Predictor:
         """Restores runs onto this process's devices.
 
         Args:
-          workdirs: at least one.
-          rule: how runs are combined: 'report', 'mean' or 'geometric'.
+          workdirs: at least one; that of a cross-validation stands for its runs.
+          rule: how runs are combined: 'report', 'mean' or 'geometric'; None for 'report', but for 'mean' of a
+            cross-validation, whose losses are of different photographs.
           augmentations: names of `tta.AUGMENTATIONS`.
           weights: 'raw' or 'ema'; None for the moving average where a run kept one.
           calibrated: use the calibration that was made for these runs and options, where there is one.
@@ -77,15 +83,18 @@ class Predictor:
         """
         make_views(augmentations)
         mesh = make_mesh()
-        members = tuple(Member.restore(workdir, mesh, weights) for workdir in workdirs)
+        runs = [run for workdir in workdirs for run in member_workdirs(workdir)]
+        members = tuple(Member.restore(run, mesh, weights) for run in runs)
         _check_same_data(members)
+        if rule is None:
+            rule = "mean" if len({member.fold for member in members}) > 1 else "report"
         predictor = cls(members, rule, tuple(augmentations), mesh)
         for group in predictor.combination.groups:
             losses = [members[i].validation_loss for i in group]
             if rule == "report" and len(group) > 1 and ensemble.report_weights(losses) is None:
                 names = ", ".join(str(members[i].workdir) for i in group)
                 log(f"no validation loss is below {ensemble.REPORT_BASE}: {names} are averaged with equal weights")
-        calibration = Calibration.load(predictor.calibration_path) if calibrated else None
+        calibration = Calibration.load(predictor.calibration_path, predictor.identity) if calibrated else None
         return dataclasses.replace(predictor, calibration=calibration)
 
     @cached_property
@@ -109,10 +118,25 @@ class Predictor:
         """The same predictor without its calibration."""
         return dataclasses.replace(self, calibration=None)
 
+    @cached_property
+    def by_fold(self) -> dict[int, "Predictor"]:
+        """The runs that hold out each fold, as a predictor; of a cross-validation all folds, else one."""
+        folds = sorted({member.fold for member in self.members})
+        return {
+            fold: dataclasses.replace(self, members=tuple(member for member in self.members if member.fold == fold))
+            for fold in folds
+        }
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Whether every fold is held out by one of the runs."""
+        return len(self.by_fold) > 1
+
     @property
     def name(self) -> str:
-        """Names of the work directories, for titles."""
-        return " + ".join(member.workdir.name for member in self.members)
+        """Names of the work directories, for titles; that of the folder of a cross-validation."""
+        folders = dict.fromkeys(m.workdir.parent if self.is_cross_validated else m.workdir for m in self.members)
+        return " + ".join(folder.name for folder in folders)
 
     @property
     def config(self) -> ml_collections.ConfigDict:
@@ -163,12 +187,21 @@ class Predictor:
         Args:
           photographs: from `read`; of several processes each accesses its own alone.
           batch_size: photographs a step; results do not depend on it.
+
+        Raises:
+          PredictionError: one is not finite.
         """
         if not photographs:
             return np.zeros((0, len(self.class_names)))
         members = [self._member_probabilities(member, photographs, batch_size) for member in self.members]
         combined = self.combination.probabilities(members)
-        return self.calibration.apply(combined) if self.calibration else combined
+        calibrated = self.calibration.apply(combined) if self.calibration else combined
+        if not np.isfinite(calibrated).all():
+            raise PredictionError(
+                f"{self.name} gives probabilities that are not numbers, so nothing can be said: its weights are "
+                "damaged, or too large for their precision"
+            )
+        return calibrated
 
     def check_data(self, fingerprint: str) -> None:
         """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""
@@ -235,7 +268,7 @@ def _forward_of_view(forward: Forward, view: View) -> Forward:
 
 
 def _check_same_data(members: Sequence[Member]) -> None:
-    """Raises EnsembleError if members were trained on different photographs or hold out different ones."""
+    """Raises EnsembleError if members were trained on other photographs, or hold out some folds but not all."""
     first = members[0]
     for member in members[1:]:
         if member.record["data_fingerprint"] != first.record["data_fingerprint"]:
@@ -244,5 +277,13 @@ def _check_same_data(members: Sequence[Member]) -> None:
             if member.config.selection[name] != first.config.selection[name]:
                 raise EnsembleError(
                     f"config.selection.{name} is {first.config.selection[name]!r} in {first.workdir} and "
-                    f"{member.config.selection[name]!r} in {member.workdir}: what one holds out the other has seen"
+                    f"{member.config.selection[name]!r} in {member.workdir}: their folds are not the same"
                 )
+    runs = {member.fold: str(member.workdir) for member in members}
+    missing = sorted(set(range(first.config.selection.folds)) - set(runs))
+    if len(runs) > 1 and missing:
+        raise EnsembleError(
+            f"config.selection.fold differs, {', '.join(f'{fold} in {run}' for fold, run in runs.items())}: what one "
+            f"run holds out the others have seen. A cross-validation has a run of every fold; missing: "
+            f"{', '.join(map(str, missing))}. python -m cervix_jax.crossvalidate trains them"
+        )

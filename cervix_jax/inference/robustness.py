@@ -50,17 +50,15 @@ CHANGES: Mapping[str, tuple[Change, int]] = {  # and the quality of the JPEG tha
 
 
 def robustness(
-    predictor: Predictor,
-    photographs: Sequence[Photograph],
+    parts: Sequence[tuple[Predictor, Sequence[Photograph]]],
     probabilities: Float[np.ndarray, "n k"],
     batch_size: int = 32,
 ) -> dict[str, Any]:
     """Agreement under every change of CHANGES.
 
     Args:
-      predictor: one run or many.
-      photographs: n of them, from `Predictor.read`.
-      probabilities: by the predictor, of the photographs as they are.
+      parts: n photographs, in parts, each with the predictor that judges it; see `LabelledPhotographs.parts`.
+      probabilities: by these predictors, of the photographs as they are.
       batch_size: photographs held in memory at a time.
 
     Returns:
@@ -68,13 +66,14 @@ def robustness(
       change; `changes`: for each, `agreement` and `distance`, the mean total variation between the distributions, 0 to
       1.
     """
-    types, changes, unchanged = probabilities.argmax(axis=1), {}, np.ones(len(photographs), bool)
+    types, changes, unchanged = probabilities.argmax(axis=1), {}, np.ones(len(probabilities), bool)
     for name, (change, quality) in tqdm(CHANGES.items(), unit="change", disable=None):
         batches = []
-        for start in range(0, len(photographs), batch_size):
-            batch = photographs[start : start + batch_size]
-            changed = [predictor.read(_changed(photograph.jpeg, change, quality)) for photograph in batch]
-            batches.append(predictor.probabilities(changed, batch_size))
+        for predictor, photographs in parts:
+            for start in range(0, len(photographs), batch_size):
+                batch = photographs[start : start + batch_size]
+                changed = [predictor.read(_changed(photograph.jpeg, change, quality)) for photograph in batch]
+                batches.append(predictor.probabilities(changed, batch_size))
         changed_probabilities = np.concatenate(batches)
         same = changed_probabilities.argmax(axis=1) == types
         distance = 0.5 * np.abs(changed_probabilities - probabilities).sum(axis=1)

@@ -1,5 +1,7 @@
 """A finished run as the tests of this room look at it; restored, compiled and measured once. Tests do not change it."""
 
+import dataclasses
+
 import pytest
 
 from cervix_jax.datasets.dataset import load_dataset
@@ -18,13 +20,26 @@ def predictor(_finished_run) -> Predictor:
 @pytest.fixture(scope="session")
 def validation(predictor):
     """Its validation photographs."""
-    return split_photographs(predictor, load_dataset(predictor.data_config).examples("validation"), "validation")
+    return split_photographs(predictor, load_dataset, "validation")
+
+
+@pytest.fixture(scope="session")
+def cross_validated(folds) -> Predictor:
+    return Predictor.restore([folds.workdir])
+
+
+@pytest.fixture(scope="session")
+def held_out(cross_validated):
+    """All photographs, each as the run that holds it out reads it."""
+    return split_photographs(cross_validated, load_dataset, "validation")
 
 
 @pytest.fixture(scope="session")
 def calibration(predictor, validation):
+    """Of a temperature that changes numbers: twelve photographs cannot tell which is best."""
     probabilities = predictor.probabilities(validation.photographs)
-    return calibrate(probabilities, validation.labels, validation.ids, validation.groups)
+    made = calibrate(probabilities, validation.labels, validation.ids, validation.groups)
+    return dataclasses.replace(made, temperature=1.5)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """Temperature: scikit-learn's as the oracle, a known one found again, and halves that do not leak."""
 
+import contextlib
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,9 +108,90 @@ def test_a_calibration_measures_where_it_was_not_fitted_and_comes_back_from_its_
     assert made.measured["after"]["loss"] < made.measured["before"]["loss"]
     np.testing.assert_array_equal(made.probabilities, calibration.apply_temperature(p[reference], made.temperature))
     np.testing.assert_array_equal(made.labels, labels[reference])
-    made.save(tmp_path / "c.json")
-    back = calibration.Calibration.load(tmp_path / "c.json")
+    assert made.measured["kept"] is None
+    made.save(tmp_path / "c.json", "this")
+    back = calibration.Calibration.load(tmp_path / "c.json", "this")
     np.testing.assert_array_equal(back.probabilities, made.probabilities)
     np.testing.assert_array_equal(back.labels, made.labels)
     assert (back.temperature, back.measured) == (made.temperature, made.measured)
-    assert calibration.Calibration.load(tmp_path / "none.json") is None
+    assert calibration.Calibration.load(tmp_path / "none.json", "this") is None
+
+
+def test_a_temperature_that_harms_or_cannot_be_told_is_not_used(capsys) -> None:
+    """The photographs that fit it are classified perfectly, so that it would make the others certain; or it harms."""
+    labels, ids, groups = np.arange(120) % 3, [f"{i}" for i in range(120)], np.arange(120)
+    fitting, reference = calibration.halves(ids, labels, groups)
+    for sure_of_fitting, reason in ((0.999, "at its limit"), (0.6, "worse")):
+        p = np.empty((120, 3))
+        p[fitting] = (1 - sure_of_fitting) / 2 + (1.5 * sure_of_fitting - 0.5) * np.eye(3)[labels[fitting]]
+        called = (labels + (np.arange(120) % 5 == 0)) % 3  # one in five is wrong
+        if reason == "worse":
+            right = np.flatnonzero(fitting)[::10]
+            p[right] = p[right][:, [1, 2, 0]]  # a few errors, so that the best temperature is within its limits
+        p[reference] = 0.1 + 0.7 * np.eye(3)[called[reference]]
+        made = calibration.calibrate(p, labels, ids, groups)
+        assert made.temperature == 1
+        assert reason in made.measured["kept"]
+        assert made.measured["after"] == made.measured["before"]
+        np.testing.assert_array_equal(made.probabilities, p[reference])
+        assert "the temperature stays 1" in capsys.readouterr().err
+
+
+def test_of_a_cross_validation_each_fold_is_calibrated_by_the_others() -> None:
+    logits, labels = drawn(2.0, 400)
+    p, folds = softmax(logits, axis=1), np.arange(400) % 4
+    made = calibration.calibrate(p, labels, [str(i) for i in range(400)], np.arange(400), folds)
+    assert made.temperature == calibration.fit_temperature(p, labels)
+    assert made.measured["reference"] == made.measured["fitted_on"] == 400
+    for fold in range(4):
+        own = calibration.fit_temperature(p[folds != fold], labels[folds != fold])
+        expected = calibration.apply_temperature(p[folds == fold], own)
+        np.testing.assert_array_equal(made.probabilities[folds == fold], expected)
+    with pytest.raises(calibration.CalibrationError, match="needs 6 labelled photographs in each fold"):
+        calibration.calibrate(p[:20], labels[:20], [str(i) for i in range(20)], np.arange(20), folds[:20])
+
+
+def saved(tmp_path):
+    labels = np.arange(12) % 3
+    made = calibration.Calibration(2.0, 0.1 + 0.7 * np.eye(3)[labels], labels, {"sets": {}})
+    made.save(tmp_path / "c.json", "this")
+    return tmp_path / "c.json"
+
+
+def test_any_flipped_bit_of_a_calibration_is_found(tmp_path) -> None:
+    path = saved(tmp_path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(content), 60, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        with contextlib.suppress(ValueError):
+            if json.loads(flipped) == json.loads(content):  # white space for other white space
+                continue
+        with pytest.raises(calibration.CalibrationError, match=r"c\.json cannot be used: .*calibrate again"):
+            calibration.Calibration.load(path, "this")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temperature", float("nan"), "its temperature is nan"),
+        ("temperature", -1.0, "its temperature is -1.0"),
+        ("temperature", 0.001, "its temperature is 0.001"),
+        ("probabilities", np.full((12, 3), 0.5), "no distributions"),
+        ("probabilities", np.full((12, 3), float("nan")), "no distributions"),
+        ("labels", np.full(12, 3), "labels do not fit"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused_whoever_wrote_it(tmp_path, name, value, message) -> None:
+    labels = np.arange(12) % 3
+    fields = {"temperature": 2.0, "probabilities": 0.1 + 0.7 * np.eye(3)[labels], "labels": labels, "measured": {}}
+    calibration.Calibration(**(fields | {name: value})).save(tmp_path / "c.json", "this")
+    with pytest.raises(calibration.CalibrationError, match=message):
+        calibration.Calibration.load(tmp_path / "c.json", "this")
+
+
+def test_a_calibration_of_other_runs_is_refused(tmp_path) -> None:
+    with pytest.raises(calibration.CalibrationError, match="other runs or other flags"):
+        calibration.Calibration.load(saved(tmp_path), "that")

@@ -9,10 +9,9 @@ from PIL import Image
 
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.images import synthetic
-from cervix_jax.inference import clinical_metrics
-from cervix_jax.inference.calibration import Calibration
-from cervix_jax.inference.decisions import DecisionRule
-from cervix_jax.inference.evaluation import UnlabelledError, calibrated_metrics, evaluate, operating_point, shift
+from cervix_jax.inference import clinical_metrics, conformal
+from cervix_jax.inference.calibration import Calibration, calibrate, halves
+from cervix_jax.inference.evaluation import UnlabelledError, cross_fitted_types, evaluate, operating_point, shift
 from cervix_jax.inference.labelled import folder_photographs, split_photographs
 from cervix_jax.labels import CLASS_NAMES
 
@@ -41,9 +40,8 @@ def test_a_labelled_folder_is_measured_with_its_shift(predictor, elsewhere):
 
 def test_a_split_has_neither_shift_nor_seen_photographs_and_needs_labels(predictor, metrics):
     assert not {"seen", "shift"} & set(metrics)
-    test = load_dataset(predictor.data_config).examples("test")
     with pytest.raises(UnlabelledError, match="without labels"):
-        evaluate(predictor, split_photographs(predictor, test, "test"))
+        evaluate(predictor, split_photographs(predictor, load_dataset, "test"))
 
 
 def test_a_calibration_changes_only_its_own_entries(predictor, elsewhere):
@@ -83,17 +81,49 @@ def planted(count: int, wrong: int):
     return 0.05 + 0.85 * np.eye(3)[called], labels
 
 
-def test_what_was_fitted_is_measured_on_the_other_half() -> None:
-    probabilities, labels = planted(60, wrong=15)  # all errors in the second half
-    fitting = np.arange(60) < 30
-    calibration = Calibration(2.0, probabilities[~fitting], labels[~fitting], {"sets": {"0.9": "of the reference"}})
-    results = calibrated_metrics(probabilities, labels, calibration, fitting)
-    assert results["num_examples"] == 30
-    assert results["before"]["loss"] == pytest.approx(-np.log(0.9) / 2 - np.log(0.05) / 2)
-    assert results["sets"] == calibration.measured["sets"]
-    rule = DecisionRule(ablation_threshold=0.5)
-    assert operating_point(probabilities, labels, CLASS_NAMES, rule, fitting)["unsafe_rate"] == 0
-    other = operating_point(probabilities, labels, CLASS_NAMES, rule, ~fitting)
-    assert other["unsafe_rate"] == pytest.approx(10 / 20)
-    assert other["num_examples"] == 30
-    assert operating_point(probabilities, labels, CLASS_NAMES, rule)["num_examples"] == 60
+def test_what_was_fitted_is_measured_on_the_other_half(predictor, validation, monkeypatch) -> None:
+    """With probabilities by which each half has errors of its own, each number says which half it comes from."""
+    fitting, reference = halves(validation.ids, validation.labels, validation.groups)
+    right, wrong = np.eye(3)[validation.labels], np.eye(3)[(validation.labels + 1) % 3]
+    planted_probabilities = 0.05 + 0.85 * np.where(fitting[:, None], right, wrong)
+    monkeypatch.setattr(type(validation), "probabilities", lambda *_: planted_probabilities)
+    after = planted_probabilities[reference]
+    calibration = Calibration(2.0, after, validation.labels[reference], {"sets": {"0.9": "of the reference"}})
+    calibrated = dataclasses.replace(predictor, calibration=calibration)
+    results = evaluate(calibrated, validation, unsafe_rate=0.5)[0]
+    assert results["calibrated"]["num_examples"] == reference.sum()
+    assert results["calibrated"]["before"]["loss"] == pytest.approx(-np.log(0.05))
+    assert results["calibrated"]["sets"] == calibration.measured["sets"]
+    assert results["operating_point"]["num_examples"] == fitting.sum()
+
+
+def test_errors_at_an_operating_point_are_those_of_the_types_that_were_called() -> None:
+    probabilities, labels = planted(60, wrong=15)
+    types = np.where(np.arange(60) < 20, 0, labels)
+    errors = operating_point(probabilities, labels, CLASS_NAMES, types)
+    unsafe = ((types == 0) & (labels != 0)).sum() / (labels != 0).sum()
+    assert errors["unsafe_rate"] == pytest.approx(unsafe)
+    assert errors["accuracy"] == pytest.approx((types == labels).mean())
+
+
+def test_a_cross_validation_calls_each_photograph_by_thresholds_of_other_folds() -> None:
+    rng = np.random.default_rng(0)
+    labels, folds = np.arange(90) % 3, np.arange(90) // 30
+    probabilities = rng.dirichlet(np.ones(3), 90)
+    calibration = Calibration(1.0, probabilities, labels, {})
+    types = cross_fitted_types(calibration, folds, 0.1)
+    for fold in range(3):
+        rows = folds == fold
+        threshold = conformal.ablation_threshold(probabilities[~rows], labels[~rows], 0.1)
+        np.testing.assert_array_equal(types[rows], conformal.decide(probabilities[rows], threshold))
+
+
+def test_a_cross_validation_is_evaluated_on_all_its_photographs(cross_validated, held_out):
+    probabilities = held_out.probabilities(cross_validated)
+    calibration = calibrate(probabilities, held_out.labels, held_out.ids, held_out.groups, held_out.folds)
+    calibrated = dataclasses.replace(cross_validated, calibration=calibration)
+    results, found = evaluate(calibrated, held_out, unsafe_rate=0.2)
+    np.testing.assert_array_equal(found, probabilities)
+    assert results["num_examples"] == results["calibrated"]["num_examples"] == 60
+    assert results["operating_point"]["num_examples"] == 60
+    assert results["calibrated"]["after"]["loss"] == pytest.approx(calibration.measured["after"]["loss"])

@@ -12,6 +12,7 @@ from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.images import synthetic
 from cervix_jax.inference.image_folder import NoPhotographsError
 from cervix_jax.inference.labelled import folder_photographs, split_photographs
+from cervix_jax.runs import RunError
 
 
 @pytest.fixture
@@ -61,11 +62,37 @@ def test_examples_of_a_split_are_read_when_they_are_accessed_and_once(predictor)
 
     recording = SimpleNamespace(labels=examples.labels, ids=examples.ids, groups=examples.groups, jpeg=jpeg)
     recording = type("Recording", (SimpleNamespace,), {"__len__": lambda self: len(examples)})(**vars(recording))
-    cases = split_photographs(predictor, recording, "validation")
+    data = SimpleNamespace(
+        fingerprint=predictor.members[0].record["data_fingerprint"], examples=lambda split: recording
+    )
+    cases = split_photographs(predictor, lambda config: data, "validation")
     assert (cases.origin, len(cases.photographs)) == ("validation", len(examples))
     assert len(accessed) <= 3  # by the type checker of the tests, which looks at one here and there
     np.testing.assert_array_equal(cases.photographs[3].images[0], examples.image(3))
     assert cases.photographs[2:4][1] is cases.photographs[3]
     assert len(list(cases.photographs)) == len(examples)
     assert sorted(accessed) == list(range(len(examples)))
-    assert split_photographs(predictor, recording, "test").origin == "split"
+    assert split_photographs(predictor, lambda config: data, "test").origin == "split"
+
+
+def test_of_a_cross_validation_each_photograph_validates_once_by_the_run_that_held_it_out(cross_validated, held_out):
+    assert len(set(held_out.ids)) == len(held_out.ids) == len(held_out.photographs) == 60
+    by_fold = {member.fold: member for member in cross_validated.members}
+    probabilities = held_out.probabilities(cross_validated)
+    for fold, member in by_fold.items():
+        data = load_dataset(member.config)
+        rows = np.flatnonzero(held_out.folds == fold).tolist()
+        assert [held_out.ids[i] for i in rows] == list(data.examples("validation").ids)
+        assert not {held_out.ids[i] for i in rows} & set(data.examples("train").ids)
+        alone = dataclasses.replace(cross_validated, members=(member,))
+        expected = alone.probabilities([held_out.photographs[i] for i in rows])
+        np.testing.assert_allclose(probabilities[rows], expected, atol=1e-6)
+        mean = cross_validated.probabilities([held_out.photographs[i] for i in rows])
+        assert np.abs(mean - expected).max() > 1e-3
+
+
+def test_a_cross_validation_has_no_training_photographs_and_the_same_test_ones(cross_validated):
+    with pytest.raises(RunError, match="each of its photographs validates once"):
+        split_photographs(cross_validated, load_dataset, "train")
+    test = split_photographs(cross_validated, load_dataset, "test")
+    assert (len(test.ids), test.folds) == (7, None)

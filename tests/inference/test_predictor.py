@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.images import synthetic
 from cervix_jax.inference.ensemble import EnsembleError
 from cervix_jax.inference.photograph import Photograph
-from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.predictor import PredictionError, Predictor
 from cervix_jax.training import loop
 from tests.conftest import make_tiny_config
 from tests.explainers.random_predictors import make_member, make_predictor, random_pictures
@@ -81,8 +82,27 @@ def test_three_one_vs_rest_runs_are_one_predictor_of_types(manual_dir, data_dir)
 
 
 def test_runs_that_hold_out_other_photographs_are_refused(run, others) -> None:
-    with pytest.raises(EnsembleError, match=r"config.selection.fold is 4 in .* and 0 in"):
+    with pytest.raises(
+        EnsembleError, match=r"fold differs, 4 in .*, 0 in .* missing: 1, 2, 3. python -m cervix_jax.cross"
+    ):
         Predictor.restore([run[0], others / "fold"])
+
+
+def test_a_cross_validation_is_the_mean_of_its_folds(folds, cross_validated, photographs) -> None:
+    assert cross_validated.rule == "mean"
+    assert cross_validated.name == "cv"
+    single = [probabilities(Predictor.restore([folds.workdir / f"fold{i}"]), photographs) for i in range(3)]
+    np.testing.assert_allclose(probabilities(cross_validated, photographs), np.mean(single, axis=0), atol=1e-6)
+    with pytest.raises(EnsembleError, match="missing: 1"):
+        Predictor.restore([folds.workdir / "fold0", folds.workdir / "fold2"])
+
+
+def test_probabilities_that_are_not_finite_become_no_decision(predictor, validation) -> None:
+    (member,) = predictor.members
+    damaged = jax.tree.map(lambda x: x * np.nan, member.variables)
+    member = dataclasses.replace(member, variables=damaged)
+    with pytest.raises(PredictionError, match="run gives probabilities that are not numbers"):
+        dataclasses.replace(predictor, members=(member,)).probabilities(validation.photographs[:2])
 
 
 def test_identity_follows_what_changes_probabilities_and_nothing_else(run, tmp_path) -> None:

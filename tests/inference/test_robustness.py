@@ -21,7 +21,7 @@ def certain(type_index: int) -> np.ndarray:
 
 def measure(predictor, jpegs):
     photographs = [predictor.read(jpeg) for jpeg in jpegs]
-    return robustness(predictor, photographs, predictor.probabilities(photographs), batch_size=2)
+    return robustness([(predictor, photographs)], predictor.probabilities(photographs), batch_size=2)
 
 
 def test_a_predictor_that_looks_at_nothing_agrees_with_itself(jpegs) -> None:
