@@ -111,6 +111,32 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
     assert "python -m cervix_jax.calibrate with the same" in message
 
 
+def test_folds_are_trained_brought_together_used_and_compared(flags, tmp_path, manual_dir):
+    flags = [*flags, "--config.selection.folds=2", "--config.selection.fold=0", "--config.epochs=1"]
+    workdir = f"--workdir={tmp_path / 'cv'}"
+    half = result("crossvalidate", *flags, workdir, "--folds=1")
+    assert half == {"unfinished": [str(tmp_path / "cv/fold0")]}
+    status, _, message = call("evaluate", f"--workdir={tmp_path / 'cv'}", f"--workdir={tmp_path / 'cv/fold0'}")
+    assert (status, "fold0 holds no run" in message) == (2, True)
+    pooled = result("crossvalidate", *flags, workdir)
+    assert pooled["num_examples"] == 60
+    scores = result("evaluate", workdir, f"--table={tmp_path / 'table.csv'}", f"--figures={tmp_path / 'figures'}")
+    assert scores["loss"] == pytest.approx(pooled["loss"], abs=1e-6)
+    assert (tmp_path / "table.csv").read_text() == (tmp_path / "cv/oof.csv").read_text()
+    calibrated = result("calibrate", workdir)
+    assert calibrated["reference"] == 60
+    files = [f"--images={manual_dir / 'test'}", f"--output={tmp_path / 'predictions.csv'}", "--coverage=0.8"]
+    predicted = result("predict", workdir, *files)
+    assert (predicted["predicted"], predicted["temperature"]) == (7, calibrated["temperature"])
+    explained = result("explain", workdir, files[0], f"--output={tmp_path / 'explained'}", "--methods=saliency")
+    assert explained["explained"] == 7
+    compared = result("compare", f"--workdir={tmp_path / 'cv/fold1'}", f"--workdir={tmp_path / 'table.csv'}")
+    assert compared["num_examples"] == 30
+    assert compared["metrics"]["loss"]["difference"] == pytest.approx(0, abs=1e-6)
+    status, _, message = call("compare", workdir)
+    assert (status, "give --workdir twice" in message) == (2, True)
+
+
 def test_prepare_counts_examples_and_what_was_dropped(flags):
     counts = result("prepare", *flags)
     assert counts["splits"] == {"train": 48, "validation": 12, "test": 7}
