@@ -1,4 +1,4 @@
-"""Exports a run, or a localiser: weights, a function that JAX runs without this software, and a model card.
+"""Exports runs or a localiser: weights, a function that JAX runs without this software, and a model card.
 
 python -m cervix_jax.export --workdir=runs/quickstart --output=runs/quickstart/export
 """
@@ -11,7 +11,7 @@ from absl import flags
 from cervix_jax.cli import app, run_flags
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write; made if missing.", required=True)
-CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of this run, where there is one.")
+CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
 run_flags.define_data_flags()
 
 

@@ -1,4 +1,4 @@
-"""A run to hand on: weights, functions in StableHLO, and a model card that says what it is and is not for.
+"""Runs to hand on: weights, functions in StableHLO, and a model card that says what they are and are not for.
 
 The functions are serialised by `jax.export`: JAX runs them on CPU, GPU or TPU without this software. `predict` takes
 the weights, by their names in the safetensors file, and a batch of any size of photographs at the run's size, and
@@ -10,16 +10,22 @@ returns calibrated probabilities:
 
 A run that sees photographs through a localiser has that beside it: `locate` takes whole photographs and returns boxes;
 the card's code crops to them. A localiser is exported by itself in the same way.
+
+Of several runs, an ensemble or a cross-validation, the weights are those of all, each name after the number of its run,
+and the function averages them. If they see photographs through localisers of their own, `images` has an axis more: each
+photograph as each of them sees it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
+import jax.scipy.special
+import numpy as np
 import safetensors.numpy
 from jaxtyping import Array, Float
 
@@ -30,7 +36,8 @@ from cervix_jax.inference import card, localiser_card
 from cervix_jax.inference.calibration import apply_temperature
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.tta import make_views
-from cervix_jax.training import localiser as localisers
+from cervix_jax.training.localiser import RECORD as LOCALISER_RECORD
+from cervix_jax.training.localiser import WEIGHTS as LOCALISER_WEIGHTS
 from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.state import Variables, flatten_variables, unflatten_variables
 
@@ -54,26 +61,28 @@ def export(predictor: Predictor, metrics: Mapping[str, Any], folder: Path) -> di
     """Writes weights, functions, card and its page; returns their paths by name.
 
     Args:
-      predictor: one run, with the calibration that the function is to apply, if any.
+      predictor: with the calibration that the function is to apply, if any.
       metrics: `inference.evaluation.evaluate` of the validation split, for the card.
       folder: made if missing.
 
     Raises:
-      ExportError: several runs.
+      ExportError: runs that see photographs in different ways.
     """
     check_exportable(predictor)
-    member = predictor.members[0]
-    weights = flatten_variables(member.variables)
+    weights = exported_weights(predictor)
     num_parameters = sum(x.size for x in weights.values())
-    described = card.describe(predictor, runs.read_record(member.workdir), metrics, num_parameters)
+    described = card.describe(predictor, runs.read_record(predictor.members[0].workdir), metrics, num_parameters)
+    size = predictor.network_inputs[0].transform.size
+    shown = size if len(predictor.network_inputs) == 1 else (len(predictor.network_inputs), *size)
     files: dict[str, str | bytes] = {
         WEIGHTS: safetensors.numpy.save(weights),
-        FUNCTION: _serialise(serving_function(predictor), member.variables, member.transform.size),
+        FUNCTION: _serialise(serving_function(predictor), weights, shown),
         CARD: json.dumps(described, indent=2) + "\n",
         PAGE: card.render(described),
     }
     written = _write(files, folder)
-    return written | (_write_localiser(member.localiser, folder) if member.localiser else {})
+    found_by = [seen.localiser for seen in predictor.network_inputs if seen.localiser is not None]
+    return written | (_write_localisers(found_by, folder) if found_by else {})
 
 
 def export_localiser(localiser: Localiser, name: str, metrics: Mapping[str, Any], folder: Path) -> dict[str, str]:
@@ -90,43 +99,79 @@ def export_localiser(localiser: Localiser, name: str, metrics: Mapping[str, Any]
         CARD: json.dumps(described, indent=2) + "\n",
         PAGE: localiser_card.render(described),
     }
-    return _write_localiser(localiser, folder) | _write(files, folder)
+    return _write_localisers([localiser], folder) | _write(files, folder)
 
 
 def check_exportable(predictor: Predictor) -> None:
-    """Raises ExportError if there are several runs."""
-    if len(predictor.members) > 1:
-        raise ExportError("one run is exported at a time; give one --workdir")
+    """Raises ExportError if runs see photographs in ways that one function cannot take."""
+    inputs = predictor.network_inputs
+    shapes = {None if seen.localiser is None else _shapes(seen.localiser.variables) for seen in inputs}
+    if len({seen.transform for seen in inputs}) > 1 or len(shapes) > 1:
+        raise ExportError(
+            "these runs see photographs in different ways (size, crop or kind of localiser), which one function cannot "
+            "take: export them one by one"
+        )
+
+
+def exported_weights(predictor: Predictor) -> dict[str, np.ndarray]:
+    """Every variable by its path; of several runs after the number of its run."""
+    if len(predictor.members) == 1:
+        return flatten_variables(predictor.members[0].variables)
+    return {
+        f"{i}/{name}": x
+        for i, member in enumerate(predictor.members)
+        for name, x in flatten_variables(member.variables).items()
+    }
 
 
 def serving_function(predictor: Predictor) -> ServingFunction:
-    """Images at the run's size -> float32 probabilities, of the predictor's only run."""
-    model, views = predictor.members[0].model, make_views(predictor.augmentations)
+    """Weights, as `exported_weights` names them, and images at the runs' size -> float32 probabilities."""
+    views, combination, temperature = make_views(predictor.augmentations), predictor.combination, predictor.temperature
+    models = [member.model for member in predictor.members]
+    places = [predictor.network_inputs.index(member.network_input) for member in predictor.members]
 
     def serve(weights: dict[str, Array], images: Array) -> Float[Array, "b k"]:
-        variables, x = unflatten_variables(weights), images.astype(jnp.float32)
-        probabilities = [jax.nn.softmax(model.apply(variables, view(x))[0]) for view in views]
-        return apply_temperature(jnp.mean(jnp.stack(probabilities), axis=0), predictor.temperature)
+        logs = []
+        for i, (model, place) in enumerate(zip(models, places, strict=True)):
+            own = weights
+            if len(models) > 1:
+                own = {name.partition("/")[2]: x for name, x in weights.items() if name.startswith(f"{i}/")}
+            x = (images if images.ndim == 4 else images[:, place]).astype(jnp.float32)
+            variables = unflatten_variables(own)
+            views_of_x = jnp.stack([jax.nn.log_softmax(model.apply(variables, view(x))[0]) for view in views])
+            logs.append(jax.scipy.special.logsumexp(views_of_x, axis=0) - jnp.log(len(views)))
+        combined = logs[0] if len(logs) == 1 else combination.log_probabilities(logs)
+        return apply_temperature(jnp.exp(combined), temperature)
 
     return serve
 
 
-def _write_localiser(localiser: Localiser, folder: Path) -> dict[str, str]:
-    def locate(weights: dict[str, Array], images: Array) -> Float[Array, "b 5"]:
-        return localiser.forward(unflatten_variables(weights), images)
+def _write_localisers(localisers: Sequence[Localiser], folder: Path) -> dict[str, str]:
+    """Weights and record of each, in a folder of its own if there are several, and one function for all."""
+    first = localisers[0]
 
-    localiser.save(folder)
-    written = {name: str(folder / name) for name in (localisers.WEIGHTS, localisers.RECORD)}
-    function = _serialise(locate, localiser.variables, localiser.transform.size)
+    def locate(weights: dict[str, Array], images: Array) -> Float[Array, "b 5"]:
+        return first.forward(unflatten_variables(weights), images)
+
+    written: dict[str, str] = {}
+    for i, localiser in enumerate(localisers):
+        place = "" if len(localisers) == 1 else f"localiser_{i}/"
+        localiser.save(folder / place)
+        written |= {f"{place}{name}": str(folder / place / name) for name in (LOCALISER_WEIGHTS, LOCALISER_RECORD)}
+    function = _serialise(locate, flatten_variables(first.variables), first.transform.size)
     return written | _write({LOCATE: function}, folder)
 
 
-def _serialise(function: ServingFunction, variables: Variables, size: tuple[int, int]) -> bytes:
-    """StableHLO of a function of weights and of a batch of any number of images of a (height, width)."""
+def _serialise(function: ServingFunction, weights: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> bytes:
+    """StableHLO of a function of weights and of a batch of any number of images of a shape without channels."""
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.uint8)
-    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten_variables(variables).items()}
+    images = jax.ShapeDtypeStruct((batch, *shape, 3), jnp.uint8)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
     return bytes(jax.export.export(jax.jit(function), platforms=PLATFORMS)(shapes, images).serialize())
+
+
+def _shapes(variables: Variables) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(sorted((name, x.shape) for name, x in flatten_variables(variables).items()))
 
 
 def _write(files: Mapping[str, str | bytes], folder: Path) -> dict[str, str]:

@@ -44,15 +44,17 @@ def describe(
     """The card, ready for JSON.
 
     Args:
-      predictor: one run, with the calibration that is exported, if any.
-      record: `run.json`.
+      predictor: with the calibration that is exported, if any.
+      record: `run.json` of the (first) run.
       metrics: `inference.evaluation.evaluate` of the validation split.
       num_parameters: numbers in the weights.
     """
     member, transform, calibration = predictor.members[0], predictor.members[0].transform, predictor.calibration
     scalars = [name for name in metrics["intervals"] if metrics.get(name) is not None]
     return {
-        "name": member.workdir.resolve().name,
+        "name": predictor.name if len(predictor.members) > 1 else member.workdir.resolve().name,
+        "runs": len(predictor.members),
+        "combined_by": predictor.rule if len(predictor.members) > 1 else None,
         "task": TASK,
         "classes": list(predictor.class_names),
         "intended_use": INTENDED_USE,
@@ -63,7 +65,8 @@ def describe(
             "crop": transform.crop if member.localiser is None else None,
             "localiser": None
             if member.localiser is None
-            else localiser_card.describe_input(member.localiser) | {"margin": transform.margin},
+            else localiser_card.describe_input(member.localiser)
+            | {"margin": transform.margin, "number": len(predictor.network_inputs)},
             "resize": transform.resize,
             "stored_size": list(STORED_SIZE),
             "pixels": "uint8 RGB (sRGB), upright; the function normalises them itself",
@@ -88,7 +91,7 @@ def describe(
             "class_shares": member.record["class_shares"],
         },
         "metrics": {
-            "split": "validation",
+            "split": "out-of-fold" if predictor.is_cross_validated else "validation",
             "num_examples": metrics["num_examples"],
             "confusion_matrix": metrics["confusion_matrix"],
             **{name: {"value": metrics[name], "interval": metrics["intervals"][name]} for name in scalars},
@@ -126,8 +129,8 @@ def render(card: Mapping[str, Any]) -> str:
         "",
         "## Numbers",
         "",
-        f"On {metrics['num_examples']} validation photographs of `{data['name']}` (fold {data['selection']['fold']} of "
-        f"{data['selection']['folds']}), uncalibrated; 95 % intervals by bootstrap over photographs:",
+        f"On {metrics['num_examples']} photographs of `{data['name']}`, {_held_out(card)}, uncalibrated; "
+        "95 % intervals by bootstrap over photographs:",
         "",
         "| | value | 95 % interval |",
         "|---|---|---|",
@@ -171,6 +174,15 @@ def render(card: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _held_out(card: Mapping[str, Any]) -> str:
+    selection = card["data"]["selection"]
+    if card["metrics"]["split"] == "out-of-fold":
+        runs = card["runs"]
+        return f"each by the run of the fold (of {selection['folds']}) that held it out, not by the mean of {runs} runs"
+    of_runs = f" of all {card['runs']} runs" if card["runs"] > 1 else ""
+    return f"the validation split{of_runs} (fold {selection['fold']} of {selection['folds']})"
+
+
 def _code(card: Mapping[str, Any]) -> list[str]:
     """Python that calls the function, and reads photographs for it where that takes a few lines."""
     height, width = card["input"]["image_size"]
@@ -181,29 +193,52 @@ def _code(card: Mapping[str, Any]) -> list[str]:
         'weights = safetensors.numpy.load_file("model.safetensors")',
     ]
     resizes = {card["input"]["resize"], *([localiser["resize"]] if localiser else [])}
+    check = "assert numpy.isfinite(probabilities).all()"
     if (not localiser and card["input"]["crop"] != 1) or resizes != {"stretch"}:
-        call = f"probabilities = predict(weights, images)  # uint8 [b, {height}, {width}, 3]"
-        return ["```python", "import jax.export, safetensors.numpy", "", *load, call, "```", ""]
+        several = f"{localiser['number']}, " if localiser and localiser["number"] > 1 else ""
+        call = f"probabilities = predict(weights, images)  # uint8 [b, {several}{height}, {width}, 3]"
+        return ["```python", "import jax.export, numpy, safetensors.numpy", "", *load, call, check, "```", ""]
     return [
-        f"For upright sRGB JPEGs of at most {high} pixels height or {wide} width these are the numbers of `predict`:",
+        "For sRGB photographs these are the numbers of `predict`:",
         "",
         "```python",
-        "import jax.export, numpy, safetensors.numpy",
-        "from PIL import Image",
+        "import io, jax.export, numpy, safetensors.numpy",
+        "from PIL import Image, ImageOps",
+        "",
+        *_read_stored(high, wide),
         "",
         *(_read_cropped(localiser, height, width) if localiser else _read_whole(height, width)),
         "",
         *load,
         "probabilities = predict(weights, numpy.stack([read(path) for path in paths]))",
+        check,
         "```",
         "",
+    ]
+
+
+def _read_stored(height: int, width: int) -> list[str]:
+    """What `images.decode.to_stored` does."""
+    return [
+        "def stored(path):  # photographs that are larger, on their side or no JPEG are encoded anew",
+        "    original = Image.open(path)",
+        "    orientation = original.getexif().get(274, 1)",
+        "    wide, high = original.size if orientation < 5 else original.size[::-1]",
+        f"    scale = min(1, max({height} / high, {width} / wide))",
+        '    if scale == 1 and orientation == 1 and original.format == "JPEG":',
+        "        return path",
+        f'    original.draft("RGB", ({width}, {height}) if orientation < 5 else ({height}, {width}))',
+        '    image = ImageOps.exif_transpose(original).convert("RGB")',
+        "    size, out = (round(wide * scale), round(high * scale)), io.BytesIO()",
+        '    image.resize(size, Image.Resampling.BILINEAR).save(out, "JPEG", quality=95)',
+        "    return out",
     ]
 
 
 def _read_whole(height: int, width: int) -> list[str]:
     return [
         "def read(path):",
-        "    image = Image.open(path)",
+        "    image = Image.open(stored(path))",
         f'    image.draft("RGB", ({width}, {height}))',
         f'    return numpy.asarray(image.convert("RGB").resize(({width}, {height}), Image.Resampling.BILINEAR))',
     ]
@@ -211,13 +246,15 @@ def _read_whole(height: int, width: int) -> list[str]:
 
 def _read_cropped(localiser: Mapping[str, Any], height: int, width: int) -> list[str]:
     high, wide = localiser["image_size"]
-    margin = localiser["margin"]
+    margin, number = localiser["margin"], localiser["number"]
+    files = '"localiser.safetensors"' if number == 1 else 'f"localiser_{i}/localiser.safetensors"'
+    count = number if number > 1 else 1
     return [
         'locate = jax.export.deserialize(bytearray(open("locate.jax_export", "rb").read())).call',
-        'localiser = safetensors.numpy.load_file("localiser.safetensors")',
+        f"localisers = [safetensors.numpy.load_file({files}) for i in range({count})]",
         "",
-        "def pixels(path, size, min_size, box=None):",
-        "    image = Image.open(path)",
+        "def pixels(file, size, min_size, box=None):",
+        "    image = Image.open(file)",
         '    image.draft("RGB", min_size)',
         '    image = image.convert("RGB")',
         "    if box is not None:",
@@ -231,11 +268,16 @@ def _read_cropped(localiser: Mapping[str, Any], height: int, width: int) -> list
         "    first = min(round(start), limit - 1)",
         "    return first, min(max(first + 1, round(start + length)), limit)",
         "",
-        "def read(path):",
-        f"    whole = pixels(path, ({wide}, {high}), ({wide}, {high}))",
+        "def crop(file, localiser):",
+        f"    whole = pixels(file, ({wide}, {high}), ({wide}, {high}))",
         "    left, top, right, bottom, confidence = locate(localiser, whole[None])[0].tolist()",
         f"    min_size = (-int(-{width} // max(right - left, 1e-3)), -int(-{height} // max(bottom - top, 1e-3)))",
-        f"    return pixels(path, ({width}, {height}), min_size, (left, top, right, bottom))",
+        f"    return pixels(file, ({width}, {height}), min_size, (left, top, right, bottom))",
+        "",
+        "def read(path):",
+        "    file = stored(path)",
+        "    return "
+        + ("crop(file, localisers[0])" if count == 1 else "numpy.stack([crop(file, each) for each in localisers])"),
     ]
 
 

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import jax.export
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.artifact import ExportError, export, export_localiser
@@ -48,7 +50,8 @@ def test_so_does_that_of_a_run_with_a_localiser(cropped_run, metrics, manual_dir
 
 def check_card_code(predictor, metrics, images, tmp_path) -> None:
     files = export(predictor, metrics, tmp_path / "export")
-    assert {path.name for path in (tmp_path / "export").iterdir()} == set(files)
+    written = [path for path in (tmp_path / "export").rglob("*") if path.is_file()]
+    assert {path.relative_to(tmp_path / "export").as_posix() for path in written} == set(files)
     page = (tmp_path / "export/README.md").read_text()
     code = page.split("```python\n")[1].split("```")[0].split("probabilities = ")[0]
     process = subprocess.run(
@@ -81,6 +84,43 @@ def test_an_exported_localiser_finds_the_same_boxes(localiser_run, tmp_path) -> 
     assert f"| mean_iou | {measured['mean_iou']:.3f} |" in (tmp_path / "README.md").read_text()
 
 
-def test_an_ensemble_is_not_exported_as_one(predictor, tmp_path) -> None:
-    with pytest.raises(ExportError, match="one run is exported at a time"):
-        export(dataclasses.replace(predictor, members=predictor.members * 2), {}, tmp_path)
+def test_so_does_that_of_a_cross_validation(cross_validated, calibration, metrics, manual_dir, tmp_path) -> None:
+    predictor = dataclasses.replace(cross_validated, calibration=calibration)
+    check_card_code(predictor, metrics, manual_dir / "test", tmp_path)
+    card = json.loads((tmp_path / "export/card.json").read_text())
+    assert (card["runs"], card["combined_by"], card["metrics"]["split"]) == (3, "mean", "out-of-fold")
+    assert "not by the mean of 3 runs" in (tmp_path / "export/README.md").read_text()
+
+
+def test_so_does_that_of_runs_with_localisers_of_their_own(cropped_run, metrics, manual_dir, tmp_path) -> None:
+    (member,) = Predictor.restore([cropped_run[0]]).members
+    shaken = jax.tree.map(lambda x: x * 1.05, member.localiser.variables)
+    record = member.localiser.record | {"epoch": 99}
+    other = dataclasses.replace(
+        member, localiser=dataclasses.replace(member.localiser, variables=shaken, record=record)
+    )
+    predictor = dataclasses.replace(Predictor.restore([cropped_run[0]]), members=(member, other), rule="mean")
+    assert len(predictor.network_inputs) == 2
+    check_card_code(predictor, metrics, manual_dir / "test", tmp_path)
+
+
+def test_camera_originals_are_read_alike(predictor, cropped_run, metrics, manual_dir, tmp_path) -> None:
+    """Larger than what data sets store, on their side, and no JPEG."""
+    folder = tmp_path / "originals"
+    folder.mkdir()
+    paths = sorted((manual_dir / "test").iterdir())
+    for i, path in enumerate(paths):
+        image = Image.open(path)
+        if i < 4:
+            image = image.resize((2448, 3264) if i < 3 else (700, 500), Image.Resampling.BICUBIC)
+        exif = Image.Exif()
+        exif[0x0112] = (1, 6, 8, 3, 6, 1, 1)[i]
+        image.save(folder / f"{i}.{'png' if i == 6 else 'jpg'}", exif=exif)
+    check_card_code(predictor, metrics, folder, tmp_path / "whole")
+    check_card_code(Predictor.restore([cropped_run[0]]), metrics, folder, tmp_path / "cropped")
+
+
+def test_runs_that_see_photographs_differently_are_not_one_export(predictor, cropped_run, tmp_path) -> None:
+    cropped = Predictor.restore([cropped_run[0]]).members
+    with pytest.raises(ExportError, match="in different ways"):
+        export(dataclasses.replace(predictor, members=predictor.members + cropped), {}, tmp_path)
