@@ -19,8 +19,10 @@ import ml_collections
 from cervix_jax import config as options
 from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
+from cervix_jax.progress import log
 
 RECORD, METRICS, QUALITY_REFERENCE, LOCALISER = "run.json", "metrics.jsonl", "quality.npz", "localiser"
+DAMAGED_METRICS, LOCK = "metrics.damaged.jsonl", ".lock"
 
 _FOLD_NAME = re.compile(r"fold(\d+)(?:_seed(\d+))?")  # see `fold_workdir`
 
@@ -58,7 +60,8 @@ def check_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 def check_data(workdir: Path, fingerprint: str) -> None:
     """Raises RunError if the run was trained on data of another fingerprint."""
-    if read_record(workdir).get("data_fingerprint", fingerprint) != fingerprint:
+    recorded = read_record(workdir) if (workdir / RECORD).exists() else {}
+    if recorded.get("data_fingerprint", fingerprint) != fingerprint:
         raise RunError(
             f"{workdir} was trained on other photographs than the prepared data set holds now; "
             "give another --workdir, or the data_dir that it was trained on"
@@ -80,7 +83,7 @@ def member_workdirs(workdir: Path) -> list[Path]:
 def write_record(workdir: Path, **entries: Any) -> None:
     """Adds or replaces entries of the record."""
     path = workdir / RECORD
-    record = json.loads(path.read_text()) if path.exists() else {}
+    record = read_record(workdir) if path.exists() else {}
     write_atomic(path, json.dumps(record | entries, indent=2) + "\n")
 
 
@@ -88,29 +91,49 @@ def read_record(workdir: Path) -> dict[str, Any]:
     """Reads the record of a run.
 
     Raises:
-      RunError: there is none.
+      RunError: there is none, or it is damaged.
     """
     path = workdir / RECORD
     if not path.exists():
         raise RunError(f"{workdir} holds no run: {path} is missing; train one with --workdir={workdir}")
-    return json.loads(path.read_text())
+    try:
+        record = json.loads(path.read_text())
+        options.flatten(record["config"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path} is damaged; remove it and rerun the command that trained the run, which rebuilds it"
+        ) from error
+    return record
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """One row per epoch, oldest first, without a last line that a crash has cut off; empty if there is no file."""
-    path = workdir / METRICS
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """One row per epoch, oldest first, without lines that are damaged; empty if there is no file."""
+    return [row for line in _metrics_lines(workdir) if (row := _row(line)) is not None]
 
 
 def write_metrics(workdir: Path, rows: list[dict[str, Any]]) -> None:
-    """Replaces the metrics of all epochs."""
+    """Replaces the metrics of all epochs; lines that are damaged are kept in `metrics.damaged.jsonl`."""
+    damaged = [line for line in _metrics_lines(workdir) if _row(line) is None]
+    if damaged:
+        path = workdir / DAMAGED_METRICS
+        earlier = path.read_text(errors="replace") if path.exists() else ""
+        write_atomic(path, earlier + "".join(f"{line}\n" for line in damaged))
+        log(f"{len(damaged)} line(s) of {workdir / METRICS} cannot be read and are kept in {path.name}")
     write_atomic(workdir / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _metrics_lines(workdir: Path) -> list[str]:
+    path = workdir / METRICS
+    return [line for line in path.read_text(errors="replace").splitlines() if line.strip()] if path.exists() else []
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A row of the metrics; None if it is damaged."""
+    try:
+        row = json.loads(line)
+        return row if isinstance(row["epoch"], int) and isinstance(row["step"], int) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _versions() -> dict[str, str]:

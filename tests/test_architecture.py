@@ -12,7 +12,7 @@ PACKAGE = ROOT / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path.stem != "__init__"]
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "__main__" in path.read_text()}
-SHARED = {"atomic", "errors", "cache", "labels", "progress"}  # what every room may import
+SHARED = {"atomic", "errors", "cache", "labels", "lock", "progress"}  # what every room may import
 RUN = {"config", "runs"}
 MAY_IMPORT = {
     "images": SHARED,

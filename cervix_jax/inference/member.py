@@ -20,8 +20,9 @@ from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.inference.photograph import NetworkInput
 from cervix_jax.models.classifier import Classifier, make_classifier
-from cervix_jax.runs import LOCALISER, QUALITY_REFERENCE, RunError, read_record
-from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints
+from cervix_jax.progress import log
+from cervix_jax.runs import LOCALISER, QUALITY_REFERENCE, RunError, read_metrics, read_record
+from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints, read_checkpoints
 from cervix_jax.training.forward import Forward, make_forward
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.localiser import Localiser
@@ -73,24 +74,30 @@ class Member:
           CheckpointError: no epoch has been finished, or there is no moving average.
         """
         read_record(workdir)
-        with Checkpoints.open(workdir) as checkpoints:
-            if weights is None:
-                weights = "ema" if checkpoints.has_average else "raw"
-            item = ITEMS[weights]
-            try:
-                step = checkpoints.best(item)
-            except CheckpointError as error:
-                raise CheckpointError(f"{workdir}: {error}") from error
-            record = checkpoints.record(step)
-            config = options.unflatten(options.flatten(record["config"]))
-            if config.task == "localise":
-                raise RunError(
-                    f"{workdir} is a localiser, which tells no types; evaluate, predict, export take it alone"
-                )
-            model = make_classifier(config.model.to_dict(), len(record["class_names"]))
-            template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
-            variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
-            loss = checkpoints.metrics(step)[LOSSES[item]]
+
+        def read(checkpoints: Checkpoints) -> "Member":
+            return cls._read(workdir, checkpoints, mesh, weights)
+
+        return read_checkpoints(workdir, read)
+
+    @classmethod
+    def _read(cls, workdir: Path, checkpoints: Checkpoints, mesh: Mesh, weights: str | None) -> "Member":
+        if weights is None:
+            weights = "ema" if checkpoints.has_average else "raw"
+        item = ITEMS[weights]
+        try:
+            step = checkpoints.best(item)
+        except CheckpointError as error:
+            raise CheckpointError(f"{workdir}: {error}") from error
+        record = checkpoints.record(step)
+        config = options.unflatten(options.flatten(record["config"]))
+        if config.task == "localise":
+            raise RunError(f"{workdir} is a localiser, which tells no types; evaluate, predict, export take it alone")
+        model = make_classifier(config.model.to_dict(), len(record["class_names"]))
+        template = jax.eval_shape(partial(init_variables, model, tuple(config.dataset.image_size), seed=0))
+        variables = checkpoints.restore_variables(step, template, replicated(mesh), item)
+        loss = (checkpoints.metrics(step) or {})[LOSSES[item]]
+        _say_if_better_is_missing(workdir, checkpoints, item, loss)
         quality_reference = QualityReference.load(workdir / QUALITY_REFERENCE)
         localiser = Localiser.load(workdir / LOCALISER)
         if localiser is None and isinstance(config.dataset.crop, str):
@@ -134,3 +141,16 @@ class Member:
         if self.localiser is not None:
             identity["localiser"] = self.localiser.digest
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _say_if_better_is_missing(workdir: Path, checkpoints: Checkpoints, item: str, loss: float) -> None:
+    """A best checkpoint that somebody removed is not replaced by another without a word."""
+    name = f"{'ema_' if item == 'averaged' else ''}validation_loss"
+    newest = max(checkpoints.steps)  # that of a later epoch may be being written
+    better = [row for row in read_metrics(workdir) if row["step"] < newest and row.get(name, loss) < loss]
+    if better:
+        best = min(better, key=lambda row: row[name])
+        log(
+            f"{workdir}: the checkpoint of epoch {best['epoch']}, of validation loss {best[name]:.4f}, is missing; the "
+            f"best that is there has {loss:.4f}"
+        )

@@ -25,7 +25,7 @@ from cervix_jax.images.boxes import LocatedBox, mirrored
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.runs import RunError, read_record
-from cervix_jax.training.checkpoints import Checkpoints
+from cervix_jax.training.checkpoints import Checkpoints, read_checkpoints
 from cervix_jax.training.forward import Forward, ImageSequence
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.state import Variables, flatten_variables, unflatten_variables
@@ -59,7 +59,8 @@ class Localiser:
           CheckpointError: no epoch has been finished.
         """
         read_record(workdir)
-        with Checkpoints.open(workdir) as checkpoints:
+
+        def read(checkpoints: Checkpoints) -> "Localiser":
             item = "averaged" if checkpoints.has_average else "variables"
             step = checkpoints.best(item)
             record = checkpoints.record(step)
@@ -69,24 +70,36 @@ class Localiser:
             record = {"config": record["config"], "metrics": checkpoints.metrics(step)} | {
                 name: record[name] for name in ("data_fingerprint", "epoch")
             }
-        return cls(config, record, model, variables)
+            return cls(config, record, model, variables)
+
+        return read_checkpoints(workdir, read)
 
     @classmethod
     def load(cls, folder: Path) -> "Localiser | None":
         """The copy that `save` wrote into a folder; None if there is none."""
         if not (folder / RECORD).exists():
             return None
-        record = json.loads((folder / RECORD).read_text())
-        config, model, template = _network(folder, record["config"])
-        variables = unflatten_variables(safetensors.numpy.load_file(folder / WEIGHTS))
-        if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, template):
+        try:
+            record = json.loads((folder / RECORD).read_text())
+            checksums = record.pop("sha256", None)  # copies of older versions have none
+            config, model, template = _network(folder, record["config"])
+            raw = (folder / WEIGHTS).read_bytes()
+            variables = unflatten_variables(safetensors.numpy.load(raw))
+            is_whole = jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, template) and (
+                checksums in (None, _checksums(record, raw))
+            )
+        except Exception as error:  # as many kinds as there are ways to damage it
+            raise RunError(f"{folder} cannot be read as a localiser: one of its files is missing or damaged") from error
+        if not is_whole:
             raise RunError(f"{folder / WEIGHTS} does not fit {folder / RECORD}: one of them is damaged")
         return cls(config, record, model, jax.tree.map(jnp.asarray, variables))
 
     def save(self, folder: Path) -> None:
         """Writes weights and record, for `load`."""
-        write_atomic(folder / WEIGHTS, safetensors.numpy.save(flatten_variables(self.variables)))
-        write_atomic(folder / RECORD, json.dumps(self.record, indent=2) + "\n")
+        raw = safetensors.numpy.save(flatten_variables(self.variables))
+        write_atomic(folder / WEIGHTS, raw)
+        record = self.record | {"sha256": _checksums(self.record, raw)}
+        write_atomic(folder / RECORD, json.dumps(record, indent=2) + "\n")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Localiser) and self.digest == other.digest
@@ -150,6 +163,11 @@ class Localiser:
     @cached_property
     def _forward(self) -> Forward:
         return jax.jit(self.forward)
+
+
+def _checksums(record: dict[str, Any], weights: bytes) -> dict[str, str]:
+    text = json.dumps(record, sort_keys=True).encode()
+    return {name: hashlib.sha256(content).hexdigest() for name, content in {"record": text, "weights": weights}.items()}
 
 
 def _network(folder: Path, recorded: dict[str, Any]) -> tuple[ml_collections.ConfigDict, Classifier, Variables]:

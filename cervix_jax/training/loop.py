@@ -5,6 +5,7 @@ there is one; then for every epoch: training steps, validation, a row of metrics
 checkpoint within the epoch; rerun the same command to resume, with the same metrics as without the interruption.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -26,6 +27,7 @@ from cervix_jax.datasets.pipeline import Examples, training_batches
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
+from cervix_jax.lock import exclusive
 from cervix_jax.progress import Progress, log
 from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
@@ -33,6 +35,7 @@ from cervix_jax.training.cropping import crop_boxes
 from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
+from cervix_jax.training.recovery import rebuild_record, recovered_rows, restore_newest, set_unreadable_aside
 from cervix_jax.training.setup import TrainSetup, make_setup
 from cervix_jax.training.signals import stop_signals
 from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
@@ -99,21 +102,40 @@ def train(
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
     options.validate(config)
+    with contextlib.ExitStack() as stack:
+        lock = exclusive(workdir / runs.LOCK, f"the work directory {workdir}")
+        on_lead_host(lambda: stack.enter_context(lock))
+        return _train(config, workdir, data, on_step)
+
+
+def _train(
+    config: ml_collections.ConfigDict, workdir: Path, data: PreparedDataset | None, on_step: OnStep
+) -> dict[str, Any]:
+    on_lead_host(lambda: rebuild_record(workdir))
     on_lead_host(lambda: runs.check_config(workdir, config))  # before minutes of preparing
-    data = lead_host_first(lambda: load_dataset(config)) if data is None else data
-    on_lead_host(lambda: runs.open_run(workdir, config))  # after: missing photographs leave the work directory free
-    runs.check_data(workdir, data.fingerprint)
+    prepared = lead_host_first(lambda: load_dataset(config)) if data is None else data
+    on_lead_host(lambda: runs.check_data(workdir, prepared.fingerprint))
+    localiser, seen = None, prepared
     if isinstance(config.dataset.crop, str) and config.dataset.crop != BOXES:
-        data = _crop_to_cervix(config, workdir, data)
-    context = _make_context(config, data, on_step)
+        localiser, boxes = lead_host_first(lambda: crop_boxes(config, prepared))
+        seen = prepared.with_crops(boxes)
+    context = _make_context(config, seen, on_step)
+    state = context.setup.initial_state(lambda: _mean_image(context.examples))
     record = {
         "class_names": list(context.examples.class_names),
         "class_shares": context.examples.class_priors(),
         "preprocessing": context.setup.model.preprocessing,
-        "data_fingerprint": data.fingerprint,
+        "data_fingerprint": prepared.fingerprint,
     }
-    on_lead_host(lambda: runs.write_record(workdir, **record))
-    state = context.setup.initial_state(lambda: _mean_image(context.examples))
+
+    def claim() -> None:
+        """Nothing is missing: from now on the work directory is this run's."""
+        runs.open_run(workdir, config)
+        runs.write_record(workdir, **record)
+        if localiser is not None:  # for prediction
+            localiser.save(workdir / runs.LOCALISER)
+
+    on_lead_host(claim)
     parameters = {"trained": count_parameters(state.params), "frozen": count_parameters(state.frozen)}
     log(f"{len(context.examples)} training and {len(context.validation)} validation images")
     log(
@@ -122,11 +144,11 @@ def train(
         + (f" of {jax.process_count()} processes" if jax.process_count() > 1 else "")
     )
     averaged = config.optimizer.ema_decay > 0
+    on_lead_host(lambda: set_unreadable_aside(workdir))
     with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as asked_to_stop:
-        if checkpoints.latest is not None:
-            state, saved = checkpoints.restore(checkpoints.latest, state, replicated(context.setup.mesh))
+        state, saved = restore_newest(workdir, checkpoints, state, replicated(context.setup.mesh))
+        if saved is not None:
             context.batches.set_state(saved["iterator"])
-            log(f"resuming {workdir} after step {checkpoints.latest}")
         record["config"] = config.to_dict()
         rows = _run_epochs(context, state, checkpoints, StopConsensus(asked_to_stop), workdir, record)
     speeds = [row["images_per_second"] for row in rows if row["images_per_second"] is not None]
@@ -137,13 +159,6 @@ def train(
         "epochs": len(rows),
         "parameters": parameters,
     }
-
-
-def _crop_to_cervix(config: ml_collections.ConfigDict, workdir: Path, data: PreparedDataset) -> PreparedDataset:
-    """The data cropped to located boxes; the work directory keeps the localiser, for prediction."""
-    localiser, boxes = lead_host_first(lambda: crop_boxes(config, data))
-    on_lead_host(lambda: localiser.save(workdir / runs.LOCALISER))
-    return data.with_crops(boxes)
 
 
 def _make_context(config: ml_collections.ConfigDict, data: PreparedDataset, on_step: OnStep) -> TrainContext:
@@ -179,7 +194,7 @@ def _run_epochs(
     """Trains the epochs that are left; returns the metrics of all."""
     epochs, steps_per_epoch = context.setup.config.epochs, context.setup.steps_per_epoch
     done = int(state.step)
-    rows = [row for row in runs.read_metrics(workdir) if row["step"] <= done]  # a crash has lost the later ones
+    rows = recovered_rows(workdir, checkpoints, done, steps_per_epoch)
     if done >= epochs * steps_per_epoch:
         log(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
         _save_quality_reference(context, workdir)
