@@ -6,7 +6,9 @@ gives no value the sentence says 'not in report'. Nothing here imports JAX, so t
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -227,8 +229,25 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         for name, value in kept.items()
         if flat[name] != value
     ]
+    problems += [
+        f"config.{name} is {value!r}; it must be finite" for name, value in flat.items() if not _is_finite(value)
+    ]
     if problems:
         raise ConfigError("; ".join(problems))
+    return config
+
+
+def _is_finite(value: Any) -> bool:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
+
+
+def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A copy whose folders of data do not depend on where the program was started."""
+    config = config.copy_and_resolve_references()
+    for name in ("manual_dir", "data_dir"):
+        if config.dataset[name] is not None:
+            config.dataset[name] = str(Path(config.dataset[name]).absolute())
     return config
 
 

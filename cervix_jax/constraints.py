@@ -19,6 +19,10 @@ def _at_least(low: int) -> tuple[Predicate, str]:
     return lambda value, _: value >= low, f"at least {low}"
 
 
+def _within(low: int | float, high: int | float) -> tuple[Predicate, str]:
+    return lambda value, _: low <= value <= high, f"{low} to {high}"
+
+
 _NEED_BACKBONE = [name for name, head in HEADS.items() if head.backbone == "required"]
 _RATE: tuple[Predicate, str] = (lambda value, _: 0 <= value < 1, "at least 0 and below 1")
 
@@ -32,22 +36,26 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
         "a divisor of config.batch_size, {0[batch_size]}",
     ),
     ("eval_batch_size", *_at_least(1)),
+    ("seed", *_within(0, 2**31 - 1)),
     ("parallel", *_one_of("jit", "pmap")),
     ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
     ("dataset.resize", *_one_of("stretch", "fit")),
     ("task", *_one_of("classify", "localise")),
     (
         "dataset.crop",
-        lambda value, _: 0 < value <= 1 if isinstance(value, int | float) else isinstance(value, str) and value != "",
-        "above 0 and at most 1, boxes, or the work directory of a localiser",
+        lambda value, _: (
+            0.05 <= value <= 1 if isinstance(value, int | float) else isinstance(value, str) and value != ""
+        ),
+        "0.05 to 1, boxes, or the work directory of a localiser",
     ),
     (
         "dataset.crop",
         lambda value, flat: flat["task"] != "localise" or value == 1,
         "1.0 with config.task=localise, which looks for the box",
     ),
-    ("dataset.crop_margin", lambda value, _: 0 <= value <= 1, "0 to 1"),
-    ("dataset.num_threads", *_at_least(1)),
+    ("dataset.crop_margin", *_within(0, 1)),
+    ("dataset.num_threads", *_within(1, 256)),
+    ("dataset.cache_bytes", *_at_least(0)),
     ("selection.folds", *_at_least(2)),
     (
         "selection.fold",
@@ -57,13 +65,17 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("selection.split", *_one_of("grouped", "random")),
     ("selection.labels", *_one_of("corrected", "folder")),
     ("selection.additional", *_one_of("cleaned", "none", "all")),
-    ("selection.keep_fraction", lambda value, _: 0 <= value <= 1, "0 to 1"),
+    ("selection.keep_fraction", *_within(0, 1)),
+    ("selection.sharpness", *_at_least(0)),
     ("selection.fitted_on", *_one_of("training", "initial")),
     ("selection.one_vs_rest", *_one_of("none", *CLASS_NAMES)),
+    ("augmentation.translation", *_within(0, 1)),
+    ("augmentation.shear", *_within(0, 1)),
+    ("augmentation.rotation", *_within(0, 180)),
     ("augmentation.zoom", *_RATE),
     ("augmentation.color_jitter", *_RATE),
     ("augmentation.cutout", *_RATE),
-    ("augmentation.mixup", lambda value, _: value >= 0, "at least 0"),
+    ("augmentation.mixup", *_at_least(0)),
     (
         "augmentation.mixup",
         lambda value, flat: value == 0 or (flat["task"] == "classify" and flat["parallel"] == "jit"),
@@ -78,7 +90,8 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("model.dtype", *_one_of("float32", "bfloat16")),
     ("model.dropout_rate", *_RATE),
     ("model.remat", lambda value, flat: not value or flat["parallel"] != "pmap", "False with config.parallel=pmap"),
-    ("model.widths", lambda value, _: all(width >= 4 and width % 4 == 0 for width in value), "multiples of 4"),
+    ("model.widths", lambda value, _: bool(value) and all(w >= 4 and w % 4 == 0 for w in value), "multiples of 4"),
+    ("model.blocks", lambda value, _: min(value, default=0) >= 0, "without negative numbers"),
     (
         "model.blocks",
         lambda value, flat: len(value) == len(flat["model.widths"]),
@@ -90,15 +103,23 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
         lambda value, flat: value != "none" or flat["model.name"] not in _NEED_BACKBONE,
         "a network, since config.model.name is {0[model.name]}",
     ),
+    ("optimizer.learning_rate", lambda value, _: value > 0, "above 0"),
+    ("optimizer.decay", *_at_least(0)),
+    (
+        "optimizer.decay",
+        lambda value, flat: value < 1 or flat["optimizer.schedule"] != "exponential",
+        "below 1 with config.optimizer.schedule=exponential",
+    ),
+    ("optimizer.l2", *_at_least(0)),
     ("optimizer.reference_batch", *_at_least(0)),
     ("optimizer.warmup_epochs", *_at_least(0)),
     ("optimizer.schedule", *_one_of("inverse", "exponential", "cosine")),
     ("optimizer.ema_decay", *_RATE),
-    ("optimizer.weight_decay", lambda value, _: value >= 0, "at least 0"),
-    ("optimizer.clip_norm", lambda value, _: value >= 0, "at least 0"),
+    ("optimizer.weight_decay", *_at_least(0)),
+    ("optimizer.clip_norm", *_at_least(0)),
     ("optimizer.backbone_rate", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
     ("loss.label_smoothing", *_RATE),
-    ("loss.ambiguity", lambda value, _: 0 <= value <= 0.5, "0 to 0.5"),
+    ("loss.ambiguity", *_within(0, 0.5)),
     (
         "loss.ambiguity",
         lambda value, flat: value == 0 or flat["selection.one_vs_rest"] == "none",
@@ -110,4 +131,5 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
         "3 numbers (2 with config.selection.one_vs_rest), or no numbers",
     ),
     ("loss.class_weights", lambda value, _: min(value, default=0) >= 0, "without negative numbers"),
+    ("loss.class_weights", lambda value, _: not value or max(value) > 0, "with a number above 0"),
 )

@@ -16,6 +16,11 @@ IMAGES = flags.DEFINE_string(
     None,
     "Measure on a folder of Type_1, Type_2 and Type_3 instead; near-duplicates of training data are left out.",
 )
+flags.register_multi_flags_validator(
+    ["images", "split"],
+    lambda given: given["images"] is None or not flags.FLAGS["split"].present,
+    "--images is a folder of its own, of which there is no --split: give one of the two",
+)
 UNSAFE_RATE = flags.DEFINE_float(
     "unsafe_rate",
     None,

@@ -81,6 +81,25 @@ def test_an_unknown_option_names_the_nearest(misspelt, option):
         ("parallel", "threads"),
         ("optimizer.schedule", "linear"),
         ("augmentation.zoom", 1.0),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("dataset.crop", 1e-9),
+        ("dataset.num_threads", 100_000),
+        ("dataset.cache_bytes", -1),
+        ("selection.sharpness", -1.0),
+        ("augmentation.translation", -0.1),
+        ("augmentation.shear", 1e9),
+        ("augmentation.rotation", 400.0),
+        ("model.blocks", (1, 2, -2, 2)),
+        ("model.widths", ()),
+        ("optimizer.learning_rate", 0.0),
+        ("optimizer.learning_rate", -1e-3),
+        ("optimizer.learning_rate", float("nan")),
+        ("optimizer.l2", -1e-4),
+        ("optimizer.l2", float("inf")),
+        ("optimizer.decay", -0.1),
+        ("loss.class_weights", (0.0, 0.0, 0.0)),
+        ("loss.class_weights", (1.0, float("nan"), 1.0)),
         ("augmentation.cutout", 1.0),
         ("augmentation.mixup", -0.1),
         ("optimizer.weight_decay", -1e-4),
@@ -188,3 +207,16 @@ def test_naive_transfer_needs_a_backbone():
 def test_options_are_known_without_jax_and_numpy():
     code = "import sys; import cervix_jax.config; print({'jax', 'numpy'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_folders_of_data_are_recorded_wherever_the_program_was_started(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = options.with_absolute_paths(options.unflatten({"dataset.manual_dir": "photos", "dataset.data_dir": "/x"}))
+    assert (config.dataset.manual_dir, config.dataset.data_dir) == (str(tmp_path / "photos"), "/x")
+    assert options.with_absolute_paths(options.get_config()).to_dict() == options.get_config().to_dict()
+
+
+def test_a_rate_that_would_end_training_is_refused_where_it_would() -> None:
+    options.validate(options.unflatten({"optimizer.decay": 2.0}))  # lr / (1 + 2 e)
+    with pytest.raises(options.ConfigError, match=r"below 1 with config\.optimizer\.schedule=exponential"):
+        options.validate(options.unflatten({"optimizer.decay": 2.0, "optimizer.schedule": "exponential"}))

@@ -34,10 +34,11 @@ from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, Spli
 from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates, synthetic
 from cervix_jax.images.boxes import Box
-from cervix_jax.images.files import find_photographs, leaves, read_bytes
+from cervix_jax.images.files import SUFFIXES, find_photographs, leaves, read_bytes
 from cervix_jax.labels import CLASS_NAMES
 
 UNLABELLED = -1
+_OTHER_PICTURES = (".heic", ".heif", ".avif", ".dcm", ".dicom", ".raw", ".dng", ".cr2", ".nef", ".jp2", ".pdf")
 SOURCES = {"train": INITIAL, "additional": ADDITIONAL, "test": TEST}  # by the folder's name
 
 DOWNLOAD_INSTRUCTIONS = """\
@@ -130,6 +131,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
         self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
         rows, manifest = make_manifest(table, labels, corrections, boxes)
         unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
+        _check_types(manifest, unreadable)
         self.info.metadata.update(
             dropped=unreadable | corrections.removed, fingerprint=fingerprint, notes=corrections.notes + notes
         )
@@ -202,6 +204,15 @@ def make_manifest(
     )
 
 
+def _check_types(manifest: Manifest, unreadable: Mapping[str, str]) -> None:
+    """Raises ManualDirError if no initial photograph of a type can be read: the type would vanish."""
+    for name in CLASS_NAMES:
+        place = f"train/{name}"
+        if not any(path.startswith(f"{place}/") for path in manifest.names):
+            reasons = sorted({reason for path, reason in unreadable.items() if path.startswith(place)})
+            raise ManualDirError(f"no photograph of {place} can be read: {', '.join(reasons[:5])}")
+
+
 def scan(folder: Path, *, additional: bool) -> dict[str, int]:
     """The photographs of a raw folder: paths inside it, and the labels of their subfolders (0, 1, 2; -1 in test/).
 
@@ -224,6 +235,25 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
             raise ManualDirError(f"{subfolder} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
         labels |= {path.relative_to(folder).as_posix(): label for path in paths}
     return labels
+
+
+def not_read(folder: Path) -> list[str]:
+    """A line for each kind of file, and each folder, that lies among the photographs and is not read."""
+    by_suffix: dict[str, list[str]] = {}
+    lines = []
+    for place in sorted(SOURCES):
+        for path in sorted((folder / place).rglob("*")) if (folder / place).is_dir() else []:
+            name = path.relative_to(folder).as_posix()
+            if path.is_file() and path.suffix.lower() not in SUFFIXES and not path.name.startswith("."):
+                by_suffix.setdefault(path.suffix.lower(), []).append(name)
+            elif path.is_dir() and place != "test" and path.parent == folder / place and path.name not in CLASS_NAMES:
+                lines.append(f"not read: the folder {name}, which is none of {', '.join(CLASS_NAMES)}")
+    for suffix, names in by_suffix.items():
+        kind = f"*{suffix}" if suffix else "without a suffix"
+        hint = " (convert them to JPEG)" if suffix in _OTHER_PICTURES else ""
+        files = f"{len(names)} file{'s' if len(names) > 1 else ''}"
+        lines.append(f"not read: {files} {kind}, such as {names[0]}{hint}")
+    return lines
 
 
 def fingerprint_of(folder: Path, *, additional: bool) -> str:

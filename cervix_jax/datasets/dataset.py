@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,16 @@ from cervix_jax.datasets.builder import (
     ManualDirError,
     feature_cache_path,
     fingerprint_of,
+    not_read,
     scan,
 )
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
+from cervix_jax.lock import exclusive
 from cervix_jax.progress import log
 
+LOCK = "cervix.lock"  # in the root of all data sets
 MANIFEST_FILE = "manifest.npz"  # in the data set's folder
 BOXES = "boxes"  # value of `config.dataset.crop`: crop to the boxes that were drawn
 BOXES_INSTRUCTIONS = "draw some, in boxes.csv or by an annotation tool (see cervix_jax/datasets/README.md)"
@@ -219,11 +223,16 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
         if dataset.manual_dir is None:
             raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
         scan(Path(dataset.manual_dir), additional=additional)  # names what is missing, where TFDS would only assert
+        for line in not_read(Path(dataset.manual_dir)):
+            log(line)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
-    with contextlib.redirect_stdout(sys.stderr):
-        builder.download_and_prepare(download_config=download)
+    if not on_disk:
+        with exclusive(_root(builder) / LOCK, f"{_root(builder)}, where data sets are prepared", wait=True):
+            _remove_remains(builder)
+            with contextlib.redirect_stdout(sys.stderr):
+                builder.download_and_prepare(download_config=download)
     if raw and on_disk and dataset.manual_dir:
         fingerprint = fingerprint_of(Path(dataset.manual_dir), additional=additional)
         if fingerprint != builder.info.metadata["fingerprint"]:
@@ -232,6 +241,18 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
                 "remove it, or give another data_dir"
             )
     return builder
+
+
+def _root(builder: tfds.core.DatasetBuilder) -> Path:
+    """The folder of all data sets."""
+    return Path(builder.data_path).parents[2]
+
+
+def _remove_remains(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what builds that were killed have left of this data set; the caller is the only one who builds."""
+    path = Path(builder.data_path)
+    for remains in path.parent.glob(f"{path.name}.incomplete*") if path.parent.is_dir() else []:
+        shutil.rmtree(remains, ignore_errors=True)
 
 
 def _load_manifest(builder: tfds.core.DatasetBuilder, stored: Sequence[tuple[Any, int]]) -> Manifest:

@@ -15,6 +15,7 @@ from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
 REFER = "refer"  # the decision where a prediction set is not just the type that is called
+NOT_ASSESSED = "not assessed"  # instead of reasons to retake, by a run without quality.npz
 
 
 class DecisionRuleError(UserError):
@@ -92,7 +93,8 @@ class Prediction:
       type: the class that it is called.
       set: classes that it may be, true with the coverage that was asked for; the called type alone without one.
       decision: the type, or 'refer' where the set is not just the type.
-      retake: why the photograph should be taken again, worst reason first; '' if it is fit to be judged.
+      retake: why the photograph should be taken again, worst reason first; '' if it is fit to be judged; NOT_ASSESSED
+        if the run does not know.
       quality: fraction of the training photographs that are as bad or worse, 0 to 1; None if the run does not know.
       located: the box around the cervix that the (first) run looked into; None without a localiser.
     """
@@ -108,7 +110,7 @@ class Prediction:
 
     def __str__(self) -> str:
         probabilities = ", ".join(f"{name} {p:.1%}" for name, p in self.probabilities.items())
-        retake = f"; take it again: {self.retake}" if self.retake else ""
+        retake = f"; take it again: {self.retake}" if self.retake not in ("", NOT_ASSESSED) else ""
         return f"{self.name}: {probabilities} -> {self.decision} (set: {', '.join(self.set)}){retake}"
 
 
@@ -140,7 +142,7 @@ def predict(
                 type=called,
                 set=members,
                 decision=called if members == (called,) else REFER,
-                retake=quality.retake if quality else "",
+                retake=quality.retake if quality else NOT_ASSESSED,
                 quality=quality.rank if quality else None,
                 located=located,
             )

@@ -200,6 +200,10 @@ def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotograph
             photographs.append(photograph)
             labels.append(_label(name.split("/")[0], predictor.class_names))
             ids.append(name)
+    for subfolder in subfolders:  # a type that vanishes would be measured as if it did not exist
+        if not any(name.startswith(f"{subfolder.name}/") for name in ids):
+            reasons = sorted({row["reason"] for row in skipped if row["image_name"].split("/")[0] == subfolder.name})
+            raise NoPhotographsError(f"no picture of {subfolder} can be read: {', '.join(reasons) or 'it holds none'}")
     seen, groups = predictor.has_seen(photographs) if photographs else (np.zeros(0, bool), np.zeros(0, int))
     if seen.all():
         raise NoPhotographsError(

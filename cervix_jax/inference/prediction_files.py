@@ -10,6 +10,8 @@ from cervix_jax.inference.decisions import REFER, DecisionRule, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.progress import log
+from cervix_jax.runs import QUALITY_REFERENCE
 
 BOX_COLUMNS = ("left", "top", "right", "bottom", "confidence")
 
@@ -36,9 +38,9 @@ def predict_folder(
 
     Beside it, as `NAME.decisions.csv`, what to do with each photograph that could be read: `type` that it is called,
     prediction `set`, `decision` (the type, or 'refer' where the set is not just that), `retake` (why the photograph
-    should be taken again, '' if it is fit) and `quality` (fraction of the training photographs as bad or worse); with a
-    localiser also the box around the cervix, `left`, `top`, `right`, `bottom` as fractions of the photograph, and its
-    `confidence`.
+    should be taken again, '' if it is fit, 'not assessed' by a run that cannot tell) and `quality` (fraction of the
+    training photographs as bad or worse); with a localiser also the box around the cervix, `left`, `top`, `right`,
+    `bottom` as fractions of the photograph, and its `confidence`.
 
     Args:
       predictor: one run or many.
@@ -55,6 +57,8 @@ def predict_folder(
       NoPhotographsError: there is nothing to predict.
     """
     paths = photographs_in(folder)
+    if predictor.quality_reference is None:
+        log(f"{predictor.name} has no {QUALITY_REFERENCE}: it cannot tell which photographs to take again")
     skipped: list[dict[str, str]] = []
     decisions = output.with_suffix(".decisions.csv")
     counts = {"predicted": 0, "referred": 0, "retake": 0}
@@ -73,7 +77,7 @@ def predict_folder(
                 decision_rows.writerow([p.name, p.type, " ".join(p.set), p.decision, p.retake, quality, *box])
                 counts["predicted"] += 1
                 counts["referred"] += p.decision == REFER
-                counts["retake"] += bool(p.retake)
+                counts["retake"] += bool(p.retake) and p.quality is not None
     return {
         "predicted": counts["predicted"],
         "skipped": skipped,

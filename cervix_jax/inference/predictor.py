@@ -84,6 +84,10 @@ class Predictor:
         make_views(augmentations)
         mesh = make_mesh()
         runs = [run for workdir in workdirs for run in member_workdirs(workdir)]
+        if twice := [
+            str(run) for i, run in enumerate(runs) if run.resolve() in {other.resolve() for other in runs[:i]}
+        ]:
+            raise EnsembleError(f"{twice[0]} is given twice; a run is no ensemble with itself")
         members = tuple(Member.restore(run, mesh, weights) for run in runs)
         _check_same_data(members)
         if rule is None:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import BOXES, PreparedDataset, load_dataset
-from cervix_jax.datasets.pipeline import Examples, training_batches
+from cervix_jax.datasets.pipeline import DatasetError, Examples, training_batches
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
@@ -101,7 +101,7 @@ def train(
       NonFiniteError: naming metric and step.
       Interrupted: on SIGINT or SIGTERM, after saving.
     """
-    options.validate(config)
+    config = options.with_absolute_paths(options.validate(config))
     with contextlib.ExitStack() as stack:
         lock = exclusive(workdir / runs.LOCK, f"the work directory {workdir}")
         on_lead_host(lambda: stack.enter_context(lock))
@@ -164,6 +164,10 @@ def _train(
 def _make_context(config: ml_collections.ConfigDict, data: PreparedDataset, on_step: OnStep) -> TrainContext:
     """Compiles nothing yet."""
     examples = data.examples("train")
+    if missing := [
+        name for name, share in zip(examples.class_names, examples.class_priors(), strict=True) if share == 0
+    ]:
+        raise DatasetError(f"there is no training photograph of {', '.join(missing)}, so nothing can be learnt of it")
     process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     setup = make_setup(config, make_mesh(), len(examples.class_names), len(examples) // config.batch_size)
     return TrainContext(

@@ -53,6 +53,31 @@ def test_unreadable_files_are_left_out_and_named(manual_dir, tmp_path):
     assert again.info.splits["train"].num_examples + again.info.splits["validation"].num_examples == 60
 
 
+def test_a_type_of_which_nothing_can_be_read_stops_the_build(tiny_config, manual_dir, tmp_path):
+    folder = shutil.copytree(manual_dir, tmp_path / "raw")
+    for path in (folder / "train/Type_2").iterdir():
+        path.write_bytes(b"")
+    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
+    with pytest.raises(builder.ManualDirError, match="no photograph of train/Type_2 can be read: empty file"):
+        load_dataset(tiny_config)
+
+
+def test_what_is_not_read_is_said(tiny_config, manual_dir, tmp_path, capsys):
+    folder = shutil.copytree(manual_dir, tmp_path / "raw")
+    for name in ("train/Type_1/a.HEIC", "train/Type_1/b.heic", "train/Type_3/c.dcm", "test/d"):
+        (folder / name).write_bytes(b"x")
+    (folder / "train/Type_4").mkdir()
+    (folder / "boxes.txt").touch()  # beside the photographs
+    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
+    load_dataset(tiny_config)
+    messages = capsys.readouterr().err
+    assert "not read: 2 files *.heic, such as train/Type_1/a.HEIC (convert them to JPEG)" in messages
+    assert "not read: 1 file *.dcm, such as train/Type_3/c.dcm" in messages
+    assert "not read: 1 file without a suffix, such as test/d" in messages
+    assert "not read: the folder train/Type_4, which is none of Type_1, Type_2, Type_3" in messages
+    assert "boxes.txt" not in messages
+
+
 @pytest.mark.parametrize("given_dir", [None, "nowhere"])
 def test_missing_photographs_say_what_to_download_and_where_to_put_it(given_dir, tiny_config, tmp_path):
     tiny_config.dataset.manual_dir = given_dir

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from cervix_jax.inference.calibration import Calibration, CalibrationError
-from cervix_jax.inference.decisions import DecisionRule, DecisionRuleError, predict
+from cervix_jax.inference.decisions import NOT_ASSESSED, DecisionRule, DecisionRuleError, predict
 from cervix_jax.inference.photograph import Photograph
 from tests.inference.stub_predictor import StubPredictor
 
@@ -43,7 +43,7 @@ def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() ->
     sure, unsure, second = predict(StubPredictor(lambda image: next(answers)), rule, ["a", "b", "c"], photographs, 2)
     assert (sure.type, sure.set, sure.decision) == ("Type_1", ("Type_1",), "Type_1")
     assert (unsure.type, unsure.set, unsure.decision) == ("Type_2", ("Type_1", "Type_2"), "refer")
-    assert (second.decision, second.retake, second.quality) == ("Type_2", "", None)
+    assert (second.decision, second.retake, second.quality) == ("Type_2", NOT_ASSESSED, None)
     assert sure.probabilities == pytest.approx({"Type_1": 0.7, "Type_2": 0.2, "Type_3": 0.1})
     assert str(unsure) == "b: Type_1 45.0%, Type_2 40.0%, Type_3 15.0% -> refer (set: Type_1, Type_2)"
     assert rule.describe() == {"coverage": 0.9, "threshold": 0.5}

@@ -45,6 +45,15 @@ def test_a_folder_of_seen_photographs_alone_is_refused(predictor, manual_dir, tm
         folder_photographs(predictor, tmp_path)
 
 
+def test_a_type_of_which_nothing_can_be_read_is_named(predictor, elsewhere):
+    for path in (elsewhere / "Type_2").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(NoPhotographsError, match=r"no picture of .*Type_2 can be read: empty file"):
+        folder_photographs(predictor, elsewhere)
+    shutil.rmtree(elsewhere / "Type_2")
+    assert len(folder_photographs(predictor, elsewhere).ids) > 0  # a type that nobody has collected
+
+
 def test_of_a_one_vs_rest_run_the_other_types_are_the_rest(predictor, elsewhere):
     (member,) = predictor.members
     member = dataclasses.replace(member, record=member.record | {"class_names": ["rest", "Type_2"]})

@@ -105,6 +105,13 @@ def test_probabilities_that_are_not_finite_become_no_decision(predictor, validat
         dataclasses.replace(predictor, members=(member,)).probabilities(validation.photographs[:2])
 
 
+def test_a_run_is_no_ensemble_with_itself(run, tmp_path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(run[0])
+    with pytest.raises(EnsembleError, match="is given twice"):
+        Predictor.restore([run[0], link])
+
+
 def test_identity_follows_what_changes_probabilities_and_nothing_else(run, tmp_path) -> None:
     one = Predictor.restore([run[0]])
     moved = shutil.copytree(run[0], tmp_path / "moved")
