@@ -113,13 +113,17 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 def write_metrics(workdir: Path, rows: list[dict[str, Any]]) -> None:
     """Replaces the metrics of all epochs; lines that are damaged are kept in `metrics.damaged.jsonl`."""
-    damaged = [line for line in _metrics_lines(workdir) if _row(line) is None]
-    if damaged:
+    if damaged := damaged_metrics(workdir):
         path = workdir / DAMAGED_METRICS
         earlier = path.read_text(errors="replace") if path.exists() else ""
         write_atomic(path, earlier + "".join(f"{line}\n" for line in damaged))
         log(f"{len(damaged)} line(s) of {workdir / METRICS} cannot be read and are kept in {path.name}")
     write_atomic(workdir / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def damaged_metrics(workdir: Path) -> list[str]:
+    """The lines of the metrics that cannot be read."""
+    return [line for line in _metrics_lines(workdir) if _row(line) is None]
 
 
 def _metrics_lines(workdir: Path) -> list[str]:

@@ -1,0 +1,165 @@
+"""Whether runs, data sets and photographs are what was written: everything is read, and nothing is changed."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from cervix_jax import config as options
+from cervix_jax import runs
+from cervix_jax.datasets.quality import QualityReference
+from cervix_jax.errors import UserError
+from cervix_jax.images.decode import read_photograph
+from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
+from cervix_jax.inference.calibration import Calibration
+from cervix_jax.progress import log
+from cervix_jax.runs import RunError
+from cervix_jax.training.checkpoints import DAMAGED, DIRECTORY, CheckpointError, Checkpoints
+from cervix_jax.training.localiser import Localiser
+from cervix_jax.training.mesh import make_mesh, replicated
+from cervix_jax.training.setup import make_setup
+
+
+class DamageError(UserError):
+    """Something is damaged; the message names each file and what to do."""
+
+
+@dataclasses.dataclass
+class Report:
+    """What was looked at.
+
+    Attributes:
+      checked: number of things that were read.
+      problems: a line each: what is damaged, and what to do.
+    """
+
+    checked: int = 0
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    def look(self, action: Callable[[], object], advice: str) -> bool:
+        """Does what reads something; whether that is whole."""
+        self.checked += 1
+        try:
+            action()
+        except Exception as error:  # as many kinds as there are ways to damage a file
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            self.problems.append(f"{reason}: {advice}")
+            log(self.problems[-1])
+            return False
+        return True
+
+    def raise_if_damaged(self) -> None:
+        """Raises DamageError if anything is."""
+        if self.problems:
+            lines = "\n  ".join(self.problems)
+            raise DamageError(f"{len(self.problems)} of {self.checked} things are damaged:\n  {lines}")
+
+
+def check_runs(workdir: Path, report: Report) -> None:
+    """Checks record, metrics, checkpoints, calibrations, quality reference and localiser of a run, or of all folds.
+
+    Args:
+      workdir: of a run or a cross-validation.
+      report: what is found is added.
+    """
+    for run in runs.member_workdirs(workdir):
+        log(f"checking {run}")
+        rerun = "rerun the command that trained it"
+        if not report.look(lambda run=run: runs.read_record(run), f"{rerun}, which rebuilds the record"):  # type: ignore[misc]
+            continue
+        report.look(lambda run=run: _check_metrics(run), f"{rerun}: damaged lines are kept aside")  # type: ignore[misc]
+        _check_checkpoints(run, report)
+        report.look(lambda run=run: _check_quality(run), f"{rerun}, which writes it")  # type: ignore[misc]
+        report.look(lambda run=run: Localiser.load(run / runs.LOCALISER), f"{rerun}, which copies it")  # type: ignore[misc]
+        for path in run.glob("calibration-*.json"):
+            identity = path.stem.removeprefix("calibration-")
+            report.look(lambda path=path, identity=identity: Calibration.load(path, identity), "or remove it")  # type: ignore[misc]
+
+
+def check_data(data_dir: Path, report: Report) -> None:
+    """Reads and decodes every example of every prepared data set.
+
+    Args:
+      data_dir: root of the data sets.
+      report: what is found is added.
+
+    Raises:
+      DamageError: there is no data set.
+    """
+    paths = sorted(path.parent for path in (data_dir / "cervix").glob("*/*/dataset_info.json"))
+    if not paths:
+        raise DamageError(f"{data_dir} holds no prepared data set")
+    for path in paths:
+        log(f"checking {path}")
+        report.look(
+            lambda path=path: _read_examples(path),  # type: ignore[misc]
+            f"remove {path}; it is built again from the photographs by the next command that needs it",
+        )
+
+
+def check_photographs(manual_dir: Path, report: Report) -> None:
+    """Reads every photograph of a folder.
+
+    Args:
+      manual_dir: searched with its subfolders.
+      report: what is found is added.
+
+    Raises:
+      DamageError: there is no such folder.
+    """
+    if not manual_dir.is_dir():
+        raise DamageError(f"there is no folder {manual_dir}")
+    for path in find_photographs(manual_dir):
+        report.look(lambda path=path: _read(path, manual_dir), "copy it again from where it came, or remove it")  # type: ignore[misc]
+
+
+def _check_metrics(workdir: Path) -> None:
+    if damaged := runs.damaged_metrics(workdir):
+        raise RunError(f"{len(damaged)} line(s) of {workdir / runs.METRICS} cannot be read")
+
+
+def _check_quality(workdir: Path) -> None:
+    if not (workdir / runs.QUALITY_REFERENCE).exists():
+        raise RunError(f"{workdir / runs.QUALITY_REFERENCE} is missing")
+    try:
+        QualityReference.load(workdir / runs.QUALITY_REFERENCE)
+    except Exception as error:
+        raise RunError(f"{workdir / runs.QUALITY_REFERENCE} is damaged") from error
+
+
+def _check_checkpoints(workdir: Path, report: Report) -> None:
+    record = runs.read_record(workdir)
+    config = options.unflatten(options.flatten(record["config"]))
+    setup = make_setup(config, make_mesh(), len(record["class_names"]), 1)
+    sharding, state = replicated(setup.mesh), setup.abstract_state()
+
+    def open_and_restore() -> None:
+        with Checkpoints.open(workdir) as checkpoints:
+            if not checkpoints.steps:
+                raise CheckpointError(f"{workdir / DIRECTORY} holds no checkpoint")
+            for step in checkpoints.steps:
+                advice = f"rerun the command that trained it, which moves it to {DAMAGED}/ and goes on from another"
+                report.look(lambda step=step: checkpoints.restore(step, state, sharding), advice)  # type: ignore[misc]
+
+    report.look(open_and_restore, "rerun the command that trained it")
+
+
+def _read_examples(path: Path) -> None:
+    builder = tfds.builder_from_directory(path, file_format="array_record")
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    for split, info in builder.info.splits.items():
+        source = builder.as_data_source(split, decoders=decoders)
+        for i in range(info.num_examples):
+            example = source[i]
+            try:
+                read_photograph(example["image"])
+            except UnreadableError as error:
+                raise DamageError(f"{path}, {example['id'].decode()}: {error}") from error
+
+
+def _read(path: Path, folder: Path) -> None:
+    try:
+        read_photograph(read_bytes(path, inside=folder))
+    except UnreadableError as error:
+        raise DamageError(f"{path}: {error}") from error
