@@ -21,7 +21,7 @@ flags.register_multi_flags_validator(
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference import verification
+    from cervix_jax.workflows import verification
 
     report = verification.Report()
     for workdir in WORKDIR.value:

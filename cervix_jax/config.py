@@ -286,7 +286,7 @@ def check_names(names: Iterable[str]) -> None:
     """Raises ConfigError for the first name that is no option, naming the nearest."""
     for name in names:
         if name not in OPTIONS:
-            raise ConfigError(f"there is no option config.{name}; the nearest is config.{nearest(name, OPTIONS)}")
+            raise ConfigError(f"no option config.{name}; did you mean config.{nearest(name, OPTIONS)}?")
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

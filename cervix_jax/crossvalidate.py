@@ -23,8 +23,7 @@ SEEDS = flags.DEFINE_integer(
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference import cross_validation
-    from cervix_jax.training import folds
+    from cervix_jax.workflows import cross_validation, folds
 
     config, workdir = CONFIG.value, Path(WORKDIR.value)
     with process_flags.join_processes():

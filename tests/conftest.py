@@ -83,7 +83,7 @@ def cropped_run(localiser_run, manual_dir, data_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def folds(manual_dir, data_dir, tmp_path_factory):
     """Plan of a finished cross-validation of three folds, an epoch each; tests only read its folder."""
-    from cervix_jax.training.folds import FoldPlan, train_folds
+    from cervix_jax.workflows.folds import FoldPlan, train_folds
 
     config = make_tiny_config(manual_dir, data_dir)
     config.epochs, config.selection.folds, config.selection.fold = 1, 3, 0

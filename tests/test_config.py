@@ -51,7 +51,7 @@ def test_defaults_are_the_report_s():
     [("optimizer.learningrate", "optimizer.learning_rate"), ("dataset.imagesize", "dataset.image_size")],
 )
 def test_an_unknown_option_names_the_nearest(misspelt, option):
-    with pytest.raises(options.ConfigError, match=f"config.{misspelt}; the nearest is config.{option}"):
+    with pytest.raises(options.ConfigError, match=rf"no option config.{misspelt}; did you mean config.{option}\?"):
         options.unflatten({misspelt: 1})
 
 

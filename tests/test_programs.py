@@ -140,6 +140,36 @@ def test_folds_are_trained_brought_together_used_and_compared(flags, tmp_path, m
     assert (status, "give --workdir twice" in message) == (2, True)
 
 
+def test_every_program_says_what_it_does_and_which_flags_it_takes():
+    status, out, _ = call("__main__")
+    assert status == 0
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
+    assert {"train", "predict", "crossvalidate", "options"} <= listed
+    shown = {}
+    for program in ("train", "calibrate", "evaluate"):
+        status, shown[program], _ = call("__main__", program, "--help")
+        assert status == 0
+    assert "--config\n" in shown["train"]
+    assert "--workdir\n" in shown["calibrate"]
+    assert "--combine=report|mean|geometric\n      Mean over runs" in shown["calibrate"]
+    assert "--[no]robustness" in shown["evaluate"]
+    status, _, message = call("__main__", "trian")
+    assert (status, message) == (2, "error: there is no program 'trian'; did you mean train?\n")
+
+
+def test_options_and_the_values_of_a_config_are_listed():
+    status, out, err = call("options", "--config=configs/localiser.py")
+    assert status == 0
+    assert json.loads(out)["task"] == "localise"
+    assert "--config.task=localise\n      by default classify" in err
+    assert "--config.seed" not in err
+    status, _, err = call("options")
+    assert "--config.optimizer.l2=0.0005\n      Factor of the sum of squared kernels" in err
+    assert "--config=configs/report.py\n      The report's best single system" in err
+    status, _, err = call("options", "--config=configs/README.md")
+    assert (status, "configuration" in err) == (2, True)
+
+
 def test_prepare_counts_examples_and_what_was_dropped(flags):
     counts = result("prepare", *flags)
     assert counts["splits"] == {"train": 48, "validation": 12, "test": 7}

@@ -10,7 +10,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from cervix_jax import config as options
 from cervix_jax.cache import cache_dir
+from cervix_jax.cli.help_text import help_text
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.progress import is_silenced
 
@@ -79,20 +81,39 @@ def _restart_with_huge_pages() -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    if {"--help", "-help", "-h"} & set(argv):
+        print(help_text())
+        sys.exit(0)
     try:
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
+        rest = flags.FLAGS(_last_of_each_option(argv))
+        if "config" in flags.FLAGS and hasattr(flags.FLAGS.config, "items"):
             flags.FLAGS.config.items()  # a missing file raises only here
     except (flags.Error, UserError) as error:
         _exit(f"error: {error}", 2)
     except OSError as error:
         _exit(f"error: --config: {str(error).splitlines()[-1].strip()}", 2)
-    except (KeyError, AttributeError) as error:  # from ml_collections, naming the nearest option
-        message = str(error.args[0]).replace("\\'", "'").strip("\"'").splitlines()
-        _exit(f"error: there is no option {message[0].strip(chr(39))!r}. {' '.join(message[1:])}", 2)
+    except (KeyError, AttributeError) as error:  # from ml_collections, of an option that is none
+        _exit(f"error: {_no_such_option(argv) or error}", 2)
     if rest[1:]:
         _exit(f"error: unexpected arguments {' '.join(rest[1:])}; options are written --name=value", 2)
     return rest
+
+
+def _no_such_option(argv: list[str]) -> str | None:
+    """Says which `--config.NAME` is no option, and what may have been meant."""
+    for argument in argv:
+        name = argument.partition("=")[0].removeprefix("--config.")
+        if argument.startswith("--config.") and name not in options.OPTIONS:
+            return f"no option config.{name}; did you mean config.{options.nearest(name, options.OPTIONS)}?"
+    return None
+
+
+def _last_of_each_option(argv: list[str]) -> list[str]:
+    """Arguments without `--config.NAME=` that is given again later: of tuples both would be joined."""
+    names = [argument.partition("=")[0] for argument in argv]
+    repeated = {name for i, name in enumerate(names) if name.startswith("--config.") and name in names[:i]}
+    last = {name: len(names) - 1 - names[::-1].index(name) for name in repeated}
+    return [argument for i, argument in enumerate(argv) if last.get(names[i], i) == i]
 
 
 def _exit(message: str | None, status: int) -> None:

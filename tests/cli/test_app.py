@@ -86,3 +86,20 @@ def test_flags_of_the_config_can_be_passed_on() -> None:
         ["--config=configs/report.py", "--config.model.widths=(4,)", "--config.optimizer.l2=0.25"]
     )
     assert run("{'same': CONFIG.value.model.widths == (4,)}", *passed_on, config=True)[1] == '{"same": true}\n'
+
+
+def test_an_option_given_twice_has_its_last_value_and_of_tuples_no_other() -> None:
+    given = [
+        "--config=configs/report.py",
+        "--config.model.widths=(8,)",
+        "--config.seed=3",
+        "--config.model.widths=(4,16)",
+    ]
+    status, out, err = run("{'widths': CONFIG.value.model.widths, 'seed': CONFIG.value.seed}", *given, config=True)
+    assert status == 0, err
+    assert json.loads(out) == {"widths": [4, 16], "seed": 3}
+
+
+def test_a_mistyped_option_is_said_with_what_may_have_been_meant() -> None:
+    status, _, err = run("{}", "--config=configs/report.py", "--config.epoch=3", config=True)
+    assert (status, err) == (2, "error: no option config.epoch; did you mean config.epochs?\n")

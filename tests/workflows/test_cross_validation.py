@@ -7,12 +7,13 @@ import pytest
 
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import load_dataset
-from cervix_jax.inference import clinical_metrics, cross_validation, localisation
-from cervix_jax.inference.cross_validation import RESULTS, TABLE, gather
+from cervix_jax.inference import clinical_metrics, localisation
 from cervix_jax.inference.prediction_table import PredictionTable
 from cervix_jax.training import metrics as training_metrics
-from cervix_jax.training.folds import FoldPlan, train_folds
 from cervix_jax.training.localiser import Localiser
+from cervix_jax.workflows import cross_validation
+from cervix_jax.workflows.cross_validation import RESULTS, TABLE, gather
+from cervix_jax.workflows.folds import FoldPlan, train_folds
 from tests.conftest import make_localiser_config
 
 
@@ -22,11 +23,12 @@ def few_bootstrap_samples(monkeypatch):
         monkeypatch.setattr(module, "RESAMPLES", 20)
 
 
-def test_folds_become_a_table_of_all_photographs_and_metrics_that_agree(folds_copy, held_out) -> None:
+def test_folds_become_a_table_of_all_photographs_and_metrics_that_agree(folds_copy, manual_dir) -> None:
     plan = folds_copy
     result = gather(plan)
     table = PredictionTable.read(plan.workdir / TABLE)
-    assert sorted(table.ids) == sorted(held_out.ids)
+    photographs = (manual_dir / "train").rglob("*.jpg")
+    assert sorted(table.ids) == sorted(path.relative_to(manual_dir).as_posix() for path in photographs)
     assert result["num_examples"] == 60
     assert result["loss"] == pytest.approx(training_metrics.cross_entropy(table.probabilities, table.labels), abs=1e-6)
     for fold, row in result["folds"].items():

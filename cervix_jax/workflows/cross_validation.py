@@ -14,9 +14,9 @@ from cervix_jax.inference.localisation import box_metrics, write_boxes
 from cervix_jax.inference.prediction_table import PredictionTable
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.progress import log
-from cervix_jax.training.folds import FoldPlan
 from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.processes import is_lead_host, lead_host_first
+from cervix_jax.workflows.folds import FoldPlan
 
 TABLE, RESULTS = "oof.csv", "crossvalidation.json"
 SPREAD = ("loss", "accuracy", "kappa", "auroc")  # of these the folds' standard deviation is given

@@ -5,8 +5,8 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.runs import RunError
-from cervix_jax.training import folds as module
-from cervix_jax.training.folds import FoldPlan, train_folds
+from cervix_jax.workflows import folds as module
+from cervix_jax.workflows.folds import FoldPlan, train_folds
 
 
 def test_runs_differ_by_fold_and_seed_alone(tmp_path, tiny_config) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import load_dataset
-from cervix_jax.inference import verification
-from cervix_jax.inference.verification import DamageError, Report
+from cervix_jax.workflows import verification
+from cervix_jax.workflows.verification import DamageError, Report
 
 
 def problems(check, *arguments) -> list[str]:
