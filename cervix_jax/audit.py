@@ -18,6 +18,7 @@ def main() -> dict[str, Any]:
     from cervix_jax.auditing import findings, page
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
+    page.check_output(output, folder)
     audit = findings.audit_folder(folder, output / "measurements.sqlite")
     page.write_page(audit, folder, output)
     counts = {kind: len(audit.of(kind)) for kind in findings.KINDS}

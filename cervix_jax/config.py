@@ -31,6 +31,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (0, "Seed of initial weights, shuffling, augmentation and dropout; data sets do not depend on it."),
     "task": ("classify", "'classify': the type of a photograph; 'localise': the box around the cervix."),
     "epochs": (30, "Passes over the training images; a finished run can be resumed with more. Not in report."),
+    "patience": (
+        0,
+        "Above 0, training ends after this many epochs in a row without a lower validation loss, of the moving average "
+        "if one is kept. Not in report.",
+    ),
     "batch_size": (32, "Training images per step, over all devices. Not in report."),
     "accumulate": (
         1,
@@ -177,6 +182,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 CHANGEABLE_ON_RESUME = frozenset(
     {
         "epochs",
+        "patience",
         "parallel",
         "eval_batch_size",
         "dataset.manual_dir",

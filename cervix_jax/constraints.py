@@ -29,6 +29,7 @@ _RATE: tuple[Predicate, str] = (lambda value, _: 0 <= value < 1, "at least 0 and
 # (name, predicate, the same in words); '{0[NAME]}' in the words stands for the value of an option.
 CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("epochs", *_at_least(1)),
+    ("patience", *_at_least(0)),
     ("batch_size", *_at_least(1)),
     (
         "accumulate",

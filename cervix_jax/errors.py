@@ -2,7 +2,15 @@
 
 
 class UserError(Exception):
-    """An input is missing or does not fit; the message says which, and what to do."""
+    """An input is missing or does not fit; the message says which, and what to do.
+
+    Attributes:
+      advice: more than a line of help, which programs print before the message.
+    """
+
+    def __init__(self, message: str = "", advice: str = ""):
+        super().__init__(message)
+        self.advice = advice
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error

@@ -12,7 +12,7 @@ from absl import flags
 
 from cervix_jax.cli import app, run_flags
 
-IMAGES = flags.DEFINE_string("images", None, "Folder of photographs; subfolders are searched too.", required=True)
+IMAGES = flags.DEFINE_string("images", None, "Folder of photographs, with its subfolders; or a file.", required=True)
 OUTPUT = flags.DEFINE_string(
     "output",
     None,

@@ -181,6 +181,8 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
     assert {"damaged", "near_duplicates", "label_conflict", "blurred", "rejected", "photographs"} <= set(counts)
     assert sum(counts["photographs"]["train"].values()) == 60
     assert (tmp_path / "index.html").is_file()
+    status, _, message = call("audit", f"--manual_dir={manual_dir}", f"--output={manual_dir / 'audit'}")
+    assert (status, "lies among the photographs" in message) == (2, True)
 
 
 @pytest.mark.parametrize(

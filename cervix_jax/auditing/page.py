@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from cervix_jax.auditing.box_findings import BOX_KINDS
 from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_features
 from cervix_jax.datasets.splits import ADDITIONAL
+from cervix_jax.errors import UserError
 
 SHOWN = 24  # pictures per kind; the tables list all
 _COLUMNS = 6
@@ -25,6 +26,16 @@ table { border-collapse: collapse; } td, th { padding: .15rem .8rem; border-bott
 td.number { text-align: right; } figure { display: inline-block; width: 120px; margin: .3rem; vertical-align: top; }
 figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; } img { width: 120px; }
 """
+
+
+class OutputFolderError(UserError):
+    """The page would be written among the photographs."""
+
+
+def check_output(output: Path, folder: Path) -> None:
+    """Raises OutputFolderError if the folder to write to lies in the folder of photographs, or is that."""
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise OutputFolderError(f"--output={output} lies among the photographs of {folder}; choose another")
 
 
 def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:

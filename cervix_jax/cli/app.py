@@ -38,8 +38,8 @@ def given_config_flags() -> list[str]:
 def run(program: Callable[[], dict[str, Any]]) -> None:
     """Parses the flags, calls `program` and prints its result as JSON on standard output.
 
-    User errors print one line and exit with status 2, interruptions exit with status 130; any other exception is a bug
-    and shows its traceback.
+    User errors, and those of the operating system, print one line and exit with status 2, interruptions exit with
+    status 130; any other exception is a bug and shows its traceback.
     """
     _keep_compiled_programs()
     _restart_with_huge_pages()
@@ -52,7 +52,13 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
         try:
             result = program()
         except UserError as error:
-            _exit(f"error: {error}", 2)
+            _exit(f"{error.advice}\nerror: {error}" if error.advice else f"error: {error}", 2)
+        except OSError as error:  # a full disk, a folder without access, a file where a folder should be
+            _exit(f"error: {_describe(error)}", 2)
+        except RuntimeError as error:
+            if "Unable to initialize backend" not in str(error):
+                raise
+            _exit(f"error: JAX finds no such device: {str(error).splitlines()[0]}", 2)
         except Interrupted as stop:
             _exit(None if is_silenced() else str(stop), 130)
         except KeyboardInterrupt:
@@ -62,6 +68,11 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
                 print(json.dumps(result), flush=True)
 
     app.run(main, flags_parser=_parse)
+
+
+def _describe(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' and '.join(names)}: {error.strerror}" if names and error.strerror else str(error)
 
 
 def _keep_compiled_programs() -> None:

@@ -232,7 +232,7 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
         paths = find_photographs(subfolder, inside=folder) if subfolder.is_dir() else []
         if not paths and label != UNLABELLED:
             state = "holds no pictures" if subfolder.is_dir() else "is missing"
-            raise ManualDirError(f"{subfolder} {state}.\n{DOWNLOAD_INSTRUCTIONS}")
+            raise ManualDirError(f"{subfolder} {state}", DOWNLOAD_INSTRUCTIONS)
         labels |= {path.relative_to(folder).as_posix(): label for path in paths}
     return labels
 

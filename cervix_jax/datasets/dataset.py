@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import json
 import math
 import shutil
@@ -191,7 +192,7 @@ def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[
     if builder.data_path.exists():
         return
     if dataset.manual_dir is None:
-        raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
+        raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)
     if importlib.util.find_spec("apache_beam") is None:
         raise DatasetError("--beam needs Apache Beam, in an environment of its own: see launch/beam.lock")
     from cervix_jax.datasets import beam_features
@@ -221,7 +222,7 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     on_disk = builder.data_path.exists()
     if raw and not on_disk:
         if dataset.manual_dir is None:
-            raise ManualDirError(f"config.dataset.manual_dir is not given.\n{DOWNLOAD_INSTRUCTIONS}")
+            raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)
         scan(Path(dataset.manual_dir), additional=additional)  # names what is missing, where TFDS would only assert
         for line in not_read(Path(dataset.manual_dir)):
             log(line)
@@ -231,7 +232,8 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     if not on_disk:
         with exclusive(_root(builder) / LOCK, f"{_root(builder)}, where data sets are prepared", wait=True):
             _remove_remains(builder)
-            with contextlib.redirect_stdout(sys.stderr):
+            log(f"preparing {builder.data_path}")
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
                 builder.download_and_prepare(download_config=download)
     if raw and on_disk and dataset.manual_dir:
         fingerprint = fingerprint_of(Path(dataset.manual_dir), additional=additional)

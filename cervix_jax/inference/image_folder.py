@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from cervix_jax import progress
 from cervix_jax.errors import UserError
-from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
+from cervix_jax.images.files import SUFFIXES, UnreadableError, find_photographs, read_bytes
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
@@ -20,16 +20,20 @@ class NoPhotographsError(UserError):
     """A folder is missing or holds no file that is named like a picture."""
 
 
-def photographs_in(folder: Path) -> list[Path]:
-    """Every photograph of a folder and its subfolders, in order.
+def photographs_in(path: Path) -> tuple[Path, list[Path]]:
+    """The folder, and every photograph in it and its subfolders, in order; of a file its folder and itself.
 
     Raises:
       NoPhotographsError: there is none.
     """
-    paths = find_photographs(folder) if folder.is_dir() else []
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise NoPhotographsError(f"{path} is not named like a picture ({', '.join(sorted(SUFFIXES))})")
+        return path.parent, [path]
+    paths = find_photographs(path) if path.is_dir() else []
     if not paths:
-        raise NoPhotographsError(f"{folder} holds no pictures" if folder.is_dir() else f"there is no folder {folder}")
-    return paths
+        raise NoPhotographsError(f"{path} holds no pictures" if path.is_dir() else f"there is no folder or file {path}")
+    return path, paths
 
 
 def read_all(

@@ -182,12 +182,14 @@ def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotograph
 
     Args:
       predictor: whose runs recorded which photographs they have seen.
-      folder: with the three folders, of which one or two may be missing.
+      folder: with the three folders, of which one or two may be missing, or with `train` that has them.
 
     Raises:
       NoPhotographsError: there is none.
       RunError: a run has not recorded what it has seen.
     """
+    if not any((folder / name).is_dir() for name in CLASS_NAMES) and (folder / "train").is_dir():
+        folder = folder / "train"
     subfolders = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
     paths = [path for subfolder in subfolders for path in find_photographs(subfolder, inside=folder)]
     if not paths:

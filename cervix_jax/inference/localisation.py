@@ -111,9 +111,10 @@ def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str,
       NoPhotographsError: the folder holds no photograph.
     """
     skipped, confidences = [], []
+    folder, paths = photographs_in(folder)
     with csv_writer(output) as writer:
         writer.writerow(["image_name", *BOX_COLUMNS])
-        for path in tqdm(photographs_in(folder), unit="photograph", disable=None):
+        for path in tqdm(paths, unit="photograph", disable=None):
             name = path.relative_to(folder).as_posix()
             try:
                 box, confidence = localiser.locate_one(to_stored(read_bytes(path, inside=folder)).image)

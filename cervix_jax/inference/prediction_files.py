@@ -44,7 +44,7 @@ def predict_folder(
 
     Args:
       predictor: one run or many.
-      folder: searched with its subfolders.
+      folder: searched with its subfolders; or a file.
       output: the CSV file.
       rule: how decisions are made; the likeliest type unless given.
       batch_size: photographs held in memory at a time.
@@ -56,7 +56,7 @@ def predict_folder(
     Raises:
       NoPhotographsError: there is nothing to predict.
     """
-    paths = photographs_in(folder)
+    folder, paths = photographs_in(folder)
     if predictor.quality_reference is None:
         log(f"{predictor.name} has no {QUALITY_REFERENCE}: it cannot tell which photographs to take again")
     skipped: list[dict[str, str]] = []

@@ -15,7 +15,6 @@ from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 from cervix_jax.explainers.methods import METHODS, explain
 from cervix_jax.images.decode import read_photograph
-from cervix_jax.images.files import SUFFIXES
 from cervix_jax.inference.image_folder import NoPhotographsError, photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
@@ -72,7 +71,7 @@ def explain_images(
     """
     methods = list(dict.fromkeys(methods))
     check_methods(predictor, methods, type_name, layer)
-    folder, paths = _photographs(images)
+    folder, paths = photographs_in(images)
     _check_output(images, output)
     class_index = None if type_name is None else predictor.class_names.index(type_name)
     names = [path.relative_to(folder).as_posix() for path in paths]
@@ -153,15 +152,6 @@ def _batches(
         skipped += [{"image_name": name, "reason": reason} for name, reason in chunk if isinstance(reason, str)]
         if batch := {name: photograph for name, photograph in chunk if isinstance(photograph, Photograph)}:
             yield batch
-
-
-def _photographs(images: Path) -> tuple[Path, list[Path]]:
-    """The folder and the photographs in it."""
-    if not images.is_file():
-        return images, photographs_in(images)
-    if images.suffix.lower() not in SUFFIXES:
-        raise NoPhotographsError(f"{images} is not named like a picture ({', '.join(sorted(SUFFIXES))})")
-    return images.parent, [images]
 
 
 def _check_output(images: Path, output: Path) -> None:

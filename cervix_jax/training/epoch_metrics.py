@@ -21,6 +21,20 @@ def best(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
     return {"epoch": row["epoch"]} | _metrics(row, f"{prefix}validation_")
 
 
+def is_over(rows: Sequence[Row], epochs: int, patience: int) -> bool:
+    """Whether training ends after these epochs.
+
+    Args:
+      rows: of all epochs so far.
+      epochs: `config.epochs`.
+      patience: `config.patience`: epochs without a lower validation loss, of the moving average if one is kept; 0: any.
+    """
+    if not rows:
+        return False
+    last, prefix = rows[-1], "ema_" if "ema_validation_loss" in rows[-1] else ""
+    return last["epoch"] >= epochs or (patience > 0 and last["epoch"] - best(rows, prefix)["epoch"] >= patience)
+
+
 def validation(row: Row) -> dict[str, float]:
     """Validation metrics, those of the moving average with the prefix `ema_`; checkpoints are compared by these."""
     averaged = {f"ema_{name}": x for name, x in _metrics(row, "ema_validation_").items()}

@@ -199,11 +199,13 @@ def _run_epochs(
     epochs, steps_per_epoch = context.setup.config.epochs, context.setup.steps_per_epoch
     done = int(state.step)
     rows = recovered_rows(workdir, checkpoints, done, steps_per_epoch)
-    if done >= epochs * steps_per_epoch:
+    patience, first = context.setup.config.patience, done // steps_per_epoch + 1
+    if epoch_metrics.is_over(rows, epochs, patience) and done % steps_per_epoch == 0:
         log(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
         _save_quality_reference(context, workdir)
+        return rows
     with closing(TensorBoard(workdir if is_lead_host() else None)) as board:
-        for epoch in range(done // steps_per_epoch + 1, epochs + 1):
+        for epoch in range(first, epochs + 1):
             state, images_per_second = _train_epoch(context, state, epoch, stop)
             step = int(state.step)
             if step < epoch * steps_per_epoch:
@@ -221,7 +223,11 @@ def _run_epochs(
             log(epoch_metrics.format_row(row, epochs))
             saved = record | {"iterator": context.batches.get_state(), "epoch": epoch}
             checkpoints.save(state, saved, epoch_metrics.validation(row))
-            if epoch < epochs and stop(now=True):
+            if epoch_metrics.is_over(rows, epochs, patience):
+                if epoch < epochs:
+                    log(f"no lower validation loss for {patience} epochs: training ends")
+                break
+            if stop(now=True):
                 raise Interrupted(f"stopped after epoch {epoch} and saved; rerun the same command to resume")
     return rows
 

@@ -11,7 +11,7 @@ from cervix_jax import runs
 from cervix_jax.config import ConfigError
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
-from cervix_jax.training import loop
+from cervix_jax.training import epoch_metrics, loop
 from cervix_jax.training.checkpoints import DIRECTORY
 from cervix_jax.training.processes import on_lead_host
 
@@ -96,5 +96,5 @@ def train_folds(plan: FoldPlan) -> None:
 
 
 def _is_finished(config: ml_collections.ConfigDict, workdir: Path) -> bool:
-    rows = runs.read_metrics(workdir)
-    return bool(rows) and rows[-1]["epoch"] >= config.epochs and (workdir / DIRECTORY).is_dir()
+    is_over = epoch_metrics.is_over(runs.read_metrics(workdir), config.epochs, config.patience)
+    return is_over and (workdir / DIRECTORY).is_dir()

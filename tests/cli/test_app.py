@@ -46,6 +46,14 @@ def test_the_result_is_json_and_logs_go_to_standard_error() -> None:
     [
         ("fail(UserError('no such file'))", 2, "error: no such file\n"),
         ("fail(Interrupted('stopped and saved'))", 130, "stopped and saved\n"),
+        ("fail(UserError('what is wrong', 'long\\nadvice'))", 2, "long\nadvice\nerror: what is wrong\n"),
+        ("fail(OSError(28, 'No space left on device', 'runs/a'))", 2, "error: runs/a: No space left on device\n"),
+        ("fail(PermissionError('no'))", 2, "error: no\n"),
+        (
+            "fail(RuntimeError(\"Unable to initialize backend 'cuda': none\"))",
+            2,
+            "error: JAX finds no such device: Unable to initialize backend 'cuda': none\n",
+        ),
         ("fail(KeyboardInterrupt())", 130, "interrupted\n"),
         ("interrupt()", 130, "interrupted\n"),
         ("silence() or {'a': 1}", 0, ""),

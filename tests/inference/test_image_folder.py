@@ -12,7 +12,9 @@ from tests.inference.stub_predictor import StubPredictor
 def test_every_photograph_is_read_in_order_or_has_a_reason(manual_dir, tmp_path) -> None:
     shutil.copytree(manual_dir / "test", tmp_path / "all/test")
     (tmp_path / "all/empty.jpg").touch()
-    paths = photographs_in(tmp_path / "all")
+    folder, paths = photographs_in(tmp_path / "all")
+    assert folder == tmp_path / "all"
+    assert photographs_in(paths[0]) == (paths[0].parent, [paths[0]])
     read = dict(read_all(StubPredictor(lambda image: image), tmp_path / "all", paths, with_features=True))
     assert list(read) == [path.relative_to(tmp_path / "all").as_posix() for path in paths]
     assert read.pop("empty.jpg") == "empty file"

@@ -14,7 +14,14 @@ NAMES = {"confusion_matrix", "reliability", "risk_coverage", "predictions"}
 
 
 def test_every_figure_is_written_and_each_run_has_its_learning_curves(tmp_path) -> None:
-    row = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 0.9, "validation_accuracy": 0.6}
+    row = {
+        "step": 3,
+        "epoch": 1,
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "validation_loss": 0.9,
+        "validation_accuracy": 0.6,
+    }
     members = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

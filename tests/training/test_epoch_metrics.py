@@ -1,5 +1,7 @@
 """The best of some epochs, with and without a moving average, and how an epoch is printed."""
 
+import pytest
+
 from cervix_jax.training import epoch_metrics
 
 ROWS = [
@@ -27,3 +29,23 @@ def test_a_row_is_one_line() -> None:
     assert epoch_metrics.format_row(ROWS[0], 3) == line + "averaged 0.7000 0.750  "
     without = {name: x for name, x in ROWS[0].items() if not name.startswith("ema_")}
     assert epoch_metrics.format_row(without | {"images_per_second": 12.34}, 3) == line + "12.3 images/s"
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "over"),
+    [
+        ([], 1, False),
+        ([0.5], 1, False),
+        ([0.5, 0.6], 1, True),
+        ([0.5, 0.6], 2, False),
+        ([0.5, 0.6, 0.7], 2, True),
+        ([0.5, 0.6, 0.4], 2, False),
+        ([0.5] * 9, 0, False),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 3, True),  # all ten epochs
+    ],
+)
+def test_training_ends_with_its_epochs_or_its_patience(losses, patience, over) -> None:
+    rows = [{"epoch": i, "validation_loss": loss} for i, loss in enumerate(losses, start=1)]
+    assert epoch_metrics.is_over(rows, 10, patience) == over
+    averaged = [row | {"validation_loss": -row["epoch"], "ema_validation_loss": row["validation_loss"]} for row in rows]
+    assert epoch_metrics.is_over(averaged, 10, patience) == over

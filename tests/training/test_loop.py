@@ -8,9 +8,10 @@ import pytest
 
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
-from cervix_jax.datasets.pipeline import Examples
+from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.errors import Interrupted
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.lock import LockedError, exclusive
 from cervix_jax.training import loop
 from cervix_jax.training.checkpoints import CheckpointError
 from cervix_jax.training.metrics import classification_metrics
@@ -155,3 +156,26 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(run,
         loop.train(tiny_config, workdir, NanDataset(**vars(data)))
     assert [row["epoch"] for row in runs.read_metrics(workdir)] == [1, 2]
     assert loop.train(tiny_config, workdir)["epochs"] == 3
+
+
+def test_training_ends_when_its_patience_does_and_a_rerun_changes_nothing(tiny_config, tmp_path, monkeypatch, capsys):
+    losses = iter([0.9, 0.5, 0.6, 0.7, 0.4, 0.6, 0.6, 0.6])
+    monkeypatch.setattr(loop, "_validate", lambda *_: {"loss": next(losses), "accuracy": 0.5})
+    tiny_config.epochs, tiny_config.patience = 9, 2
+    result = loop.train(tiny_config, tmp_path / "run")
+    assert (result["epochs"], result["best"]["epoch"]) == (4, 2)
+    assert "no lower validation loss for 2 epochs" in capsys.readouterr().err
+    assert loop.train(tiny_config, tmp_path / "run") == result
+    tiny_config.patience = 3
+    assert loop.train(tiny_config, tmp_path / "run")["best"]["epoch"] == 5
+
+
+def test_a_second_trainer_of_the_same_run_is_refused(run, tiny_config):
+    with exclusive(run[0] / runs.LOCK, "it"), pytest.raises(LockedError, match="is in use by process"):
+        loop.train(tiny_config, run[0])
+
+
+def test_a_type_without_training_photographs_is_refused(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Examples, "class_priors", lambda self: [0.5, 0.0, 0.5])
+    with pytest.raises(DatasetError, match="no training photograph of Type_2"):
+        loop.train(tiny_config, tmp_path / "run")
