@@ -323,12 +323,21 @@ def unflatten(flat: Flat) -> ml_collections.ConfigDict:
     return config
 
 
+def _split_stages(flat: dict[str, Any]) -> dict[str, Any]:
+    """The same options with 'conv2,conv3', as it is written on the command line, as a tuple."""
+    stages = flat["model.backbone.trainable"]
+    if isinstance(stages, str) and "," in stages:
+        flat["model.backbone.trainable"] = tuple(stage.strip() for stage in stages.split(","))
+    return flat
+
+
 def differences(recorded: Flat, requested: Flat) -> list[str]:
     """Why a run cannot be resumed with the requested options: a line for each option that must not change but would.
 
     An option that is younger than the run had its default; options that the network does not read make no difference.
     """
-    recorded, requested = (without_ignored(flatten(get_config()) | dict(flat)) for flat in (recorded, requested))
+    defaults = flatten(get_config())
+    recorded, requested = (_split_stages(without_ignored(defaults | dict(flat))) for flat in (recorded, requested))
     changeable = CHANGEABLE_ON_RESUME - ({"epochs"} if recorded["optimizer.schedule"] == "cosine" else set())
     return [
         f"config.{name}: the work directory has {recorded[name]!r}, this command {requested[name]!r}"

@@ -10,10 +10,10 @@ from cervix_jax import config as defaults
 
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
-    config.epochs = 8
+    config.epochs = 6
     config.batch_size = 16
     config.dataset.name = "cervix/initial"
-    config.dataset.image_size = (192, 160)
+    config.dataset.image_size = (128, 112)
     config.model.backbone.cut = "conv3_block4_out"
     config.model.backbone.trainable = ("conv2", "conv3")
     config.model.widths = (256, 384)

@@ -220,3 +220,9 @@ def test_a_rate_that_would_end_training_is_refused_where_it_would() -> None:
     options.validate(options.unflatten({"optimizer.decay": 2.0}))  # lr / (1 + 2 e)
     with pytest.raises(options.ConfigError, match=r"below 1 with config\.optimizer\.schedule=exponential"):
         options.validate(options.unflatten({"optimizer.decay": 2.0, "optimizer.schedule": "exponential"}))
+
+
+def test_stages_are_the_same_however_they_are_written() -> None:
+    as_text = {"model.backbone.trainable": "conv1, conv2"}
+    assert options.differences(as_text, {"model.backbone.trainable": ("conv1", "conv2")}) == []
+    assert len(options.differences(as_text, {"model.backbone.trainable": ("conv1",)})) == 1

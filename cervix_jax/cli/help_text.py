@@ -20,13 +20,14 @@ def help_text() -> str:
     lines = [(main.__doc__ or "").strip(), ""]
     for title, group in (("flags", own), ("flags that other programs have too", others)):
         if group:
-            lines += [f"{title}:", *(_describe(flag) for flag in sorted(group, key=lambda flag: flag.name)), ""]
+            lines += [f"{title}:", *(describe(flag) for flag in sorted(group, key=lambda flag: flag.name)), ""]
     if "config" in flags.FLAGS:
         lines += ["--config.NAME=VALUE sets an option; python -m cervix_jax.options lists them and the configs.", ""]
     return "\n".join(lines)
 
 
-def _describe(flag: flags.Flag) -> str:
+def describe(flag: flags.Flag) -> str:
+    """A flag's name and choices, and on the next lines its meaning and default."""
     choices = getattr(flag.parser, "enum_values", None)
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}" + (f"={'|'.join(choices)}" if choices else "")
     has_default = flag.default not in (None, [], "", False)

@@ -171,6 +171,11 @@ class Checkpoints:
         saved = self._saved_record(step)
         return {name: value for name, value in saved.items() if name not in (_CHECKSUMS, _METRICS)}
 
+    def checksums(self, step: int) -> dict[str, str]:
+        """SHA-256 of the arrays of each item, by its name; none in checkpoints of older versions."""
+        saved = self._saved_record(step).get(_CHECKSUMS, {})
+        return {name: digest for name, digest in saved.items() if name != "record"}
+
     def _saved_record(self, step: int) -> dict[str, Any]:
         try:
             saved = self.manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore())).record

@@ -3,7 +3,7 @@
 import pytest
 from absl import flags
 
-from cervix_jax.cli.help_text import _describe
+from cervix_jax.cli.help_text import describe
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from cervix_jax.cli.help_text import _describe
         (lambda values: flags.DEFINE_list("views", [], "Views.", flag_values=values), "  --views\n      Views."),
     ],
 )
-def test_a_flag_is_described(define, expected) -> None:
+def test_a_flag_isdescribed(define, expected) -> None:
     values = flags.FlagValues()
     flag = define(values)
-    assert _describe(values[flag.name]) == expected
+    assert describe(values[flag.name]) == expected
