@@ -5,9 +5,9 @@ Validation is halved, types spread evenly and near-duplicates kept together: one
 were used to choose the epoch, so calibration errs on the side of confidence by as much as that choice flatters.
 
 Of a cross-validation every photograph is in the reference, with probabilities by the run that held it out and a
-temperature fitted on the other folds; the temperature for new photographs is fitted on all. New photographs are judged
-by the mean of all runs, the reference by one: it is assumed that the mean is no worse than one of its runs, so that its
-sets hold the true type at least as often as promised.
+temperature fitted on the other folds; the temperature for new photographs is fitted on all. These are judged by the
+mean of all runs, which is less sure than one, so that their temperature and the threshold of `--unsafe_rate` are those
+of single runs: assumed to err on the side of caution. Sets need no such assumption (`conformal.cv_plus_sets`).
 
 A temperature that makes the reference worse is not used: it stays 1, and the calibration says why.
 """
@@ -50,16 +50,25 @@ class Calibration:
       probabilities: calibrated, of the reference photographs.
       labels: of the reference photographs, 0 to k - 1.
       measured: how good it is on the reference, ready for JSON; see `calibrate`.
+      folds: of a cross-validation, the fold that held out each reference photograph.
+      fold_temperatures: by which the probabilities of the runs of each fold, in order, were calibrated.
     """
 
     temperature: float
     probabilities: Float[np.ndarray, "n k"]
     labels: Int[np.ndarray, "n"]
     measured: dict[str, Any]
+    folds: Int[np.ndarray, "n"] | None = None
+    fold_temperatures: tuple[float, ...] = ()
 
     def apply(self, probabilities: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
         """Calibrates probabilities of the predictor that this was fitted for."""
         return apply_temperature(probabilities, self.temperature)
+
+    def apply_by_fold(self, by_fold: Float[np.ndarray, "f n k"]) -> Float[np.ndarray, "f n k"]:
+        """Calibrates those of the runs of each fold, as the reference photographs that they held out were."""
+        pairs = zip(by_fold, self.fold_temperatures, strict=True)
+        return np.stack([apply_temperature(probabilities, temperature) for probabilities, temperature in pairs])
 
     def save(self, path: Path, predictor: str) -> None:
         """Writes it as JSON, with a checksum.
@@ -69,6 +78,7 @@ class Calibration:
           predictor: `Predictor.identity` of the one that it was fitted for.
         """
         arrays = {"probabilities": self.probabilities.tolist(), "labels": self.labels.tolist()}
+        arrays["folds"] = None if self.folds is None else self.folds.tolist()
         fields = {"predictor": predictor} | dataclasses.asdict(self) | arrays
         write_atomic(path, json.dumps(fields | {"sha256": _checksum(fields)}, indent=2) + "\n")
 
@@ -87,7 +97,12 @@ class Calibration:
                 raise ValueError("its checksum does not fit its content")
             if fields.pop("predictor") != predictor:
                 raise ValueError("it was made for other runs or other flags")
-            arrays = {"probabilities": np.array(fields["probabilities"], float), "labels": np.array(fields["labels"])}
+            arrays: dict[str, Any] = {
+                "probabilities": np.array(fields["probabilities"], float),
+                "labels": np.array(fields["labels"]),
+                "folds": None if fields["folds"] is None else np.array(fields["folds"]),
+                "fold_temperatures": tuple(fields["fold_temperatures"]),
+            }
             calibration = cls(**(fields | arrays))
             calibration._check()
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
@@ -101,11 +116,17 @@ class Calibration:
         low, high = TEMPERATURE_BOUNDS
         if not low <= self.temperature <= high:  # as NaN is not
             raise ValueError(f"its temperature is {self.temperature}, not within {low} to {high}")
+        if not all(low <= temperature <= high for temperature in self.fold_temperatures):
+            raise ValueError(f"a temperature of its folds is not within {low} to {high}")
         p, labels = self.probabilities, self.labels
         if p.ndim != 2 or not np.allclose(p.sum(axis=1), 1, atol=1e-6) or not (p >= 0).all():
             raise ValueError("its probabilities are no distributions")
         if labels.shape != p.shape[:1] or labels.dtype.kind != "i" or not ((labels >= 0) & (labels < p.shape[1])).all():
             raise ValueError("its labels do not fit its probabilities")
+        if self.folds is not None and (
+            self.folds.shape != labels.shape or len(np.unique(self.folds)) != len(self.fold_temperatures)
+        ):
+            raise ValueError("its folds do not fit its probabilities")
 
 
 def calibrate(
@@ -141,15 +162,16 @@ def calibrate(
             raise CalibrationError(f"calibration needs {MIN_PHOTOGRAPHS} labelled photographs in each fold")
     fitted = np.any([fitting for fitting, _ in pairs], axis=0)
     reference = np.any([reference for _, reference in pairs], axis=0)
+    temperatures = [fit_temperature(probabilities[fitting], labels[fitting]) for fitting, _ in pairs]
     after = probabilities.copy()
-    for fitting, rows in pairs:
-        after[rows] = apply_temperature(probabilities[rows], fit_temperature(probabilities[fitting], labels[fitting]))
+    for (_, rows), found in zip(pairs, temperatures, strict=True):
+        after[rows] = apply_temperature(probabilities[rows], found)
     temperature = fit_temperature(probabilities[fitted], labels[fitted])
     before, after, reference_labels = probabilities[reference], after[reference], labels[reference]
     kept = _why_keep_one(temperature, before, after, reference_labels)
     if kept is not None:
         log(f"the temperature stays 1: {kept}")
-        temperature, after = 1.0, before
+        temperature, temperatures, after = 1.0, [1.0] * len(pairs), before
     measured = {
         "fitted_on": int(fitted.sum()),
         "reference": int(reference.sum()),
@@ -158,7 +180,9 @@ def calibrate(
         "kept": kept,
         "sets": {str(coverage): repeated_splits(after, reference_labels, coverage) for coverage in COVERAGES},
     }
-    return Calibration(temperature, after, reference_labels, measured)
+    if folds is None:
+        return Calibration(temperature, after, reference_labels, measured)
+    return Calibration(temperature, after, reference_labels, measured, folds, tuple(temperatures))
 
 
 def _why_keep_one(

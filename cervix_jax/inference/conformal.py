@@ -43,6 +43,35 @@ def prediction_sets(probabilities: Float[np.ndarray, "n k"], threshold: float) -
     return sets
 
 
+def cv_plus_sets(
+    by_fold: Float[np.ndarray, "f n k"],
+    reference: Float[np.ndarray, "m k"],
+    labels: Int[np.ndarray, "m"],
+    folds: Int[np.ndarray, "m"],
+    coverage: float,
+) -> Bool[np.ndarray, "n k"]:
+    """Types in the set of each photograph by cross-validation: CV+ (Barber et al. 2021; Romano et al. 2020, section 3).
+
+    A photograph of the reference was judged by the runs of the fold that held it out; it is compared with what these
+    same runs say of the new one. So nothing is assumed of the mean of all runs: the sets hold the true type with a
+    probability of at least 2 coverage - 1, and in practice about `coverage`.
+
+    Args:
+      by_fold: probabilities of n photographs by the runs of each of f folds, in order.
+      reference: out-of-fold probabilities of m photographs of known type.
+      labels: their types, 0 to k - 1.
+      folds: the fold of each.
+      coverage: above 0 and below 1.
+    """
+    scores = 1 - reference[np.arange(len(reference)), labels]
+    surer = np.zeros(by_fold.shape[1:], int)  # photographs of the reference that are less strange than this type here
+    for probabilities, fold in zip(by_fold, np.unique(folds), strict=True):
+        surer += np.searchsorted(np.sort(scores[folds == fold]), 1 - probabilities - _ROUNDING, side="left")
+    sets = surer < coverage * (len(scores) + 1) - 1e-9
+    sets[np.arange(len(sets)), by_fold.mean(axis=0).argmax(axis=1)] = True
+    return sets
+
+
 def describe_sets(sets: Bool[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> dict[str, float | None]:
     """How good sets are.
 

@@ -30,11 +30,13 @@ class DecisionRule:
       coverage: probability with which a set holds the true type; None for sets of the called type alone.
       set_threshold: least probability of a type in a set, see `conformal.set_threshold`; None without coverage.
       ablation_threshold: probability that type 1 has to exceed to be called; None to call the likeliest type.
+      reference: of a cross-validation, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
     """
 
     coverage: float | None = None
     set_threshold: float | None = None
     ablation_threshold: float | None = None
+    reference: Calibration | None = None
 
     @classmethod
     def fit(
@@ -64,15 +66,27 @@ class DecisionRule:
         reference, labels = calibration.probabilities, calibration.labels
         if unsafe_rate is not None and reference.shape[1] != 3:
             raise DecisionRuleError("--unsafe_rate is for the three types, not for one against the rest")
+        crossed = calibration.folds is not None and coverage is not None
         return cls(
             coverage,
-            None if coverage is None else conformal.set_threshold(reference, labels, coverage),
+            None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage),
             None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate),
+            calibration if crossed else None,
         )
 
-    def apply(self, probabilities: Float[np.ndarray, "n k"]) -> tuple[Int[np.ndarray, "n"], Bool[np.ndarray, "n k"]]:
-        """The type that each photograph is called, 0 to k - 1, and whether each type is in its prediction set."""
+    def apply(
+        self, probabilities: Float[np.ndarray, "n k"], by_fold: Float[np.ndarray, "f n k"] | None = None
+    ) -> tuple[Int[np.ndarray, "n"], Bool[np.ndarray, "n k"]]:
+        """The type that each photograph is called, 0 to k - 1, and whether each type is in its prediction set.
+
+        Args:
+          probabilities: calibrated, see `Predictor.distributions`.
+          by_fold: likewise, of a cross-validation.
+        """
         types = conformal.decide(probabilities, self.ablation_threshold)
+        known = self.reference
+        if known is not None and known.folds is not None and self.coverage is not None and by_fold is not None:
+            return types, conformal.cv_plus_sets(by_fold, known.probabilities, known.labels, known.folds, self.coverage)
         if self.set_threshold is None:
             return types, np.eye(probabilities.shape[1], dtype=bool)[types]
         return types, conformal.prediction_sets(probabilities, self.set_threshold)
@@ -126,8 +140,8 @@ def predict(
       photographs: from `Predictor.read`, with features if their quality is to be assessed.
       batch_size: photographs a step.
     """
-    probabilities = predictor.probabilities(photographs, batch_size)
-    types, sets = rule.apply(probabilities)
+    probabilities, by_fold = predictor.distributions(photographs, batch_size)
+    types, sets = rule.apply(probabilities, by_fold)
     class_names, reference = predictor.class_names, predictor.quality_reference
     predictions = []
     for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):

@@ -1,6 +1,5 @@
 """A predictor measured: on a split of its data, or on any labelled folder (external validation)."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
 from cervix_jax.inference.calibration import COVERAGES, Calibration, halves
 from cervix_jax.inference.clinical_metrics import auroc, detailed_metrics, none_if_nan, scalar_metrics
-from cervix_jax.inference.conformal import describe_sets, prediction_sets, set_threshold
+from cervix_jax.inference.conformal import ablation_threshold, decide, describe_sets
 from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.photograph import Photograph
@@ -56,10 +55,13 @@ def evaluate(
         raise UnlabelledError("photographs without labels cannot be measured; this split has some")
     calibration, uncalibrated = predictor.calibration, predictor.uncalibrated
     DecisionRule.fit(calibration, unsafe_rate=unsafe_rate)  # raises before minutes of work
-    probabilities = cases.probabilities(uncalibrated, batch_size)
+    if uncalibrated.is_cross_validated and cases.held_out is None:
+        probabilities, by_fold = uncalibrated.distributions(cases.photographs, batch_size)
+    else:
+        probabilities, by_fold = cases.probabilities(uncalibrated, batch_size), None
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
     if calibration is not None:
-        results |= _calibrated_results(calibration, cases, probabilities, predictor.class_names, unsafe_rate)
+        results |= _calibrated_results(calibration, cases, probabilities, by_fold, predictor.class_names, unsafe_rate)
     if robust:
         results["robustness"] = robustness(cases.parts(uncalibrated), probabilities, batch_size)
     if cases.origin == "folder":
@@ -73,20 +75,36 @@ def _calibrated_results(
     calibration: Calibration,
     cases: LabelledPhotographs,
     probabilities: Float[np.ndarray, "n k"],
+    by_fold: Float[np.ndarray, "f n k"] | None,
     class_names: Sequence[str],
     unsafe_rate: float | None,
 ) -> dict[str, Any]:
-    """`calibrated`, and `operating_point` with an unsafe rate: each on photographs that did not choose its numbers."""
+    """What is reported of a calibration, on photographs that did not choose its numbers.
+
+    Returns:
+      `calibrated`: `temperature`; `num_examples`; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
+      coverage: of the reference as means over random halves of it, of others as they are. With an unsafe rate
+      `operating_point`.
+    """
     labels, after, is_reference = cases.labels, calibration.apply(probabilities), cases.origin == "validation"
     measured = chosen_otherwise = np.ones(len(labels), bool)
     if cases.folds is not None:
         after = calibration.probabilities
     elif is_reference:
         chosen_otherwise, measured = halves(cases.ids, labels, cases.groups)
+    sets = calibration.measured["sets"] if is_reference else None
+    if sets is None:
+        crossed = None if by_fold is None else calibration.apply_by_fold(by_fold)
+        rules = {coverage: DecisionRule.fit(calibration, coverage) for coverage in COVERAGES}
+        sets = {str(c): describe_sets(rule.apply(after, crossed)[1], labels) for c, rule in rules.items()}
     results: dict[str, Any] = {
-        "calibrated": calibrated_metrics(
-            probabilities[measured], after[measured], labels[measured], calibration, is_reference=is_reference
-        )
+        "calibrated": {
+            "temperature": calibration.temperature,
+            "num_examples": int(measured.sum()),
+            "before": _proper_scores(probabilities[measured], labels[measured]),
+            "after": _proper_scores(after[measured], labels[measured]),
+            "sets": sets,
+        }
     }
     if unsafe_rate is not None:
         rows = chosen_otherwise
@@ -97,40 +115,6 @@ def _calibrated_results(
         described = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).describe()
         results["operating_point"] = described | operating_point(after[rows], labels[rows], class_names, types)
     return results
-
-
-def calibrated_metrics(
-    before: Float[np.ndarray, "n k"],
-    after: Float[np.ndarray, "n k"],
-    labels: Int[np.ndarray, "n"],
-    calibration: Calibration,
-    *,
-    is_reference: bool,
-) -> dict[str, Any]:
-    """What the temperature does to photographs that it was not fitted on, and how good sets are.
-
-    Args:
-      before: uncalibrated probabilities.
-      after: calibrated ones.
-      labels: true types, 0 to k - 1.
-      calibration: of the predictor.
-      is_reference: whether these photographs are the calibration's reference.
-
-    Returns:
-      `temperature`; `num_examples` that are measured; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
-      coverage: of the reference as means over random halves of it, of others as they are.
-    """
-    sets = calibration.measured["sets"] if is_reference else None
-    if sets is None:
-        thresholds = {c: set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
-        sets = {str(c): describe_sets(prediction_sets(after, t), labels) for c, t in thresholds.items()}
-    return {
-        "temperature": calibration.temperature,
-        "num_examples": len(labels),
-        "before": _proper_scores(before, labels),
-        "after": _proper_scores(after, labels),
-        "sets": sets,
-    }
 
 
 def _proper_scores(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> dict[str, float]:
@@ -174,8 +158,8 @@ def cross_fitted_types(
     types = np.zeros(len(labels), int)
     for fold in np.unique(folds).tolist():
         rows = folds == fold
-        others = dataclasses.replace(calibration, probabilities=probabilities[~rows], labels=labels[~rows])
-        types[rows], _ = DecisionRule.fit(others, unsafe_rate=unsafe_rate).apply(probabilities[rows])
+        threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate)
+        types[rows] = decide(probabilities[rows], threshold)
     return types
 
 

@@ -186,7 +186,13 @@ class Predictor:
         return Photograph.from_stored(jpeg, self.network_inputs)
 
     def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
-        """Probabilities of the classes in float64, rows summing to one.
+        """Probabilities of the classes in float64, rows summing to one; see `distributions`."""
+        return self.distributions(photographs, batch_size)[0]
+
+    def distributions(
+        self, photographs: Sequence[Photograph], batch_size: int = 32
+    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "f n k"] | None]:
+        """Probabilities of the classes in float64; and of a cross-validation also by the runs of each of its folds.
 
         Args:
           photographs: from `read`; of several processes each accesses its own alone.
@@ -196,16 +202,26 @@ class Predictor:
           PredictionError: one is not finite.
         """
         if not photographs:
-            return np.zeros((0, len(self.class_names)))
+            return np.zeros((0, len(self.class_names))), None
         members = [self._member_probabilities(member, photographs, batch_size) for member in self.members]
-        combined = self.combination.probabilities(members)
-        calibrated = self.calibration.apply(combined) if self.calibration else combined
-        if not np.isfinite(calibrated).all():
+        combined, by_fold = self.combination.probabilities(members), None
+        if self.is_cross_validated:
+            parts = [
+                runs.combination.probabilities(
+                    [p for p, member in zip(members, self.members, strict=True) if member.fold == fold]
+                )
+                for fold, runs in self.by_fold.items()
+            ]
+            by_fold = np.stack(parts)
+        if self.calibration:
+            combined = self.calibration.apply(combined)
+            by_fold = None if by_fold is None else self.calibration.apply_by_fold(by_fold)
+        if not np.isfinite(combined).all():
             raise PredictionError(
                 f"{self.name} gives probabilities that are not numbers, so nothing can be said: its weights are "
                 "damaged, or too large for their precision"
             )
-        return calibrated
+        return combined, by_fold
 
     def check_data(self, fingerprint: str) -> None:
         """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""

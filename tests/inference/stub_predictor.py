@@ -24,5 +24,5 @@ class StubPredictor(Predictor):
     def network_inputs(self) -> tuple[NetworkInput, ...]:
         return (NetworkInput(CropResize(self.size)),)
 
-    def probabilities(self, photographs, batch_size=32):
-        return np.stack([self.answer(photograph.images[0]) for photograph in photographs])
+    def distributions(self, photographs, batch_size=32):
+        return np.stack([self.answer(photograph.images[0]) for photograph in photographs]), None

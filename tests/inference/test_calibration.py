@@ -137,7 +137,7 @@ def test_a_temperature_that_harms_or_cannot_be_told_is_not_used(capsys) -> None:
         assert "the temperature stays 1" in capsys.readouterr().err
 
 
-def test_of_a_cross_validation_each_fold_is_calibrated_by_the_others() -> None:
+def test_of_a_cross_validation_each_fold_is_calibrated_by_the_others(tmp_path) -> None:
     logits, labels = drawn(2.0, 400)
     p, folds = softmax(logits, axis=1), np.arange(400) % 4
     made = calibration.calibrate(p, labels, [str(i) for i in range(400)], np.arange(400), folds)
@@ -147,6 +147,14 @@ def test_of_a_cross_validation_each_fold_is_calibrated_by_the_others() -> None:
         own = calibration.fit_temperature(p[folds != fold], labels[folds != fold])
         expected = calibration.apply_temperature(p[folds == fold], own)
         np.testing.assert_array_equal(made.probabilities[folds == fold], expected)
+        assert made.fold_temperatures[fold] == own
+    by_fold = np.stack([p[:7]] * 4)
+    expected = [calibration.apply_temperature(p[:7], temperature) for temperature in made.fold_temperatures]
+    np.testing.assert_array_equal(made.apply_by_fold(by_fold), expected)
+    made.save(tmp_path / "c.json", "this")
+    back = calibration.Calibration.load(tmp_path / "c.json", "this")
+    np.testing.assert_array_equal(back.folds, folds)
+    assert back.fold_temperatures == made.fold_temperatures
     with pytest.raises(calibration.CalibrationError, match="needs 6 labelled photographs in each fold"):
         calibration.calibrate(p[:20], labels[:20], [str(i) for i in range(20)], np.arange(20), folds[:20])
 

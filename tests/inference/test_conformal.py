@@ -94,3 +94,36 @@ def test_decisions() -> None:
     np.testing.assert_array_equal(conformal.decide(p, 0.25), [0, 0, 2])
     np.testing.assert_array_equal(conformal.decide(p, 0.5), [1, 1, 2])  # it has to be exceeded
     np.testing.assert_array_equal(conformal.decide(p, np.inf), [1, 1, 2])
+
+
+@given(st.integers(2, 4), st.floats(0.05, 0.95), st.integers(0, 9))
+def test_cv_plus_is_what_its_definition_counts(num_folds, coverage, seed) -> None:
+    """Romano et al. 2020, equation 9, written out."""
+    reference, labels = drawn(40, seed)
+    folds = np.arange(40) % num_folds
+    by_fold = np.stack([drawn(15, 100 + seed + fold)[0] for fold in range(num_folds)])
+    sets = conformal.cv_plus_sets(by_fold, reference, labels, folds, coverage)
+    for i in range(15):
+        for y in range(3):
+            below = sum(1 - reference[j, labels[j]] < 1 - by_fold[folds[j], i, y] for j in range(40))
+            likeliest = by_fold.mean(axis=0)[i].argmax() == y
+            assert sets[i, y] == (below < coverage * 41 or likeliest)
+
+
+def test_where_all_folds_say_the_same_cv_plus_is_the_threshold_s_set() -> None:
+    (reference, labels), (p, _) = drawn(150), drawn(100, seed=1)
+    sets = conformal.cv_plus_sets(np.stack([p] * 5), reference, labels, np.arange(150) % 5, 0.9)
+    np.testing.assert_array_equal(sets, sets_by_reference(p, 0.9, reference, labels))
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_sets_of_cv_plus_hold_the_true_type_though_runs_are_far_too_sure(coverage) -> None:
+    """Runs of folds as noisy views of the truth; what the mean of all says plays no part."""
+    rng = np.random.default_rng(0)
+    p, labels = drawn(2000)
+    views = [softmax(3 * np.log(p) + rng.normal(0, 1, p.shape), axis=1) for _ in range(5)]
+    known, new = np.arange(2000) < 1000, np.arange(2000) >= 1000
+    folds = np.arange(1000) % 5
+    reference = np.stack([view[known] for view in views])[folds, np.arange(1000)]
+    sets = conformal.cv_plus_sets(np.stack([v[new] for v in views]), reference, labels[known], folds, coverage)
+    assert coverage - 0.02 < conformal.describe_sets(sets, labels[new])["coverage"]

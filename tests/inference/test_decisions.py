@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from cervix_jax.inference import conformal
 from cervix_jax.inference.calibration import Calibration, CalibrationError
 from cervix_jax.inference.decisions import NOT_ASSESSED, DecisionRule, DecisionRuleError, predict
 from cervix_jax.inference.photograph import Photograph
@@ -47,3 +48,14 @@ def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() ->
     assert sure.probabilities == pytest.approx({"Type_1": 0.7, "Type_2": 0.2, "Type_3": 0.1})
     assert str(unsure) == "b: Type_1 45.0%, Type_2 40.0%, Type_3 15.0% -> refer (set: Type_1, Type_2)"
     assert rule.describe() == {"coverage": 0.9, "threshold": 0.5}
+
+
+def test_of_a_cross_validation_sets_come_from_its_folds() -> None:
+    p, labels = drawn(100)
+    folds = np.arange(100) % 4
+    calibration = Calibration(1.0, p, labels, {}, folds, (1.0,) * 4)
+    rule = DecisionRule.fit(calibration, 0.8)
+    by_fold = np.stack([drawn(30, seed)[0] for seed in range(4)])
+    types, sets = rule.apply(by_fold.mean(axis=0), by_fold)
+    np.testing.assert_array_equal(sets, conformal.cv_plus_sets(by_fold, p, labels, folds, 0.8))
+    np.testing.assert_array_equal(types, by_fold.mean(axis=0).argmax(axis=1))
