@@ -31,8 +31,8 @@ def main() -> dict[str, Any]:
     from cervix_jax.progress import log
 
     check_output(Path(OUTPUT.value))
-    if (localiser := run_flags.restore_localiser()) is not None:
-        return localisation.locate_folder(localiser, Path(IMAGES.value), Path(OUTPUT.value))
+    if localisers := run_flags.restore_localisers():
+        return localisation.locate_folder(localisers, Path(IMAGES.value), Path(OUTPUT.value))
     predictor = run_flags.restore(calibrated=CALIBRATED.value)
     if CALIBRATED.value and predictor.calibration is None:
         log("not calibrated: there is no calibration of these runs with these flags")

@@ -54,17 +54,29 @@ def restore(*, workdirs: Sequence[str] | None = None, calibrated: bool = False) 
     )
 
 
-def restore_localiser() -> Localiser | None:
-    """The localiser that `--workdir` names; None if it is a classifier, or several."""
-    from cervix_jax.runs import RunError, member_workdirs, read_record
+def restore_localisers() -> list[Localiser]:
+    """The localisers that `--workdir` names, those of all folds of a cross-validation; none if it names classifiers."""
+    from cervix_jax.runs import member_workdirs, read_record
     from cervix_jax.training.localiser import Localiser
 
-    (workdir, *more) = [run for name in WORKDIR.value for run in member_workdirs(Path(name))]
-    if read_record(workdir)["config"].get("task") != "localise":
-        return None
-    if more:
-        raise RunError(f"{workdir} is a localiser, which is used alone: give it as the only --workdir")
-    return Localiser.restore(workdir)
+    workdirs = [run for name in WORKDIR.value for run in member_workdirs(Path(name))]
+    if read_record(workdirs[0])["config"].get("task") != "localise":
+        return []
+    return [Localiser.restore(workdir) for workdir in workdirs]
+
+
+def restore_localiser() -> Localiser | None:
+    """The one localiser that `--workdir` names; None if it names classifiers.
+
+    Raises:
+      RunError: it names several localisers.
+    """
+    from cervix_jax.runs import RunError
+
+    localisers = restore_localisers()
+    if len(localisers) > 1:
+        raise RunError(f"{WORKDIR.value[0]} is one of several localisers; only predict takes them together")
+    return localisers[0] if localisers else None
 
 
 def localiser_split(localiser: Localiser, split: str) -> Examples:

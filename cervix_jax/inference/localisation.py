@@ -100,8 +100,13 @@ def write_boxes(path: Path, ids: Sequence[str], boxes: Float[np.ndarray, "n 5"])
         writer.writerows([name, *(f"{x:.4f}" for x in box)] for name, box in zip(ids, boxes, strict=True))
 
 
-def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str, Any]:
+def locate_folder(localisers: Sequence[Localiser], folder: Path, output: Path) -> dict[str, Any]:
     """Writes `image_name,left,top,right,bottom,confidence`, a row a photograph; sides are fractions of it, upright.
+
+    Args:
+      localisers: one, or several: each side is the median of theirs, the confidence the mean.
+      folder: searched with its subfolders; or a file.
+      output: the CSV file.
 
     Returns:
       `predicted`: number of photographs; `skipped`: names and reasons of files that cannot be read; `output`: the file;
@@ -117,10 +122,13 @@ def locate_folder(localiser: Localiser, folder: Path, output: Path) -> dict[str,
         for path in tqdm(paths, unit="photograph", disable=None):
             name = path.relative_to(folder).as_posix()
             try:
-                box, confidence = localiser.locate_one(to_stored(read_bytes(path, inside=folder)).image)
+                image = to_stored(read_bytes(path, inside=folder)).image
             except UnreadableError as error:
                 skipped.append({"image_name": name, "reason": str(error)})
                 continue
+            found = [localiser.locate_one(image) for localiser in localisers]
+            box = np.median([each.box for each in found], axis=0)
+            confidence = float(np.mean([each.confidence for each in found]))
             writer.writerow([name, *(f"{x:.4f}" for x in (*box, confidence))])
             confidences.append(confidence)
     return {

@@ -1,8 +1,10 @@
 """A localiser's metrics in closed form, and its boxes as a file."""
 
 import csv
+import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,7 +42,7 @@ def test_a_folder_is_located_with_a_row_for_each_photograph(localiser, manual_di
     for path in sorted((manual_dir / "test").glob("*.jpg"))[:2]:
         (tmp_path / "photographs" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "photographs" / "empty.jpg").write_bytes(b"")
-    result = localisation.locate_folder(localiser, tmp_path / "photographs", tmp_path / "boxes.csv")
+    result = localisation.locate_folder([localiser], tmp_path / "photographs", tmp_path / "boxes.csv")
     with (tmp_path / "boxes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image_name"] for row in rows] == ["0.jpg", "1.jpg"]
@@ -50,3 +52,19 @@ def test_a_folder_is_located_with_a_row_for_each_photograph(localiser, manual_di
     expected = SimpleNamespace(**{name: float(x) for name, x in rows[1].items() if name != "image_name"})
     assert (expected.left, expected.top, expected.right, expected.bottom) == pytest.approx(box, abs=1e-4)
     assert expected.confidence == pytest.approx(confidence, abs=1e-4)
+
+
+def test_of_several_localisers_each_side_is_the_median_and_the_confidence_the_mean(localiser, manual_dir, tmp_path):
+    path = min((manual_dir / "test").glob("*.jpg"))
+    several = [
+        dataclasses.replace(localiser, variables=jax.tree.map(lambda x, f=factor: f * x, localiser.variables))
+        for factor in (0.9, 1.0, 1.2)
+    ]
+    with Image.open(path) as image:
+        found = [each.locate_one(image.convert("RGB")) for each in several]
+    localisation.locate_folder(several, path, tmp_path / "boxes.csv")
+    with (tmp_path / "boxes.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    box = [float(row[name]) for name in ("left", "top", "right", "bottom")]
+    np.testing.assert_allclose(box, np.median([each.box for each in found], axis=0), atol=1e-4)
+    assert float(row["confidence"]) == pytest.approx(np.mean([each.confidence for each in found]), abs=1e-4)
