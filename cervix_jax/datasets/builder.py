@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from cervix_jax.datasets import annotations, feature_cache, kaggle
+from cervix_jax.datasets.file_digests import NAME, file_digests
 from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitConfig, assign_splits
 from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates, synthetic
@@ -73,8 +74,9 @@ class CervixConfig(tfds.core.BuilderConfig):
 class Cervix(tfds.core.GeneratorBasedBuilder):
     """See the module's documentation."""
 
-    VERSION = tfds.core.Version("2.2.0")
-    OLDER = ("2.1.0", "2.0.0")  # versions that can be read: they have no boxes, the oldest has other features besides
+    VERSION = tfds.core.Version("2.3.0")
+    OLDER = ("2.2.0", "2.1.0", "2.0.0")  # that can be read: their fingerprint is of names and sizes, not of content
+    WITHOUT_BOXES = ("2.1.0", "2.0.0")
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in OLDER]
     MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD_INSTRUCTIONS
     BUILDER_CONFIGS: Sequence[CervixConfig] = (
@@ -104,7 +106,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
                     "sharpness": tfds.features.Scalar(np.float32),
                     "group": tfds.features.Scalar(np.int32),
                 }
-                | ({"boxes": boxes} if str(self.version) not in self.OLDER else {})
+                | ({"boxes": boxes} if str(self.version) not in self.WITHOUT_BOXES else {})
             ),
             supervised_keys=("image", "label"),
             homepage="https://www.kaggle.com/c/intel-mobileodt-cervical-cancer-screening",
@@ -123,7 +125,9 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
         else:
             folder = Path(dl_manager.manual_dir)
             labels = scan(folder, additional=config.additional)
-            fingerprint = fingerprint_of(folder, additional=config.additional)
+            by_content = str(self.version) not in self.OLDER
+            digests = file_digests(folder, labels, digests_path(Path(self.data_dir))) if by_content else None
+            fingerprint = fingerprint_of(folder, labels, digests)
             sources = {name: folder / name for name in labels}
             corrections = kaggle.find_corrections(folder, labels)
             boxes, notes = annotations.read_boxes(folder, labels)
@@ -169,6 +173,11 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
 def feature_cache_path(data_path: Path) -> Path:
     """Where features are kept until the data set at `data_path` is built: in the root of all data sets."""
     return data_path.parents[2] / "cervix_measurements.sqlite"
+
+
+def digests_path(data_path: Path) -> Path:
+    """Where digests of raw photographs are kept: in the root of all data sets."""
+    return data_path.parents[2] / NAME
 
 
 def _to_bboxes(annotators: Sequence[str], boxes: Float32[np.ndarray, "a 4"]) -> list[dict[str, Any]]:
@@ -256,18 +265,27 @@ def not_read(folder: Path) -> list[str]:
     return lines
 
 
-def fingerprint_of(folder: Path, *, additional: bool) -> str:
-    """SHA-256 over names and sizes of the photographs, and tables and boxes; the same wherever the folder lies."""
+def fingerprint_of(folder: Path, names: Iterable[str], digests: Mapping[str, str] | None) -> str:
+    """SHA-256 over names and contents of the photographs, and tables and boxes; the same wherever the folder lies.
+
+    Args:
+      folder: of raw photographs.
+      names: of its photographs, see `scan`.
+      digests: of their contents; None for their sizes instead, as data sets of OLDER versions have it.
+    """
     digest = hashlib.sha256()
-    photographs = sorted(scan(folder, additional=additional))
+    photographs = sorted(names)
     for name in photographs:
-        path = folder / name
-        size = path.stat().st_size if path.exists() and not leaves(path, folder) else 0
-        digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
+        content = _size(folder / name, folder) if digests is None else digests[name]
+        digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     for table in (*kaggle.TABLES, *annotations.files(folder, photographs)):
         if (folder / table).is_file():
             digest.update(read_bytes(folder / table, inside=folder))
     return digest.hexdigest()
+
+
+def _size(path: Path, folder: Path) -> int:
+    return path.stat().st_size if path.exists() and not leaves(path, folder) else 0
 
 
 def _draw_all() -> tuple[dict[str, bytes], dict[str, int], dict[str, dict[str, Box]]]:

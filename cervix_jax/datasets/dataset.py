@@ -25,11 +25,13 @@ from cervix_jax.datasets.builder import (
     DOWNLOAD_INSTRUCTIONS,
     Cervix,
     ManualDirError,
+    digests_path,
     feature_cache_path,
     fingerprint_of,
     not_read,
     scan,
 )
+from cervix_jax.datasets.file_digests import file_digests
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
@@ -236,7 +238,11 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
                 builder.download_and_prepare(download_config=download)
     if raw and on_disk and dataset.manual_dir:
-        fingerprint = fingerprint_of(Path(dataset.manual_dir), additional=additional)
+        folder = Path(dataset.manual_dir)
+        names, digests = scan(folder, additional=additional), None
+        if str(builder.version) not in Cervix.OLDER:
+            digests = file_digests(folder, names, digests_path(Path(builder.data_path)))
+        fingerprint = fingerprint_of(folder, names, digests)
         if fingerprint != builder.info.metadata["fingerprint"]:
             raise DatasetError(
                 f"{builder.data_path} was prepared from other photographs than {dataset.manual_dir} holds now; "

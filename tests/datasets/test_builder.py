@@ -102,6 +102,16 @@ def test_other_photographs_than_those_prepared_are_refused(initial, tiny_config,
     shutil.copytree(manual_dir, tmp_path / "raw")
     tiny_config.dataset.manual_dir = str(tmp_path / "raw")
     load_dataset(tiny_config)  # a copy elsewhere is the same data
+    first, second = sorted((tmp_path / "raw/train/Type_1").iterdir())[:2]
+    contents = first.read_bytes(), second.read_bytes()
+    size = max(map(len, contents))
+    first.write_bytes(contents[1].ljust(size, b"\0"))  # what follows a JPEG is not read
+    second.write_bytes(contents[0].ljust(size, b"\0"))
+    with pytest.raises(DatasetError, match="other photographs"):  # of the same names and sizes
+        load_dataset(tiny_config)
+    first.write_bytes(contents[0])
+    second.write_bytes(contents[1])
+    load_dataset(tiny_config)
     (tmp_path / "raw/train/Type_1/more.jpg").write_bytes(next((manual_dir / "train/Type_1").iterdir()).read_bytes())
     with pytest.raises(DatasetError, match="other photographs"):
         load_dataset(tiny_config)

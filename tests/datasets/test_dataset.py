@@ -119,10 +119,10 @@ def test_data_of_the_version_before_is_read_and_has_no_boxes(config, manual_dir,
     shutil.move(data_path, data_path.with_name("moved"))
     with monkeypatch.context() as then:
         then.setattr(Cervix, "_generate_examples", without_boxes)
-        then.setattr(Cervix, "VERSION", tfds.core.Version(Cervix.OLDER[0]))
+        then.setattr(Cervix, "VERSION", tfds.core.Version(Cervix.WITHOUT_BOXES[0]))
         load_dataset(config)
     after = load_dataset(config)
-    assert str(after.builder.version) == Cervix.OLDER[0]
+    assert str(after.builder.version) == Cervix.WITHOUT_BOXES[0]
     assert after.assignment.split == before.assignment.split
     assert after.examples("train").jpeg(0) == jpeg
     assert np.isnan(after.boxes).all()
