@@ -135,8 +135,8 @@ def _row(line: str) -> dict[str, Any] | None:
     """A row of the metrics; None if it is damaged."""
     try:
         row = json.loads(line)
-        return row if isinstance(row["epoch"], int) and isinstance(row["step"], int) else None
-    except (ValueError, KeyError, TypeError):
+        return row if isinstance(row["epoch"], int) and isinstance(row.get("step", 0), int) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

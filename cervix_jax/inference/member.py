@@ -147,7 +147,7 @@ def _say_if_better_is_missing(workdir: Path, checkpoints: Checkpoints, item: str
     """A best checkpoint that somebody removed is not replaced by another without a word."""
     name = f"{'ema_' if item == 'averaged' else ''}validation_loss"
     newest = max(checkpoints.steps)  # that of a later epoch may be being written
-    better = [row for row in read_metrics(workdir) if row["step"] < newest and row.get(name, loss) < loss]
+    better = [row for row in read_metrics(workdir) if row.get("step", newest) < newest and row.get(name, loss) < loss]
     if better:
         best = min(better, key=lambda row: row[name])
         log(

@@ -85,7 +85,7 @@ def recovered_rows(workdir: Path, checkpoints: Checkpoints, done: int, steps_per
       done: steps; a crash has lost the later ones.
       steps_per_epoch: of the run.
     """
-    rows = {row["step"]: row for row in runs.read_metrics(workdir) if row["step"] <= done}
+    rows = {row["step"]: row for row in runs.read_metrics(workdir) if row.get("step", done + 1) <= done}
     for step in checkpoints.steps:
         if step <= done and step not in rows and (metrics := checkpoints.metrics(step)):
             raw = {name: x for name, x in metrics.items() if not name.startswith("ema_")}

@@ -15,6 +15,7 @@ class StubPredictor(Predictor):
 
     class_names = CLASS_NAMES
     quality_reference = None
+    name = "stub"
 
     def __init__(self, answer: Callable[[np.ndarray], np.ndarray], size=(32, 24)):
         object.__setattr__(self, "answer", answer)

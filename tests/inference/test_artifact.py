@@ -85,39 +85,43 @@ def test_an_exported_localiser_finds_the_same_boxes(localiser_run, tmp_path) -> 
 
 
 def test_so_does_that_of_a_cross_validation(cross_validated, calibration, metrics, manual_dir, tmp_path) -> None:
-    predictor = dataclasses.replace(cross_validated, calibration=calibration)
+    folds = np.arange(len(calibration.labels)) % 3
+    crossed = dataclasses.replace(calibration, folds=folds, fold_temperatures=(1.5,) * 3)
+    predictor = dataclasses.replace(cross_validated, calibration=crossed)
     check_card_code(predictor, metrics, manual_dir / "test", tmp_path)
     card = json.loads((tmp_path / "export/card.json").read_text())
     assert (card["runs"], card["combined_by"], card["metrics"]["split"]) == (3, "mean", "out-of-fold")
     assert "not by the mean of 3 runs" in (tmp_path / "export/README.md").read_text()
 
 
-def test_so_does_that_of_runs_with_localisers_of_their_own(cropped_run, metrics, manual_dir, tmp_path) -> None:
-    (member,) = Predictor.restore([cropped_run[0]]).members
-    shaken = jax.tree.map(lambda x: x * 1.05, member.localiser.variables)
-    record = member.localiser.record | {"epoch": 99}
-    other = dataclasses.replace(
-        member, localiser=dataclasses.replace(member.localiser, variables=shaken, record=record)
-    )
-    predictor = dataclasses.replace(Predictor.restore([cropped_run[0]]), members=(member, other), rule="mean")
-    assert len(predictor.network_inputs) == 2
-    check_card_code(predictor, metrics, manual_dir / "test", tmp_path)
-
-
-def test_camera_originals_are_read_alike(predictor, cropped_run, metrics, manual_dir, tmp_path) -> None:
-    """Larger than what data sets store, on their side, and no JPEG."""
+@pytest.fixture
+def originals(manual_dir, tmp_path):
+    """Photographs larger than what data sets store, on their side, and no JPEG."""
     folder = tmp_path / "originals"
     folder.mkdir()
-    paths = sorted((manual_dir / "test").iterdir())
-    for i, path in enumerate(paths):
+    for i, path in enumerate(sorted((manual_dir / "test").iterdir())):
         image = Image.open(path)
         if i < 4:
             image = image.resize((2448, 3264) if i < 3 else (700, 500), Image.Resampling.BICUBIC)
         exif = Image.Exif()
         exif[0x0112] = (1, 6, 8, 3, 6, 1, 1)[i]
         image.save(folder / f"{i}.{'png' if i == 6 else 'jpg'}", exif=exif)
-    check_card_code(predictor, metrics, folder, tmp_path / "whole")
-    check_card_code(Predictor.restore([cropped_run[0]]), metrics, folder, tmp_path / "cropped")
+    return folder
+
+
+def test_camera_originals_are_read_alike(predictor, originals, metrics, tmp_path) -> None:
+    check_card_code(predictor, metrics, originals, tmp_path)
+
+
+def test_so_does_that_of_runs_with_localisers_of_their_own(cropped_run, metrics, originals, tmp_path) -> None:
+    (member,) = Predictor.restore([cropped_run[0]]).members
+    shaken = jax.tree.map(lambda x: x * 1.05, member.localiser.variables)
+    record = member.localiser.record | {"epoch": 99}
+    localiser = dataclasses.replace(member.localiser, variables=shaken, record=record)
+    other = dataclasses.replace(member, localiser=localiser)
+    predictor = dataclasses.replace(Predictor.restore([cropped_run[0]]), members=(member, other), rule="mean")
+    assert len(predictor.network_inputs) == 2
+    check_card_code(predictor, metrics, originals, tmp_path)
 
 
 def test_runs_that_see_photographs_differently_are_not_one_export(predictor, cropped_run, tmp_path) -> None:
