@@ -1,7 +1,7 @@
 """Finds the cervix: one box per photograph, from the boxes that people drew (`boxes.csv` in the raw folder).
 
-ResNet-50 up to conv4, its later stages fine-tuned, and a head whose locations vote for the box. Other runs see
-photographs through it with `--config.dataset.crop=WORKDIR`; give it the same `selection.fold` as them.
+ResNet-50 up to conv4, its later stages fine-tuned, and a head whose locations vote for the box. `crossvalidate` trains
+one a fold; other runs see photographs through them with `--config.dataset.crop=WORKDIR`.
 """
 
 import ml_collections
@@ -12,7 +12,7 @@ from cervix_jax import config as defaults
 def get_config() -> ml_collections.ConfigDict:
     config = defaults.get_config()
     config.task = "localise"
-    config.epochs = 20
+    config.epochs = 10
     config.batch_size = 16
     config.dataset.name = "cervix/initial"
     config.dataset.image_size = (160, 128)
@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.color_jitter = 0.2
     config.model.name = "box_voting"
     config.model.backbone.cut = "conv4_block3_out"
-    config.model.backbone.trainable = ("conv2", "conv3", "conv4")
+    config.model.backbone.trainable = ("conv3", "conv4")
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_epochs = 1.0
     config.optimizer.schedule = "cosine"

@@ -85,8 +85,25 @@ class LabelledPhotographs:
         return np.repeat(list(self.held_out), [len(photographs) for photographs in self.held_out.values()])
 
 
-class _LazyPhotographs(Sequence[Photograph]):
-    """Examples of a split, each read when it is first accessed: of several processes each reads its own."""
+class _Photographs(Sequence[Photograph]):
+    """A sequence whose photographs are read when they are accessed, by `_read` of a place from 0 on."""
+
+    def _read(self, i: int) -> Photograph:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Photograph: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Photograph]: ...
+
+    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
+        places = range(len(self))[index]
+        return self._read(places) if isinstance(places, int) else [self._read(i) for i in places]
+
+
+class _LazyPhotographs(_Photographs):
+    """Examples of a split, each read once: of several processes each reads its own."""
 
     def __init__(self, predictor: Predictor, examples: Examples):
         self._predictor, self._examples = predictor, examples
@@ -95,23 +112,14 @@ class _LazyPhotographs(Sequence[Photograph]):
     def __len__(self) -> int:
         return len(self._examples)
 
-    @overload
-    def __getitem__(self, index: int) -> Photograph: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Photograph]: ...
-
-    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[index]
+    def _read(self, i: int) -> Photograph:
         if i not in self._photographs:
             self._photographs[i] = self._predictor.read_stored(self._examples.jpeg(i))
         return self._photographs[i]
 
 
-class _Chain(Sequence[Photograph]):
-    """Sequences one after another; an index reads no photograph but its own."""
+class _Chain(_Photographs):
+    """Sequences one after another."""
 
     def __init__(self, sequences: Sequence[Sequence[Photograph]]):
         self._sequences = sequences
@@ -120,16 +128,7 @@ class _Chain(Sequence[Photograph]):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    @overload
-    def __getitem__(self, index: int) -> Photograph: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Photograph]: ...
-
-    def __getitem__(self, index: int | slice) -> Photograph | list[Photograph]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        i = range(len(self))[index]
+    def _read(self, i: int) -> Photograph:
         part = bisect.bisect_right(self._starts, i) - 1
         return self._sequences[part][i - self._starts[part]]
 
