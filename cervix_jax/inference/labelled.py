@@ -1,5 +1,6 @@
 """Photographs of known type, to measure a predictor on: a split of its data, or a labelled folder."""
 
+import abc
 import bisect
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -86,10 +87,11 @@ class LabelledPhotographs:
 
 
 class _Photographs(Sequence[Photograph]):
-    """A sequence whose photographs are read when they are accessed, by `_read` of a place from 0 on."""
+    """A sequence whose photographs are read when they are accessed."""
 
+    @abc.abstractmethod
     def _read(self, i: int) -> Photograph:
-        raise NotImplementedError
+        """The photograph at a place, from 0 on."""
 
     @overload
     def __getitem__(self, index: int) -> Photograph: ...

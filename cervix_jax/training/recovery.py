@@ -4,6 +4,7 @@ What checkpoints hold decides; the files beside them are compared with it, or re
 damaged checkpoints and lines are kept aside.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def restore_newest(
         try:
             newest = newest or checkpoints.restore(step, state, sharding)
         except DamagedError as error:
-            on_lead_host(lambda step=step, error=error: _set_aside(workdir, str(step), error))  # type: ignore[misc]
+            on_lead_host(partial(_set_aside, workdir, str(step), error))
             checkpoints.manager.reload()
     if newest is not None:
         log(f"resuming {workdir} after step {int(newest[0].step)}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import ml_collections
@@ -86,7 +87,7 @@ def train_folds(plan: FoldPlan) -> None:
       Others: see `loop.train`.
     """
     for config, workdir in plan.runs(plan.chosen):
-        on_lead_host(lambda config=config, workdir=workdir: runs.check_config(workdir, config))  # type: ignore[misc]
+        on_lead_host(partial(runs.check_config, workdir, config))
     for config, workdir in plan.runs(plan.chosen):
         if _is_finished(config, workdir):
             log(f"{workdir}: finished")

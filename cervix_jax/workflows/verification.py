@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -66,15 +67,15 @@ def check_runs(workdir: Path, report: Report) -> None:
     for run in runs.member_workdirs(workdir):
         log(f"checking {run}")
         rerun = "rerun the command that trained it"
-        if not report.look(lambda run=run: runs.read_record(run), f"{rerun}, which rebuilds the record"):  # type: ignore[misc]
+        if not report.look(partial(runs.read_record, run), f"{rerun}, which rebuilds the record"):
             continue
-        report.look(lambda run=run: _check_metrics(run), f"{rerun}: damaged lines are kept aside")  # type: ignore[misc]
+        report.look(partial(_check_metrics, run), f"{rerun}: damaged lines are kept aside")
         _check_checkpoints(run, report)
-        report.look(lambda run=run: _check_quality(run), f"{rerun}, which writes it")  # type: ignore[misc]
-        report.look(lambda run=run: Localiser.load(run / runs.LOCALISER), f"{rerun}, which copies it")  # type: ignore[misc]
+        report.look(partial(_check_quality, run), f"{rerun}, which writes it")
+        report.look(partial(Localiser.load, run / runs.LOCALISER), f"{rerun}, which copies it")
         for path in run.glob("calibration-*.json"):
             identity = path.stem.removeprefix("calibration-")
-            report.look(lambda path=path, identity=identity: Calibration.load(path, identity), "or remove it")  # type: ignore[misc]
+            report.look(partial(Calibration.load, path, identity), "or remove it")
 
 
 def check_data(data_dir: Path, report: Report) -> None:
@@ -93,7 +94,7 @@ def check_data(data_dir: Path, report: Report) -> None:
     for path in paths:
         log(f"checking {path}")
         report.look(
-            lambda path=path: _read_examples(path),  # type: ignore[misc]
+            partial(_read_examples, path),
             f"remove {path}; it is built again from the photographs by the next command that needs it",
         )
 
@@ -111,7 +112,7 @@ def check_photographs(manual_dir: Path, report: Report) -> None:
     if not manual_dir.is_dir():
         raise DamageError(f"there is no folder {manual_dir}")
     for path in find_photographs(manual_dir):
-        report.look(lambda path=path: _read(path, manual_dir), "copy it again from where it came, or remove it")  # type: ignore[misc]
+        report.look(partial(_read, path, manual_dir), "copy it again from where it came, or remove it")
 
 
 def _check_metrics(workdir: Path) -> None:
@@ -140,7 +141,7 @@ def _check_checkpoints(workdir: Path, report: Report) -> None:
                 raise CheckpointError(f"{workdir / DIRECTORY} holds no checkpoint")
             for step in checkpoints.steps:
                 advice = f"rerun the command that trained it, which moves it to {DAMAGED}/ and goes on from another"
-                report.look(lambda step=step: checkpoints.restore(step, state, sharding), advice)  # type: ignore[misc]
+                report.look(partial(checkpoints.restore, step, state, sharding), advice)
 
     report.look(open_and_restore, "rerun the command that trained it")
 
