@@ -12,6 +12,12 @@ from cervix_jax.cli import app
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of raw photographs.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the page, tables and contact sheets.", required=True)
+PREDICTIONS = flags.DEFINE_string(
+    "predictions",
+    None,
+    "CSV of probabilities by models that have not seen the photographs (oof.csv of a cross-validation): labels that "
+    "they confidently contradict are findings too.",
+)
 
 
 def main() -> dict[str, Any]:
@@ -19,7 +25,9 @@ def main() -> dict[str, Any]:
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
     page.check_output(output, folder)
-    audit = findings.audit_folder(folder, output / "measurements.sqlite")
+    audit = findings.audit_folder(
+        folder, output / "measurements.sqlite", Path(PREDICTIONS.value) if PREDICTIONS.value else None
+    )
     page.write_page(audit, folder, output)
     counts = {kind: len(audit.of(kind)) for kind in findings.KINDS}
     return counts | {

@@ -87,6 +87,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "fold, or 'initial', all of them, as in the report.",
     ),
     "selection.one_vs_rest": ("none", "Or Type_1, Type_2, Type_3: a binary label, that type or not (section 15)."),
+    "selection.exclude": (
+        "",
+        "CSV file whose column image_name lists photographs that are not to be trained on, such as findings; "
+        "they still validate. Not in report.",
+    ),
     "augmentation.horizontal_flip": (True, "Flip left and right with probability 1/2 (report section 5.2)."),
     "augmentation.vertical_flip": (True, "Flip top and bottom with probability 1/2 (report section 5.2)."),
     "augmentation.translation": (0.1, "Largest shift, as a fraction of height and width. Not in report."),
@@ -97,6 +102,12 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         0.0,
         "Largest change of each channel's mean and of the contrast, 0.2 for factors of 0.8 to 1.2. Not in report.",
     ),
+    "augmentation.hue": (
+        0.0,
+        "Largest turn of all colours about the grey axis in degrees, as by another white balance. Not in report.",
+    ),
+    "augmentation.saturation": (0.0, "Largest change of saturation, 0.2 for factors of 0.8 to 1.2. Not in report."),
+    "augmentation.blur": (0.0, "Largest standard deviation of a Gaussian blur in pixels. Not in report."),
     "augmentation.cutout": (
         0.0,
         "Sides of a rectangle that is blanked at a random place, as a fraction of height and width (DeVries & Taylor "
@@ -107,9 +118,19 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "Above 0, each training image is blended with the one before it in the batch, and their losses likewise, by "
         "factors from a beta distribution of these two parameters (Zhang et al. 2018). Not in report.",
     ),
+    "augmentation.cutmix": (
+        0.0,
+        "Above 0, a rectangle of the image before it in the batch is pasted into each training image, of an area from "
+        "a beta distribution of these two parameters, and their losses are blended (Yun et al. 2019). Not in report.",
+    ),
     "model.name": ("inception_residual", f"The head: {', '.join(HEADS)} (report sections 6 and 7)."),
     "model.dtype": ("float32", "float32; or bfloat16: activations in half precision, parameters and loss in float32."),
     "model.dropout_rate": (0.4, "Probability of dropping a feature before the logits (report section 7)."),
+    "model.drop_path_rate": (
+        0.0,
+        "Probability of skipping the last residual block of an inception_residual head for an example, linearly less "
+        "in those before it: stochastic depth (Huang et al. 2016). Not in report.",
+    ),
     "model.batch_norm": (True, "Batch norm in the head (report section 5.2); without it, biases."),
     "model.remat": (
         False,
@@ -132,6 +153,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "model.backbone.trainable": (
         AnyType("none"),
         "'none' (frozen, section 11.3), 'all', or stages: ('conv1', 'conv2'), on the command line conv1,conv2.",
+    ),
+    "model.backbone.frozen_norm": (
+        False,
+        "Batch norms of trained stages keep the pretrained statistics, as those of frozen stages do. Not in report.",
     ),
     "optimizer.learning_rate": (1e-3, "Adam's learning rate in the first epoch. Not in report."),
     "optimizer.reference_batch": (
@@ -165,6 +190,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         1.0,
         "Factor of the learning rate in the last trained stage of the backbone; the stage before has its square, and "
         "so on (Howard & Ruder 2018). Not in report.",
+    ),
+    "optimizer.unfreeze_epochs": (
+        0.0,
+        "Epochs for which the last trained stage of the backbone rests at first; the stage before rests twice as long, "
+        "and so on: gradual unfreezing (Howard & Ruder 2018). Not in report.",
     ),
     "loss.label_smoothing": (
         0.0,

@@ -25,6 +25,10 @@ def _within(low: int | float, high: int | float) -> tuple[Predicate, str]:
 
 _NEED_BACKBONE = [name for name, head in HEADS.items() if head.backbone == "required"]
 _RATE: tuple[Predicate, str] = (lambda value, _: 0 <= value < 1, "at least 0 and below 1")
+_MIXING: tuple[Predicate, str] = (
+    lambda value, flat: value == 0 or (flat["task"] == "classify" and flat["parallel"] == "jit"),
+    "0 with config.task=localise or config.parallel=pmap",
+)
 
 # (name, predicate, the same in words); '{0[NAME]}' in the words stands for the value of an option.
 CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
@@ -75,12 +79,18 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("augmentation.rotation", *_within(0, 180)),
     ("augmentation.zoom", *_RATE),
     ("augmentation.color_jitter", *_RATE),
+    ("augmentation.hue", *_within(0, 180)),
+    ("augmentation.saturation", *_within(0, 1)),
+    ("augmentation.blur", *_within(0, 32)),
     ("augmentation.cutout", *_RATE),
     ("augmentation.mixup", *_at_least(0)),
+    ("augmentation.mixup", *_MIXING),
+    ("augmentation.cutmix", *_at_least(0)),
+    ("augmentation.cutmix", *_MIXING),
     (
-        "augmentation.mixup",
-        lambda value, flat: value == 0 or (flat["task"] == "classify" and flat["parallel"] == "jit"),
-        "0 with config.task=localise or config.parallel=pmap",
+        "augmentation.cutmix",
+        lambda value, flat: value == 0 or flat["augmentation.mixup"] == 0,
+        "0 with config.augmentation.mixup",
     ),
     ("model.name", *_one_of(*HEADS)),
     (
@@ -90,6 +100,7 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ),
     ("model.dtype", *_one_of("float32", "bfloat16")),
     ("model.dropout_rate", *_RATE),
+    ("model.drop_path_rate", *_RATE),
     ("model.remat", lambda value, flat: not value or flat["parallel"] != "pmap", "False with config.parallel=pmap"),
     ("model.widths", lambda value, _: bool(value) and all(w >= 4 and w % 4 == 0 for w in value), "multiples of 4"),
     ("model.blocks", lambda value, _: min(value, default=0) >= 0, "without negative numbers"),
@@ -119,6 +130,7 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("optimizer.weight_decay", *_at_least(0)),
     ("optimizer.clip_norm", *_at_least(0)),
     ("optimizer.backbone_rate", lambda value, _: 0 < value <= 1, "above 0 and at most 1"),
+    ("optimizer.unfreeze_epochs", *_at_least(0)),
     ("loss.label_smoothing", *_RATE),
     ("loss.ambiguity", *_within(0, 0.5)),
     (

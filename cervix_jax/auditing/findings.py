@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from cervix_jax.auditing.box_findings import BOX_KINDS, box_findings
+from cervix_jax.auditing.suspicious_labels import suspicious_findings
 from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.builder import make_manifest, scan
 from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
@@ -30,6 +31,7 @@ KINDS: Mapping[str, str] = {
     "near_duplicates": "The same scene more than once; training and validation must not share one.",
     "label_conflict": "The same scene under different types.",
     "uncorrected_label": "Kaggle has published another type than the folder says.",
+    "suspicious_label": "Predictions by a model that has not seen the photograph are confident of another type.",
     "blurred": "Far less sharp in the middle than the others (below Tukey's fence of the logarithm).",
     "dark": "Far darker than the others, or all but black.",
     "bright": "Far brighter than the others, or all but white.",
@@ -93,15 +95,17 @@ class Audit:
         return draw_boxes(pixels, self.manifest.boxes[i].tolist()) if with_boxes else pixels
 
 
-def audit_folder(folder: Path, cache: Path) -> Audit:
+def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> Audit:
     """Audits `train/`, and `additional/` and `test/` if they exist.
 
     Args:
       folder: raw photographs.
       cache: SQLite file of features; made if missing.
+      predictions: see `suspicious_findings`; without them labels are not doubted.
 
     Raises:
       ManualDirError: the folder is not laid out as expected.
+      PredictionsError: see `suspicious_findings`.
     """
     additional = folder / "additional"
     labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
@@ -116,6 +120,7 @@ def audit_folder(folder: Path, cache: Path) -> Audit:
         *(Finding(*finding) for finding in box_findings(manifest)),
         *_group_findings(manifest),
         *_label_findings(manifest),
+        *(Finding(*finding) for finding in (suspicious_findings(manifest, predictions) if predictions else ())),
         *(
             Finding("rejected", name, reason)
             for name, reason in zip(manifest.names, assignment.reasons, strict=True)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import csv
 import dataclasses
 import importlib.util
 import io
@@ -93,7 +94,7 @@ class PreparedDataset:
 
     def with_splits(self, config: ml_collections.ConfigDict) -> "PreparedDataset":
         """The same photographs, split and resized as another config of this data set says; reads nothing."""
-        assignment = assign_splits(self.manifest, SplitConfig(**config.selection))
+        assignment = assign_splits(self.manifest, _split_config(config.selection))
         dataset = dataclasses.replace(
             self,
             assignment=assignment,
@@ -173,7 +174,7 @@ def load_dataset(
     sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
     stored = [(source, i) for source in sources for i in range(len(source))]
     manifest = _load_manifest(builder, stored)
-    assignment = assign_splits(manifest, SplitConfig(**config.selection))
+    assignment = assign_splits(manifest, _split_config(config.selection))
     data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
     return data._with_drawn_crops() if dataset.crop == BOXES else data
 
@@ -249,6 +250,22 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
                 "remove it, or give another data_dir"
             )
     return builder
+
+
+def _split_config(selection: ml_collections.ConfigDict) -> SplitConfig:
+    """What `config.selection` asks for, the file of excluded photographs read.
+
+    Raises:
+      DatasetError: there is no such file, or it has no column image_name.
+    """
+    options, exclude = dict(selection), selection.exclude
+    if exclude:
+        try:
+            with Path(exclude).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                options["exclude"] = frozenset(row["image_name"] for row in csv.DictReader(file))
+        except (OSError, KeyError, csv.Error) as error:
+            raise DatasetError(f"config.selection.exclude={exclude} is no CSV file with image_name: {error}") from error
+    return SplitConfig(**options)
 
 
 def _root(builder: tfds.core.DatasetBuilder) -> Path:

@@ -7,7 +7,7 @@ the Gaussian and the sharpness threshold come from the initial photographs of th
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -68,6 +68,7 @@ class SplitConfig:
       fitted_on: 'training': Gaussian and threshold are fitted without the validation fold; 'initial': with it, as the
         report does.
       one_vs_rest: 'none', or a type to tell from the two others (report section 15), in the same folds.
+      exclude: names of photographs that are not trained on.
     """
 
     folds: int = 5
@@ -79,6 +80,7 @@ class SplitConfig:
     sharpness: float = 1.0
     fitted_on: str = "training"
     one_vs_rest: str = "none"
+    exclude: Collection[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +133,8 @@ def assign_splits(manifest: Manifest, config: SplitConfig) -> SplitAssignment:
         reasons[distant] = "unlike the initial photographs"
     duplicates = np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
     reasons[additional & duplicates] = "near_duplicate"
+    excluded = np.isin(manifest.names, list(config.exclude)) & (reasons == "")
+    reasons[excluded & ~validation & ~manifest.of(TEST)] = "excluded"
 
     split = np.full(len(manifest.names), "train", object)
     split[manifest.of(TEST)] = "test"

@@ -108,4 +108,5 @@ def make_backbone(options: Mapping[str, Any]) -> Backbone | None:
         return None
     architecture = BACKBONES[options["name"]]
     cut = architecture.end_point(options["cut"])
-    return Backbone(architecture, cut, architecture.trained_stages(options["trainable"], cut))
+    trained = architecture.trained_stages(options["trainable"], cut)
+    return Backbone(architecture, cut, trained, options["frozen_norm"])

@@ -244,3 +244,23 @@ def dropout(x: Float[Array, "b *features"], rate: float, training: TrainingPass 
         return x
     keep: Any = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
     return jnp.where(keep, x / (1 - rate), 0)
+
+
+def drop_path(
+    residual: Float[Array, "b h w c"], rate: float, training: TrainingPass | None, block: int
+) -> Float[Array, "b h w c"]:
+    """Zeroes a block's residual for whole examples with probability `rate`, scales the others by 1 / (1 - rate).
+
+    Stochastic depth (Huang et al. 2016), with the scaling in training instead of in evaluation.
+
+    Args:
+      residual: one row per example.
+      rate: at least 0 and below 1.
+      training: see `dropout`.
+      block: number of the block, so that each draws for itself.
+    """
+    keys = None if training is None else training.dropout_keys
+    if keys is None or rate == 0:
+        return residual
+    keep: Any = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, block), 1 - rate))(keys)
+    return jnp.where(keep[:, None, None, None], residual / (1 - rate), 0)

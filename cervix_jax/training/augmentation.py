@@ -4,10 +4,12 @@ All geometric transforms are composed into one affine map, so that each image is
 switched on. What happens to an example depends on its key alone, not on its place in the batch or on the device that
 computes it.
 
-To add a geometric transform, add its function to `TRANSFORMS` and its range to `config.augmentation`.
+To add a geometric transform, add its function to `TRANSFORMS` and its range to `config.augmentation`; a transform of
+pixels goes to `pixel_transforms.py`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import jax
@@ -15,13 +17,16 @@ import jax.numpy as jnp
 import ml_collections
 from jaxtyping import Array, Float, Key
 
+from cervix_jax.training.mixing import cut_mix, mix_up
+from cervix_jax.training.pixel_transforms import PIXEL_TRANSFORMS
+
 Affine = Float[Array, "2 3"]  # pixel (row, column, 1) of the result -> (row, column) of the source, about the centre
 Size = tuple[int, int]  # height and width in pixels
 Options: TypeAlias = ml_collections.ConfigDict  # config.augmentation
 
 
 def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Options) -> dict[str, Array]:
-    """Warps images by random affine maps and moves their boxes; jitters colours, blanks a rectangle, blends images.
+    """Warps images by random affine maps and moves their boxes; changes their pixels; blends them with others.
 
     Pixels outside the source repeat its border.
 
@@ -30,22 +35,30 @@ def augment(batch: Mapping[str, Array], keys: Key[Array, "b"], augmentation: Opt
         all of them if all options are off.
       keys: one random key per example.
       augmentation: `config.augmentation`.
+
+    Returns:
+      The batch with other images, and with what `mixing` adds.
     """
     if not any(augmentation.values()):
         return dict(batch)
     height, width = batch["image"].shape[1:3]
     affines = jax.vmap(lambda key: random_affine(key, height, width, augmentation))(keys)
-    changed = {"image": jax.vmap(warp)(batch["image"], affines)}
-    if augmentation.color_jitter:
-        jitter = jax.vmap(lambda image, key: jitter_color(image, key, augmentation.color_jitter))
-        changed["image"] = jitter(changed["image"], keys)
-    if augmentation.cutout:
-        blanked = jax.vmap(lambda image, key: cut_out(image, key, augmentation.cutout))
-        changed["image"] = blanked(changed["image"], keys)
+    images = jax.vmap(warp)(batch["image"], affines)
+    for transform in PIXEL_TRANSFORMS:
+        if strength := augmentation[transform.option]:
+            images = jax.vmap(partial(transform.apply, strength=strength))(images, _stream(keys, transform.stream))
+    augmented = {**batch, "image": images}
     if "box" in batch:
-        changed["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
-    augmented = {**batch, **changed}
-    return mix_up(augmented, keys, augmentation.mixup) if augmentation.mixup else augmented
+        augmented["box"] = jax.vmap(lambda box, affine: move_box(box, affine, (height, width)))(batch["box"], affines)
+    for option, mix, stream in (("mixup", mix_up, 7), ("cutmix", cut_mix, 12)):
+        if alpha := augmentation[option]:
+            augmented = mix(augmented, _stream(keys, stream), alpha)
+    return augmented
+
+
+def _stream(keys: Key[Array, "b"], stream: int) -> Key[Array, "b"]:
+    """Keys of another purpose; below 5 are those of `TRANSFORMS` at the time of the first runs."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
 
 
 def random_affine(key: Key[Array, ""], height: int, width: int, augmentation: Options) -> Affine:
@@ -112,59 +125,6 @@ def warp(image: Float[Array, "h w c"], affine: Affine) -> Float[Array, "h w c"]:
     top = flat[corner] * (1 - fx) + flat[corner + right] * fx
     bottom = flat[corner + down] * (1 - fx) + flat[corner + down + right] * fx
     return (top * (1 - fy) + bottom * fy).astype(image.dtype)
-
-
-def jitter_color(image: Float[Array, "h w c"], key: Key[Array, ""], strength: float) -> Float[Array, "h w c"]:
-    """Other light: scales each channel's mean, and the contrast about it, by factors in 1 - strength to 1 + strength.
-
-    Args:
-      image: 0 to 255, as is the result.
-      key: of the example.
-      strength: `config.augmentation.color_jitter`.
-    """
-    channels = image.shape[-1]
-    factors = 1 + strength * _uniform(jax.random.fold_in(key, len(TRANSFORMS)), (channels + 1,))
-    mean = image.mean(axis=(0, 1))
-    return jnp.clip(mean * factors[:channels] + (image - mean) * factors[channels], 0, 255)
-
-
-def mix_up(batch: Mapping[str, Array], keys: Key[Array, "b"], alpha: float) -> dict[str, Array]:
-    """Blends each image with that of the row before it, cyclically (Zhang et al. 2018); the larger part is its own.
-
-    Args:
-      batch: `image` [b h w c], `label` [b] and `mask` [b]; padded rows, whose mask is False, are nobody's partner.
-      keys: one random key per example.
-      alpha: both parameters of the beta distribution of the parts.
-
-    Returns:
-      The batch with other images, `own_part` [b], the part of each image's own, and `partner_label` [b], the label of
-      the other.
-    """
-    mask = batch["mask"]
-    place = jnp.cumsum(mask) - 1
-    real_rows = jnp.argsort(~mask, stable=True)
-    partner = real_rows[(place - 1) % mask.sum()]
-    beta_keys = jax.vmap(lambda key: jax.random.fold_in(key, len(TRANSFORMS) + 2))(keys)
-    part = jax.vmap(lambda key: jax.random.beta(key, alpha, alpha))(beta_keys)
-    own_part = jnp.maximum(part, 1 - part)
-    weight = own_part[:, None, None, None]
-    image = weight * batch["image"] + (1 - weight) * batch["image"][partner]
-    return {**batch, "image": image, "own_part": own_part, "partner_label": batch["label"][partner]}
-
-
-def cut_out(image: Float[Array, "h w c"], key: Key[Array, ""], fraction: float) -> Float[Array, "h w c"]:
-    """Blanks a rectangle, centred on any pixel, with the image's mean colour (DeVries & Taylor 2017).
-
-    Args:
-      image: any range of values.
-      key: of the example.
-      fraction: `config.augmentation.cutout`, of height and of width.
-    """
-    height, width, _ = image.shape
-    y, x = jax.random.uniform(jax.random.fold_in(key, len(TRANSFORMS) + 1), (2,))
-    rows = jnp.abs((jnp.arange(height) + 0.5) / height - y) < fraction / 2
-    columns = jnp.abs((jnp.arange(width) + 0.5) / width - x) < fraction / 2
-    return jnp.where((rows[:, None] & columns)[..., None], image.mean(axis=(0, 1)), image)
 
 
 def move_box(box: Float[Array, "4"], affine: Affine, size: Size) -> Float[Array, "4"]:

@@ -68,34 +68,54 @@ def make_optimizer(config: ml_collections.ConfigDict, steps_per_epoch: int) -> o
         transforms = [optax.adam(rate)]
     if options.clip_norm:
         transforms.insert(0, optax.clip_by_global_norm(options.clip_norm))
-    if options.backbone_rate < 1 and (factors := backbone_factors(config)):
-        transforms.append(optax.stateless(lambda updates, _: _scale_backbone(updates, factors)))
+    depths = stage_depths(config)
+    if options.backbone_rate < 1 and depths:
+        transforms.append(optax.stateless(lambda updates, _: _scale_stages(updates, depths, options.backbone_rate)))
+    if options.unfreeze_epochs and depths:
+        transforms.append(_unfreeze(depths, round(options.unfreeze_epochs * steps_per_epoch)))
     return optax.chain(*transforms) if len(transforms) > 1 else transforms[0]
 
 
-def backbone_factors(config: ml_collections.ConfigDict) -> dict[str, float]:
-    """Factor of the learning rate for each layer of the backbone's trained stages.
-
-    It is `config.optimizer.backbone_rate` to the power of how many stages before the head the layer's stage is.
-    """
-    backbone, rate = config.model.backbone, config.optimizer.backbone_rate
+def stage_depths(config: ml_collections.ConfigDict) -> dict[str, int]:
+    """For each layer of the backbone's trained stages, how many stages before the head its stage is, from 1 on."""
+    backbone = config.model.backbone
     if backbone.name == "none":
         return {}
     architecture = BACKBONES[backbone.name]
     stages = architecture.trained_stages(backbone.trainable, backbone.cut)
     depth = {stage: len(stages) - i for i, stage in enumerate(stages)}
     layers = architecture.layers_up_to(backbone.cut)
-    return {layer.name: rate ** depth[layer.stage] for layer in layers if layer.stage in depth}
+    return {layer.name: depth[layer.stage] for layer in layers if layer.stage in depth}
 
 
 def _is_kernel(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def _scale_backbone(updates: Any, factors: Mapping[str, float]) -> Any:
-    """Scales the updates of each layer of the backbone by its factor."""
+def _scale_stages(updates: Any, depths: Mapping[str, int], rate: float) -> Any:
+    """Scales the updates of a stage of the backbone by the rate to the power of its depth."""
+    return _map_backbone(updates, lambda update, layer: rate ** depths[layer] * update)
+
+
+def _unfreeze(depths: Mapping[str, int], steps: int) -> optax.GradientTransformation:
+    """Makes the updates of a stage of the backbone 0 for its depth times `steps` steps."""
+
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByScheduleState]:
+        del params
+        thawed = _map_backbone(updates, lambda u, layer: jnp.where(state.count >= steps * depths[layer], u, 0))
+        return thawed, optax.ScaleByScheduleState(count=state.count + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _map_backbone(updates: Any, function: Callable[[Any, str], Any]) -> Any:
+    """Applies a function of an update and its layer's name to the updates of the backbone."""
     layers = {
-        name: jax.tree.map(lambda update, factor=factors[name]: factor * update, layer)
+        name: jax.tree.map(lambda update, name=name: function(update, name), layer)
         for name, layer in updates.get("backbone", {}).items()
     }
     return {**updates, "backbone": layers} if layers else updates

@@ -141,6 +141,19 @@ def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config
     np.testing.assert_array_equal(one.image(0), other.image(0))
 
 
+def test_photographs_listed_in_a_file_are_not_trained_on(tiny_config, tmp_path) -> None:
+    data = load_dataset(tiny_config)
+    name = data.examples("train").ids[0]
+    listed = tmp_path / "findings.csv"
+    listed.write_text(f"kind,image_name\nsuspicious_label,{name}\n")
+    config = tiny_config.copy_and_resolve_references()
+    config.selection.exclude = str(listed)
+    assert set(data.examples("train").ids) - set(data.with_splits(config).examples("train").ids) == {name}
+    listed.write_text("kind\nsuspicious_label\n")
+    with pytest.raises(DatasetError, match="image_name"):
+        data.with_splits(config)
+
+
 def test_a_split_that_does_not_exist_is_named(tiny_config):
     with pytest.raises(DatasetError, match="no split 'validate'; it has"):
         load_dataset(tiny_config).examples("validate")

@@ -155,6 +155,17 @@ def test_duplicates_of_initial_and_test_photographs_are_never_trained_on(additio
     assert (split[manifest.of(ADDITIONAL)] == "train").sum() == expected
 
 
+def test_excluded_photographs_are_not_trained_on_but_validate():
+    manifest = make_manifest()
+    plain = assign_splits(manifest, SplitConfig(additional="all"))
+    rows = [plain.split.index(split) for split in ("train", "validation", "test")]
+    names = [manifest.names[i] for i in rows]
+    changed = assign_splits(manifest, SplitConfig(additional="all", exclude=names))
+    assert [changed.split[i] for i in rows] == ["rejected", "validation", "test"]
+    assert changed.reasons[rows[0]] == "excluded"
+    assert sum(a != b for a, b in zip(plain.split, changed.split, strict=True)) == 1
+
+
 def test_labels_are_the_corrected_ones_or_the_folder_s():
     manifest = make_manifest()
     assert assign_splits(manifest, SplitConfig()).labels[0] == manifest.labels[0]

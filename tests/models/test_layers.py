@@ -124,3 +124,14 @@ def test_without_keys_nothing_is_dropped() -> None:
     x = maps(3, 5)
     for training in (None, layers.TrainingPass()):
         np.testing.assert_array_equal(layers.dropout(x, 0.9, training), x)
+
+
+def test_drop_path_drops_residuals_of_whole_examples_at_its_rate_and_keeps_the_mean() -> None:
+    x, training = jnp.ones((4000, 1, 2, 3)), layers.TrainingPass(jax.random.split(jax.random.key(0), 4000))
+    first, second = (np.asarray(layers.drop_path(x, 0.2, training, block)) for block in (1, 2))
+    np.testing.assert_array_equal(first, np.broadcast_to(first[:, :1, :1, :1], first.shape))
+    assert set(np.unique(first)) == {np.float32(0), np.float32(1 / 0.8)}
+    np.testing.assert_allclose(first.mean(), 1, atol=0.02)
+    both = (first[:, 0, 0, 0] == 0) & (second[:, 0, 0, 0] == 0)
+    np.testing.assert_allclose(both.mean(), 0.04, atol=0.01)  # each block draws for itself
+    np.testing.assert_array_equal(layers.drop_path(x, 0.2, None, 1), x)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from cervix_jax import config as options
 from cervix_jax.images.boxes import bounding_box
-from cervix_jax.training.augmentation import augment, cut_out, mix_up, random_affine, warp
+from cervix_jax.training.augmentation import augment, random_affine, warp
+from cervix_jax.training.pixel_transforms import PIXEL_TRANSFORMS
 
 OFF = {
     "augmentation.horizontal_flip": False,
@@ -19,9 +20,6 @@ OFF = {
     "augmentation.shear": 0.0,
     "augmentation.zoom": 0.0,
     "augmentation.rotation": 0.0,
-    "augmentation.color_jitter": 0.0,
-    "augmentation.cutout": 0.0,
-    "augmentation.mixup": 0.0,
 }
 HEIGHT, WIDTH = 12, 9
 
@@ -112,67 +110,6 @@ def test_rotations_are_rotations_that_fill_their_range() -> None:
     np.testing.assert_allclose([angles.min(), angles.max()], [-30, 30], atol=1)
 
 
-def test_color_jitter_scales_the_mean_of_channels_and_the_contrast() -> None:
-    images = jnp.repeat(100 + pictures(1) / 10, 400, axis=0)  # 100 to 126: nothing is clipped
-    keys = jax.random.split(jax.random.key(0), len(images))
-    jittered = np.asarray(augment({"image": images}, keys, augmentation(color_jitter=0.2))["image"])
-    means = jittered.mean(axis=(1, 2)) / np.asarray(images[0]).mean(axis=(0, 1))
-    np.testing.assert_allclose([means.min(0), means.max(0)], [[0.8] * 3, [1.2] * 3], atol=0.01)
-    assert np.abs(np.corrcoef(means.T) - np.eye(3)).max() < 0.15  # channels change each for itself
-    contrasts = jittered.std(axis=(1, 2)) / np.asarray(images[0]).std(axis=(0, 1))
-    np.testing.assert_allclose(contrasts, np.broadcast_to(contrasts[:, :1], contrasts.shape), rtol=1e-3)
-    np.testing.assert_allclose([contrasts.min(), contrasts.max()], [0.8, 1.2], atol=0.01)
-
-
-def test_cutout_blanks_a_rectangle_of_its_size_and_nothing_else() -> None:
-    image = pictures(1)[0]
-    keys = jax.random.split(jax.random.key(3), 200)
-    results = np.asarray(jax.vmap(lambda key: cut_out(image, key, 0.5))(keys))
-    changed = (results != np.asarray(image)).any(axis=-1)
-    np.testing.assert_allclose(
-        results[changed], np.broadcast_to(image.mean(axis=(0, 1)), results[changed].shape), rtol=1e-5
-    )
-    rows, columns = changed.any(axis=2).sum(axis=1), changed.any(axis=1).sum(axis=1)
-    np.testing.assert_array_equal(changed.sum(axis=(1, 2)), rows * columns)  # a rectangle
-    assert rows.max() == HEIGHT // 2
-    assert columns.max() == WIDTH // 2 + 1  # 4.5 pixels
-    assert changed.any(axis=0).all()  # every pixel has its turn
-
-
-def mixing_batch() -> dict[str, jax.Array]:
-    return {"image": pictures(6), "label": jnp.arange(6), "mask": jnp.array([True, True, False, True, True, False])}
-
-
-def test_mixup_blends_each_image_with_the_real_one_before_it() -> None:
-    """Zhang et al. 2018, equation 1, with the larger part an image's own."""
-    batch, keys = mixing_batch(), jax.random.split(jax.random.key(0), 6)
-    mixed = mix_up(batch, keys, 0.4)
-    real, partner = [0, 1, 3, 4], [4, 0, 1, 3]
-    np.testing.assert_array_equal(mixed["partner_label"][jnp.array(real)], partner)
-    part, images = np.asarray(mixed["own_part"]), np.asarray(batch["image"])
-    assert ((part >= 0.5) & (part <= 1)).all()
-    weight = part[real][:, None, None, None]
-    np.testing.assert_allclose(
-        np.asarray(mixed["image"])[real], weight * images[real] + (1 - weight) * images[partner], rtol=1e-5, atol=1e-3
-    )
-
-
-def test_parts_of_mixup_have_the_beta_distribution_folded_at_a_half() -> None:
-    count = 4000
-    batch = {"image": jnp.zeros((count, 1, 1, 1)), "label": jnp.zeros(count, int), "mask": jnp.ones(count, bool)}
-    parts = mix_up(batch, jax.random.split(jax.random.key(0), count), 0.4)["own_part"]
-    folded = np.maximum(draws := np.random.default_rng(0).beta(0.4, 0.4, count), 1 - draws)
-    assert stats.ks_2samp(np.asarray(parts), folded).pvalue > 1e-3
-
-
-def test_padding_between_rows_changes_no_mixture() -> None:
-    """So a step computes the same on any number of devices."""
-    batch, keys = mixing_batch(), jax.random.split(jax.random.key(0), 6)
-    real = jnp.array([0, 1, 3, 4])
-    whole = mix_up({name: x[real] for name, x in batch.items()}, keys[real], 0.4)
-    np.testing.assert_array_equal(mix_up(batch, keys, 0.4)["image"][real], whole["image"])
-
-
 def test_a_photograph_is_augmented_alike_wherever_it_stands_in_a_batch() -> None:
     images, keys = pictures(6), jax.random.split(jax.random.key(0), 6)
     everything = options.get_config().augmentation
@@ -214,3 +151,19 @@ def test_the_box_moves_with_what_it_encloses(switched_on) -> None:
         sides = np.array([width, height, width, height])
         np.testing.assert_allclose(where * sides, np.array(expected) * sides, atol=1.5)
     assert not np.allclose(moved["box"][0], moved["box"][1])
+
+
+@pytest.mark.parametrize("option", ["color_jitter", "hue", "saturation", "blur", "cutout", "mixup", "cutmix"])
+def test_every_option_changes_images_by_itself(option: str) -> None:
+    images, keys = pictures(4), jax.random.split(jax.random.key(2), 4)
+    batch = {"image": images, "label": jnp.arange(4), "mask": jnp.ones(4, bool)}
+    changed = augment(batch, keys, augmentation(**{option: 0.5}))
+    assert changed["image"].shape == images.shape
+    assert not np.allclose(changed["image"], images, atol=1)
+    assert ("own_part" in changed) == (option in ("mixup", "cutmix"))
+
+
+def test_streams_of_random_numbers_are_distinct() -> None:
+    streams = [transform.stream for transform in PIXEL_TRANSFORMS]
+    assert len({*streams, 7, 12}) == len(streams) + 2
+    assert min(streams) >= 5

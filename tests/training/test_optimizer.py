@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cervix_jax import config as options
-from cervix_jax.training.optimizer import SCHEDULES, backbone_factors, learning_rate, make_optimizer
+from cervix_jax.training.optimizer import SCHEDULES, learning_rate, make_optimizer, stage_depths
 
 
 def test_the_schedules_are_the_choices_of_the_config() -> None:
@@ -88,17 +88,27 @@ def test_clipping_keeps_the_direction_of_a_large_gradient_and_small_ones_whole()
 
 
 def test_stages_of_the_backbone_learn_slower_the_earlier_they_are() -> None:
-    config = options.unflatten({"optimizer.backbone_rate": 0.5} | CUT)
-    factors = backbone_factors(config)
-    assert factors["conv3_block4_3_conv"] == 0.5
-    assert factors["conv2_block1_1_conv"] == 0.25
-    assert "conv1_conv" not in factors
+    depths = stage_depths(options.unflatten(CUT))
+    assert depths["conv3_block4_3_conv"] == 1
+    assert depths["conv2_block1_1_conv"] == 2
+    assert "conv1_conv" not in depths
     slower, plain = first_update(backbone_rate=0.5), first_update()
     np.testing.assert_allclose(slower["head"]["logits"]["kernel"], plain["head"]["logits"]["kernel"])
     layer = "conv2_block1_1_conv"
     np.testing.assert_allclose(slower["backbone"][layer]["kernel"], plain["backbone"][layer]["kernel"] * 0.25)
 
 
-def test_a_network_without_a_trained_backbone_has_no_factors() -> None:
-    assert backbone_factors(options.unflatten({"optimizer.backbone_rate": 0.5, "model.backbone.name": "none"})) == {}
-    assert backbone_factors(options.unflatten({"optimizer.backbone_rate": 0.5})) == {}
+def test_stages_of_the_backbone_rest_until_their_turn_comes() -> None:
+    """Two steps an epoch, half an epoch a stage: conv2, the second before the head, rests for two steps."""
+    tx = make_optimizer(options.unflatten({"optimizer.unfreeze_epochs": 0.5} | CUT), 2)
+    state, rests = tx.init(PARAMS), []
+    for _ in range(4):
+        updates, state = tx.update(GRADIENT, state, PARAMS)
+        rests.append(bool((updates["backbone"]["conv2_block1_1_conv"]["kernel"] == 0).all()))
+        assert (updates["head"]["logits"]["kernel"] != 0).all()
+    assert rests == [True, True, False, False]
+
+
+def test_a_network_without_a_trained_backbone_has_no_stages() -> None:
+    assert stage_depths(options.unflatten({"model.backbone.name": "none"})) == {}
+    assert stage_depths(options.get_config()) == {}

@@ -23,11 +23,13 @@ class Backbone(nn.Module):
         trained: stages whose batch norms use the batch's statistics in training, and update the running ones. The
             other stages are frozen: their batch norms use the running statistics and leave them unchanged. Frozen
             parameters still have gradients, and so do the pixels; it is the caller that does not update them.
+        frozen_norm: batch norms of trained stages use the running statistics too; their scales and biases are trained.
     """
 
     architecture: Architecture
     cut: str | int
     trained: tuple[str, ...] = ()
+    frozen_norm: bool = False
 
     @nn.compact
     def __call__(
@@ -53,7 +55,8 @@ class Backbone(nn.Module):
         points = EndPoints(perturbations)
         for layer in self.architecture.layers_up_to(self.cut):
             inputs = [points[source] if source else images for source in layer.sources]
-            x = points.name(layer.name, self._apply(layer, inputs, training if layer.stage in self.trained else None))
+            adapts = layer.stage in self.trained and not self.frozen_norm
+            x = points.name(layer.name, self._apply(layer, inputs, training if adapts else None))
         return x, dict(points)
 
     def _apply(self, layer: Layer, inputs: list[Array], training: TrainingPass | None) -> Array:

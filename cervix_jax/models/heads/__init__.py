@@ -36,7 +36,7 @@ class Head(NamedTuple):
 HEADS: dict[str, Head] = {
     "inception_residual": Head(
         "cervix_jax.models.heads.inception_residual:InceptionResidualHead",
-        options=("dropout_rate", "batch_norm", "remat", "widths", "blocks"),
+        options=("dropout_rate", "drop_path_rate", "batch_norm", "remat", "widths", "blocks"),
         backbone="optional",
     ),
     "naive_transfer": Head(

@@ -27,6 +27,7 @@ from cervix_jax.models.layers import (
     TrainingPass,
     at_least_float32,
     average_pool_3x3,
+    drop_path,
     dropout,
     max_pool_2x2,
     norm_layer,
@@ -41,9 +42,13 @@ class InceptionResidualBlock(nn.Module):
 
     Attributes:
       norm: makes the normalisation layers of the branches.
+      drop_path_rate: probability that an example skips the block in training.
+      number: of the block in its head, from 1.
     """
 
     norm: Norm = BatchNorm
+    drop_path_rate: float = 0.0
+    number: int = 1
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, training: TrainingPass | None) -> Float[Array, "b h w c"]:
@@ -57,7 +62,7 @@ class InceptionResidualBlock(nn.Module):
         x5 = conv_norm_act(partial(Conv3x3, width), name="five_b")(x5, training=training)
         branches = jnp.concatenate([x1, x3, x5, average_pool_3x3(pool)], axis=-1)
         residual = BiasedPointwiseConv(channels, name="project")(branches)
-        return nn.relu(x + residual)
+        return nn.relu(x + drop_path(residual, self.drop_path_rate, training, self.number))
 
 
 class Reduction(nn.Module):
@@ -93,6 +98,7 @@ class InceptionResidualHead(nn.Module):
       widths: channels of each stage, multiples of 4; a stage halves height and width first.
       blocks: residual blocks of each stage.
       dropout_rate: probability of dropping a feature before the logits (report section 7: 0.4).
+      drop_path_rate: probability of skipping the last residual block, linearly less in those before it.
       batch_norm: normalise after convolutions (report section 5.2); otherwise add a bias.
       remat: recompute blocks in the backward pass instead of keeping their activations.
     """
@@ -102,6 +108,7 @@ class InceptionResidualHead(nn.Module):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     blocks: tuple[int, ...] = (1, 2, 2, 2)
     dropout_rate: float = 0.4
+    drop_path_rate: float = 0.0
     batch_norm: bool = True
     remat: bool = False
 
@@ -125,11 +132,14 @@ class InceptionResidualHead(nn.Module):
             stem = ConvNormAct(partial(Conv3x3, self.widths[0] // 2), norm, name="stem")
             x = end_points.name("stem", stem(x, training=training))
         make_block = nn.remat(InceptionResidualBlock) if self.remat else InceptionResidualBlock
+        number = 0
         for stage, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True), start=1):
             x = Reduction(width, norm, name=f"stage{stage}_reduce")(x, training=training)
             for block in range(1, blocks + 1):
                 name = f"stage{stage}_block{block}"
-                x = end_points.name(name, make_block(norm, name=name)(x, training=training))
+                number += 1
+                block_module = make_block(norm, self.drop_path_rate * number / sum(self.blocks), number, name=name)
+                x = end_points.name(name, block_module(x, training=training))
         x = end_points.name("features", at_least_float32(x).mean(axis=(1, 2)))
         x = dropout(x, self.dropout_rate, training)
         logits = end_points.name("logits", nn.Dense(self.num_classes, name="logits")(x))

@@ -59,6 +59,11 @@ def test_frozen_stages_keep_their_statistics_and_trained_ones_follow_the_batch()
     np.testing.assert_allclose(points[name], expected, rtol=1e-3, atol=1e-3)
     assert not np.allclose(points[name], stored[name], rtol=1e-2)
 
+    frozen = Backbone(RESNET50, "conv2_block1_1_relu", trained=("conv2",), frozen_norm=True)
+    (_, points), state = frozen.apply(variables, x, training=TrainingPass(), mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, state.get("batch_stats", old), old)
+    np.testing.assert_array_equal(points[name], stored[name])
+
 
 def test_computing_in_bfloat16_keeps_the_parameters_float32() -> None:
     tree = shapes(RESNET50, "conv2_block1_out")

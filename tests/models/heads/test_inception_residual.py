@@ -12,7 +12,7 @@ from jax.ad_checkpoint import print_saved_residuals
 from random_networks import random_variables
 
 from cervix_jax.models.heads.inception_residual import InceptionResidualBlock, InceptionResidualHead, Reduction
-from cervix_jax.models.layers import TrainingPass
+from cervix_jax.models.layers import TrainingPass, norm_layer
 
 
 def conv_norm_relu(variables, name, x, kernel):
@@ -100,3 +100,18 @@ def test_defaults_have_the_size_the_design_was_measured_with() -> None:
     """About three million parameters on the 64 channels of conv1 (a PyTorch network of the kind has 3.0 million)."""
     shapes = jax.eval_shape(InceptionResidualHead().init, jax.random.key(0), jnp.zeros((1, 160, 120, 64)))
     assert 2.5e6 < sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) < 3.5e6
+
+
+def test_the_last_block_is_skipped_at_the_drop_path_rate_and_those_before_less() -> None:
+    """A skipped block passes its input on; features of the input are positive, so its ReLU changes nothing."""
+    x = nn.relu(jax.random.normal(jax.random.key(1), (1, 8, 8, 4)))
+    head = InceptionResidualHead(widths=(8,), blocks=(2,), drop_path_rate=0.5, batch_norm=False)
+    variables = random_variables(jax.eval_shape(head.init, jax.random.key(0), x))
+    training = TrainingPass(jax.random.split(jax.random.key(2), 1000))
+    x = jnp.broadcast_to(x, (1000, *x.shape[1:]))
+    _, points = jax.jit(lambda v, x: head.apply(v, x, training=training))(variables, x)
+    reduced = Reduction(8, norm_layer(False)).apply({"params": variables["params"]["stage1_reduce"]}, x, training=None)
+    inputs = (reduced, points["stage1_block1"])
+    for block, (rate, before) in enumerate(zip((0.25, 0.5), inputs, strict=True), start=1):
+        skipped = jnp.isclose(points[f"stage1_block{block}"], before, atol=1e-6).all(axis=(1, 2, 3))
+        np.testing.assert_allclose(skipped.mean(), rate, atol=0.05)
