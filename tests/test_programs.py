@@ -203,7 +203,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--target=class"], "margin"),
         ("reproduce", ["--experiment=crop", "--workdir=x"], "cropping"),
         ("reproduce", ["--workdir=x"], "--experiment and --workdir are needed"),
-        ("reproduce", ["--experiment=depth", "--workdir=x", "--table"], "depth.json is missing"),
+        ("reproduce", ["--experiment=depth", "--workdir=x", "--table"], "has no results of depth"),
         ("reproduce", ["--experiment=depth", "--workdir=x", "--size=64"], "--size is 64; it must be HEIGHT,WIDTH"),
     ],
 )

@@ -1,32 +1,37 @@
-"""One experiment from its runs to its table: `NAME.json`, `NAME.md` and figures in the work directory."""
+"""Experiments from runs to pages: `NAME.json`, `NAME.md` and figures of one, `RESULTS.md` of all, from small files."""
 
-import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
-from cervix_jax.experiments import rendering, results
+from cervix_jax.experiments import figures, rendering
 from cervix_jax.experiments.report_tables import EXPERIMENTS
-from cervix_jax.experiments.runner import Run, Settings, plan, run_all
-from cervix_jax.runs import read_metrics, read_record
+from cervix_jax.experiments.results import Results, conclusions, table_rows
+from cervix_jax.experiments.runner import CROPPED, Run, Settings, plan, run_all
+from cervix_jax.experiments.system_results import FOLDER, SystemResult
+
+BASE_SYSTEMS = ("initial", "report")  # whose learning curves are shown
 
 
 class ExperimentError(UserError):
-    """A work directory has no table of an experiment, or every run of it failed."""
+    """There is nothing to make a table of, or every run of an experiment failed."""
 
 
-def run_experiment(name: str, workdir: Path, settings: Settings, seeds: int) -> dict[str, Any]:
-    """Does the unfinished runs of an experiment, and writes its table after each.
+def run_experiment(
+    name: str, workdir: Path, settings: Settings, seeds: int = 1, folds: Sequence[int] = (4,)
+) -> dict[str, Any]:
+    """Does the unfinished runs of an experiment, keeps their results after each, and writes its table.
 
     Args:
       name: in `EXPERIMENTS`.
       workdir: of all experiments, which share their runs.
       settings: of the runs.
-      seeds: how many times each variant is trained.
+      seeds: how many times each variant is trained on each fold.
+      folds: that are held out in turn.
 
     Returns:
       See `write_table`.
@@ -36,73 +41,137 @@ def run_experiment(name: str, workdir: Path, settings: Settings, seeds: int) -> 
       Interrupted: by a signal.
       ConfigError, ManualDirError, DatasetError: something that every run needs is missing or does not fit.
     """
-    table: dict[str, Any] = {}
+    every = plan(EXPERIMENTS[name].systems, settings, seeds, range(settings.config.selection.folds))
 
-    def report(runs: Sequence[Run]) -> None:
-        table.update(write_table(name, workdir, runs))
+    def keep(ended: Run, runs: Sequence[Run]) -> None:
+        """Keeps the results of a system, the runs of folds that other calls have done included."""
+        known = {run.folder: run for run in runs}
+        of_system = [known.get(run.folder, run) for run, _ in every if run.system == ended.system]
+        SystemResult.collect(ended.system, of_system, workdir).write(workdir / FOLDER)
 
-    runs = run_all(plan(EXPERIMENTS[name].systems, settings, seeds), workdir, report)
+    runs = run_all([planned for planned in every if planned[0].fold in folds], workdir, keep)
+    table = write_table(name, workdir)
     if all(run.reason for run in runs):
         raise ExperimentError(f"all {len(runs)} runs failed. {runs[0].system}: {runs[0].reason}")
     return table
 
 
-def write_table(name: str, workdir: Path, runs: Sequence[Run] | None = None) -> dict[str, Any]:
-    """Writes `NAME.json`, `NAME.md` and figures, from the work directory alone.
+def read_results(workdir: Path, name: str) -> Results:
+    """What is kept of the systems of an experiment, by name."""
+    systems = [system + suffix for system in EXPERIMENTS[name].systems for suffix in ("", CROPPED)]
+    found = {system: SystemResult.read(workdir / FOLDER, system) for system in systems}
+    return {system: result for system, result in found.items() if result is not None}
+
+
+def write_table(name: str, workdir: Path) -> dict[str, Any]:
+    """Writes `NAME.json`, `NAME.md` and figures, from what is kept of the systems.
 
     Args:
       name: in `EXPERIMENTS`.
       workdir: of all experiments.
-      runs: None for those of the table that is there.
 
     Returns:
-      `experiment`; `rows`, see `results.table_rows`; `failed`: number of runs; `files`.
+      `experiment`; `rows`, see `results.table_rows`; `conclusions`, see `results.conclusions`; `files`.
 
     Raises:
-      ExperimentError: there is no table to take the runs from.
+      ExperimentError: nothing is kept.
     """
-    path = workdir / f"{name}.json"
-    if runs is None:
-        if not path.exists():
-            raise ExperimentError(f"{workdir} has no table of {name}: {path.name} is missing")
-        runs = [Run(**entry) for entry in json.loads(path.read_text())["runs"]]
-    experiment = EXPERIMENTS[name]
-    rows = results.table_rows(experiment, runs, workdir)
-    figures = rendering.figures(name, experiment, rows, workdir)
+    results, experiment = read_results(workdir, name), EXPERIMENTS[name]
+    if not results:
+        raise ExperimentError(f"{workdir / FOLDER} has no results of {name}; run the experiment first")
+    rows = table_rows(experiment, results)
+    table = {"experiment": name, "rows": rows, "conclusions": conclusions(experiment, results)}
+    paths = figures.table_figures(name, experiment, rows, workdir)
     page = workdir / f"{name}.md"
-    write_atomic(page, rendering.markdown(experiment, rows, conditions(runs, workdir)))
-    table = {"experiment": name, "rows": rows, "failed": sum(run.reason is not None for run in runs)}
-    record = table | {"runs": [dataclasses.asdict(run) for run in runs]}
-    write_atomic(path, json.dumps(record, indent=2) + "\n")
-    return table | {"files": [str(file) for file in (page, path, *figures)]}
+    write_atomic(page, "#" + _section(name, results).removeprefix("##"))
+    write_atomic(workdir / f"{name}.json", json.dumps(table, indent=2) + "\n")
+    return table | {"files": [str(file) for file in (page, workdir / f"{name}.json", *paths)]}
 
 
-def conditions(runs: Sequence[Run], workdir: Path) -> str:
-    """How the runs were made, from their records: data set, image size, epochs, batch size, versions."""
-    finished = [run for run in runs if run.reason is None and read_metrics(workdir / run.folder)]
+def write_results_page(workdir: Path) -> dict[str, Any]:
+    """Writes `RESULTS.md`: which conclusions of the report hold, one picture of all comparisons, and all tables.
+
+    Returns:
+      `conclusions`: number of each verdict; `missing`: systems of which nothing is kept; `files`.
+
+    Raises:
+      ExperimentError: nothing is kept.
+    """
+    results = {name: read_results(workdir, name) for name in EXPERIMENTS}
+    if not any(results.values()):
+        raise ExperimentError(f"{workdir / FOLDER} has no results; run experiments first")
+    run = [name for name in EXPERIMENTS if results[name]]
+    missing = sorted({system for name in EXPERIMENTS for system in EXPERIMENTS[name].systems} - _kept(results.values()))
+    verdicts = [(name, c) for name in run for c in conclusions(EXPERIMENTS[name], results[name])]
+    counts = Counter(conclusion["verdict"] for _, conclusion in verdicts)
+    folder = workdir / "results"
+    paths = [folder / "report_tables.png"]
+    figures.forest({name: table_rows(EXPERIMENTS[name], results[name]) for name in run}, paths[0])
+    bases = [result for system in BASE_SYSTEMS if (result := SystemResult.read(workdir / FOLDER, system)) is not None]
+    for base in bases:
+        paths.append(folder / f"curves_{base.system}.png")
+        figures.learning_curves(base, paths[-1])
+    text = ["# The report's experiments", "", _INTRODUCTION, "", _counted(counts), ""]
+    text += ["| section | the report concludes | loss, difference (95 %) | here |", "| --- | --- | --- | --- |"]
+    for name, c in verdicts:
+        section, compared = EXPERIMENTS[name].section, rendering.format_difference(c["difference"])
+        text.append(f"| {section} | {c['claim']} | {compared} | **{c['verdict']}** |")
+    text += ["", f"![Every comparison of the report, published and measured]({paths[0].relative_to(workdir)})", ""]
+    text += [f"![Learning curves]({path.relative_to(workdir)})" for path in paths[1:]]
+    text += ["", *(_section(name, results[name]) for name in run)]
+    if missing:
+        text.append(f"Not run yet: {', '.join(missing)}.\n")
+    page = workdir / "RESULTS.md"
+    write_atomic(page, "\n".join(text))
+    return {"conclusions": dict(counts), "missing": missing, "files": [str(path) for path in (page, *paths)]}
+
+
+def conditions(results: Iterable[SystemResult]) -> str:
+    """How the runs were made: data set, image size, epochs, folds, batch size, versions."""
+    finished = [result for result in results if result.runs]
     if not finished:
         return "No run has finished yet."
-    records = [read_record(workdir / run.folder) for run in finished]
-    configs = [record["config"] for record in records]
 
-    def distinct(values: Sequence[Any]) -> str:
+    def distinct(values: Iterable[Any]) -> str:
         return " or ".join(str(value) for value, _ in Counter(values).most_common())
 
-    names = distinct([config["dataset"]["name"] for config in configs])
-    sizes = distinct([" x ".join(map(str, config["dataset"]["image_size"])) for config in configs])
-    epochs = distinct([len(read_metrics(workdir / run.folder)) for run in finished if run.variant.kind == "network"])
-    batch_sizes = distinct([config["batch_size"] for config in configs])
-    seeds = len({run.seed for run in runs})
-    decays = {config["optimizer"]["ema_decay"] for config in configs} - {0.0}
-    average = f" Weights are moving averages (decay {distinct(list(decays))})." if decays else ""
-    jax_versions = distinct([record["versions"]["jax"] for record in records])
-    revisions = distinct([_short_revision(record.get("revision")) for record in records])
+    def of(name: str) -> list[Any]:
+        return [result.conditions[name] for result in finished]
+
+    sizes = distinct(" x ".join(map(str, size)) for size in of("image_size"))
+    trained = [result for result in finished if max(len(run.curve) for run in result.runs) > 1]
+    epochs = distinct(len(run.curve) for result in trained or finished for run in result.runs)
+    folds = distinct(len({run.fold for run in result.runs}) for result in finished)
+    photographs = distinct(f"{len(result.tables[0].ids):,}" for result in finished)
+    decays = set(of("ema_decay")) - {0.0}
+    average = f" Weights are moving averages (decay {distinct(decays)})." if decays else ""
     return (
-        f"{names}, {sizes} pixels, {epochs or 0} epochs, batch {batch_sizes}, {seeds} seed(s).{average} "
-        f"JAX {jax_versions}, revision {revisions}."
+        f"{distinct(of('dataset'))}, {sizes} pixels, {epochs} epochs, batch {distinct(of('batch_size'))}, {folds} "
+        f"fold(s), {distinct(len(result.tables) for result in finished)} seed(s): {photographs} photographs, each by "
+        f"a run that has not seen it.{average} JAX {distinct(of('jax'))}, revision {distinct(of('revision'))}."
     )
 
 
-def _short_revision(revision: str | None) -> str:
-    commit, *dirty = (revision or "unknown").split("-")
-    return "-".join([commit[:12], *dirty])
+_INTRODUCTION = (
+    "Written by `python -m cervix_jax.reproduce --table` from `results/report_tables`, which needs no photograph. Each "
+    "system is trained once a fold; differences are paired, on the same photographs, with 95 % intervals by bootstrap "
+    "over photographs, near-duplicates together. A conclusion *holds* or *does not hold* where the interval lies on "
+    "one side; otherwise it *cannot be told*. Losses are those of each run's best epoch: optimistic, alike for all."
+)
+
+
+def _section(name: str, results: Results) -> str:
+    experiment = EXPERIMENTS[name]
+    whole = [result for system, result in results.items() if not system.endswith(CROPPED)]
+    cropped = table_rows(experiment, results, CROPPED)
+    found = conclusions(experiment, results)
+    return rendering.markdown(experiment, table_rows(experiment, results), found, conditions(whole), cropped)
+
+
+def _kept(results: Iterable[Results]) -> set[str]:
+    return {system for by_system in results for system, result in by_system.items() if result.runs or result.reason}
+
+
+def _counted(counts: Counter[str]) -> str:
+    order = ("holds", "does not hold", "cannot be told", "not run")
+    return f"Of {counts.total()} conclusions: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in order) + "."

@@ -1,197 +1,200 @@
-"""From runs to the rows of a table: published beside measured, with intervals, from the work directory alone."""
+"""From what is kept of systems to the rows of a table: published beside measured, paired with the table's base."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from jaxtyping import Float
 
-from cervix_jax.experiments import validation_predictions
-from cervix_jax.experiments.report_tables import PUBLISHED_IMAGES, Experiment, Row
-from cervix_jax.experiments.runner import Run
-from cervix_jax.experiments.validation_predictions import ValidationPredictions
+from cervix_jax.experiments.report_tables import Claim, Experiment, Row
+from cervix_jax.experiments.system_results import SystemResult, scores
+from cervix_jax.experiments.variants import VARIANTS
 from cervix_jax.inference import ensemble
+from cervix_jax.inference.bootstrap import mean_intervals
+from cervix_jax.inference.calibration import apply_temperature, fit_temperature
+from cervix_jax.inference.comparison import RESAMPLES
+from cervix_jax.inference.prediction_table import PredictionTable
 from cervix_jax.labels import CLASS_NAMES
-from cervix_jax.runs import read_metrics
-from cervix_jax.training.metrics import classification_metrics
+from cervix_jax.training.metrics import confusion_matrix
+
+Results = Mapping[str, SystemResult]  # by system
+BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
+CALIBRATED = "one_vs_rest_calibrated"
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What one run, or an ensemble of runs, reaches on the validation photographs.
+class Measured:
+    """What a row reaches on the photographs that it has not seen.
 
     Attributes:
-      loss: cross-entropy in nats.
-      accuracy: fraction, 0 to 1.
-      num_examples: number of validation photographs.
-      num_classes: 3, or 2 for one type against the rest.
-      epoch: whose metrics these are; None for an ensemble.
-      epochs: that were trained.
-      train_accuracy: in that epoch, with augmentation and dropout; None for an ensemble.
-      confusion_matrix: rows true, columns predicted; None if `epoch` is not the best, whose predictions are kept.
+      tables: one for each seed.
+      members: the systems that it is made of.
     """
 
-    loss: float
-    accuracy: float
-    num_examples: int
-    num_classes: int
-    epoch: int | None
-    epochs: int
-    train_accuracy: float | None
-    confusion_matrix: list[list[int]] | None
+    tables: tuple[PredictionTable, ...]
+    members: tuple[SystemResult, ...]
 
 
-def table_rows(experiment: Experiment, runs: Sequence[Run], workdir: Path) -> list[dict[str, Any]]:
+def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> list[dict[str, Any]]:
     """The rows of a table, ready for JSON.
 
     Each has `title`, `systems`, `rule`, `published` (`loss`, `accuracy`, `train_accuracy`, `note`), `measured` (None
-    without a finished run) and `reason` (why runs failed, or None). `measured`: means over seeds of `loss`, `accuracy`
-    and `train_accuracy`; `loss_sd`, `accuracy_sd`: their standard deviations (None for one seed); `interval`: of the
-    accuracy, 95 %; `seeds`; `num_examples`; `epoch` reported and `epochs` trained, for each seed; `confusion_matrix`:
-    sum over seeds; `num_classes`; `random_backbone`. `within_best`: whether the accuracy, `published` and `measured`,
-    lies inside the interval of the table's best, among the rows that tell all three types apart.
+    where nothing is) and `reason` (why runs failed, or None). `measured`: `loss`, `accuracy`, each with `_interval`
+    (95 %, bootstrap over photographs, near-duplicates together; None for what is reported at the last epoch, of which
+    no predictions are kept); `difference` to the table's base on the same photographs (None for the base, and for rows
+    that tell apart other types): for loss and accuracy `value`, `interval`, `verdict`; `train_accuracy`; `seeds`;
+    `folds`; `num_examples`; `num_classes`; `epoch` of each run and `epochs` trained; `confusion_matrix`: sum over
+    seeds; `random_backbone`.
+
+    Args:
+      experiment: the table's.
+      results: of systems.
+      suffix: of the systems' names.
     """
-    by_system = {name: [run for run in runs if run.system == name] for name in experiment.systems}
+    measured = {row.title: _measure(row, results, suffix) for row in experiment.rows}
+    base = measured[experiment.base]
     rows = []
     for row in experiment.rows:
-        members = [run for name in row.systems for run in by_system[name]]
-        outcomes = _outcomes(row, [run for run in members if run.reason is None], workdir)
-        reasons = dict.fromkeys(run.reason for run in members if run.reason)
+        members = [results[name + suffix] for name in row.systems if name + suffix in results]
+        reasons = dict.fromkeys(member.reason for member in members if member.reason)
+        own = measured[row.title]
         rows.append(
             {
                 "title": row.title,
                 "systems": list(row.systems),
                 "rule": row.rule,
                 "published": dataclasses.asdict(row.published),
-                "measured": _summary(outcomes, members) if outcomes else None,
+                "measured": None if own is None else _summary(own, None if row.title == experiment.base else base),
                 "reason": "; ".join(reasons) or None,
             }
         )
-    within_best = {key: _within_best(rows, key) for key in ("published", "measured")}
-    return [row | {"within_best": {key: within_best[key][i] for key in within_best}} for i, row in enumerate(rows)]
+    return rows
 
 
-def single_outcome(folder: Path, reported_epoch: str = "best") -> Outcome:
-    """Of one run, from its metrics; of the moving average where one was kept.
+def difference(first: Measured, second: Measured) -> dict[str, Any] | None:
+    """The second's loss and accuracy less the first's, on the photographs that both hold out; None if there are none.
 
-    Args:
-      folder: of the run.
-      reported_epoch: 'best' or 'last', see `Variant`.
+    Returns:
+      `num_examples`; for `loss` and `accuracy` the `value`, its 95 % `interval` and the `verdict` on the second.
     """
-    metrics = read_metrics(folder)
-    prefix = "ema_validation" if "ema_validation_loss" in metrics[-1] else "validation"
-    epoch = metrics[-1] if reported_epoch == "last" else min(metrics, key=lambda epoch: epoch[f"{prefix}_loss"])
-    predictions = ValidationPredictions.read(folder)
-    scores = classification_metrics(predictions.probabilities, predictions.labels, predictions.class_names)
-    return Outcome(
-        loss=epoch[f"{prefix}_loss"],
-        accuracy=epoch[f"{prefix}_accuracy"],
-        num_examples=len(predictions.labels),
-        num_classes=len(predictions.class_names),
-        epoch=epoch["epoch"],
-        epochs=len(metrics),
-        train_accuracy=epoch["train_accuracy"],
-        confusion_matrix=scores["confusion_matrix"] if reported_epoch == "best" else None,
-    )
+    held_out = [set(measured.tables[0].ids) for measured in (first, second)]
+    ids = [name for name in first.tables[0].ids if name in held_out[1]]
+    if not ids or first.tables[0].class_names != second.tables[0].class_names:
+        return None
+    (table, of_first), (_, of_second) = (scores([table.take(ids) for table in m.tables]) for m in (first, second))
+    values = of_second - of_first
+    intervals = mean_intervals(values, table.groups, RESAMPLES)
+    compared: dict[str, Any] = {"num_examples": len(ids)}
+    for i, (name, sign) in enumerate((("loss", -1), ("accuracy", 1))):
+        low, high = intervals[i].tolist()
+        verdict = CANNOT_TELL if low <= 0 <= high else BETTER if sign * low > 0 else WORSE
+        compared[name] = {"value": float(values[:, i].mean()), "interval": [low, high], "verdict": verdict}
+    return compared
 
 
-def ensemble_outcome(folders: Sequence[Path], rule: str) -> Outcome:
-    """Of several runs as one, from their probabilities.
+def conclusions(experiment: Experiment, results: Results) -> list[dict[str, Any]]:
+    """Whether each of the report's claims about a table holds here, by the interval of a paired difference of losses.
 
-    Args:
-      folders: of the runs.
-      rule: 'report', 'mean' or 'geometric'; or 'one_vs_rest', with one run for each type.
+    Returns:
+      For each claim `claim`, `difference` (None where a row was not run) and `verdict`: 'holds', 'does not hold',
+      'cannot be told' or 'not run'.
     """
-    members = [ValidationPredictions.read(folder) for folder in folders]
-    singles = [single_outcome(folder) for folder in folders]
-    if any(member.ids != members[0].ids for member in members):
-        raise ValueError(f"{', '.join(map(str, folders))} have different validation photographs")
-    probabilities, class_names = ensemble.combine(
-        [member.probabilities for member in members],
-        rule=rule,
-        losses=[single.loss for single in singles],
-        class_names=[member.class_names for member in members],
-    )
-    labels = members[0].labels
-    if rule == "one_vs_rest":  # each photograph is positive for exactly one of the three
-        is_class = {member.class_names[1]: member.labels for member in members}
-        labels = np.stack([is_class[name] for name in class_names]).argmax(axis=0)
-    scores = classification_metrics(probabilities, labels, class_names)
-    return Outcome(
-        loss=scores["loss"],
-        accuracy=scores["accuracy"],
-        num_examples=len(labels),
-        num_classes=len(class_names),
-        epoch=None,
-        epochs=min(single.epochs for single in singles),
-        train_accuracy=None,
-        confusion_matrix=scores["confusion_matrix"],
-    )
+    row_of = {row.title: row for row in experiment.rows}
+    return [_conclusion(claim, row_of, results) for claim in experiment.claims]
 
 
-def interval(accuracy: float, num_examples: int) -> list[float]:
-    """95 % interval of an accuracy on so many photographs (Wilson 1927); of a mean over seeds, on the same ones."""
-    limits = binomtest(round(accuracy * num_examples), num_examples).proportion_ci(0.95, "wilson")
-    return [float(limits.low), float(limits.high)]
+def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> dict[str, Any]:
+    first, second = (_measure(row_of[title], results, "") for title in (claim.than, claim.better))
+    compared = None if first is None or second is None else difference(first, second)
+    if compared is None:
+        return {"claim": claim.text, "difference": None, "verdict": "not run"}
+    low, high = compared["loss"]["interval"]
+    if claim.margin is not None:
+        holds, fails = -claim.margin < low and high < claim.margin, high < -claim.margin or claim.margin < low
+    else:
+        holds, fails = high < 0, low > 0
+    verdict = "holds" if holds else "does not hold" if fails else "cannot be told"
+    return {"claim": claim.text, "difference": compared["loss"], "verdict": verdict}
 
 
-def _outcomes(row: Row, members: Sequence[Run], workdir: Path) -> list[Outcome]:
-    """One for each seed with which every variant of the row is finished."""
-    outcomes = []
-    for seed in sorted({run.seed for run in members}):
-        folder_of = {run.system: workdir / run.folder for run in members if run.seed == seed}
-        folders = [folder_of[name] for name in row.systems if name in folder_of]
-        finished = [folder for folder in folders if (folder / validation_predictions.FILE_NAME).exists()]
-        if len(finished) == len(row.systems):
-            if row.rule is None:
-                outcomes.append(single_outcome(folders[0], members[0].variant.reported_epoch))
-            else:
-                outcomes.append(ensemble_outcome(folders, row.rule))
-    return outcomes
+def _measure(row: Row, results: Results, suffix: str) -> Measured | None:
+    """The predictions of a row; None where a member has none of its own, or members lack each other's folds."""
+    members = tuple(results[name + suffix] for name in row.systems if name + suffix in results)
+    if len(members) < len(row.systems) or not all(member.tables for member in members):
+        return None
+    if row.rule is None:
+        return Measured(members[0].tables, members)
+    seeds = range(min(len(member.tables) for member in members))
+    combined = [_combined(members, row.rule, seed) for seed in seeds]
+    return Measured(tuple(combined), members) if all(len(table.ids) for table in combined) else None
 
 
-def _summary(outcomes: Sequence[Outcome], members: Sequence[Run]) -> dict[str, Any]:
+def _combined(members: Sequence[SystemResult], rule: str, seed: int) -> PredictionTable:
+    """An ensemble, fold by fold: a photograph is judged by the members that have not seen it."""
+    ids = [name for name in members[0].tables[seed].ids if all(name in member.tables[seed].ids for member in members)]
+    tables = [member.tables[seed].take(ids) for member in members]
+    if rule == CALIBRATED:
+        tables = [_cross_calibrated(table) for table in tables]
+    folds, probabilities = tables[0].folds, np.zeros((len(ids), len(CLASS_NAMES)))
+    for fold in np.unique(folds).tolist():
+        rows = folds == fold
+        probabilities[rows], _ = ensemble.combine(
+            [table.probabilities[rows] for table in tables],
+            rule="one_vs_rest" if rule == CALIBRATED else rule,
+            losses=[member.losses(seed)[fold] for member in members],
+            class_names=[table.class_names for table in tables],
+        )
+    labels = tables[0].labels
+    if rule in ("one_vs_rest", CALIBRATED):  # each photograph is positive for exactly one of the three
+        is_class = {table.class_names[1]: table.labels for table in tables}
+        labels = np.stack([is_class[name] for name in CLASS_NAMES]).argmax(axis=0)
+    return dataclasses.replace(tables[0], labels=labels, probabilities=probabilities, class_names=CLASS_NAMES)
+
+
+def _cross_calibrated(table: PredictionTable) -> PredictionTable:
+    """Each fold's probabilities at the temperature that fits the other folds; as they are where there is no other."""
+    probabilities = table.probabilities.copy()
+    for fold in np.unique(table.folds).tolist():
+        rows = table.folds == fold
+        if not rows.all():
+            temperature = fit_temperature(table.probabilities[~rows], table.labels[~rows])
+            probabilities[rows] = apply_temperature(table.probabilities[rows], temperature)
+    return dataclasses.replace(table, probabilities=probabilities)
+
+
+def _summary(measured: Measured, base: Measured | None) -> dict[str, Any]:
     """`measured`; see `table_rows`."""
-    first = outcomes[0]
-    losses, accuracies = ([getattr(outcome, name) for outcome in outcomes] for name in ("loss", "accuracy"))
-    train_accuracies = [outcome.train_accuracy for outcome in outcomes if outcome.train_accuracy is not None]
-    matrices = [outcome.confusion_matrix for outcome in outcomes if outcome.confusion_matrix is not None]
-
-    def deviation(values: Sequence[float]) -> float | None:
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
+    table, of_photographs = scores(measured.tables)
+    loss, accuracy = of_photographs.mean(axis=0).tolist()
+    intervals: list[Any] = mean_intervals(of_photographs, table.groups, RESAMPLES).tolist()
+    compared = None if base is None else difference(base, measured)
+    is_single = len(measured.members) == 1
+    runs = measured.members[0].runs if is_single else ()
+    name = measured.members[0].system
+    if is_single and name in VARIANTS and VARIANTS[name].reported_epoch == "last":
+        loss, accuracy = (_mean_over_folds(measured, key) for key in ("loss", "accuracy"))
+        intervals, compared = [None, None], None
     return {
-        "loss": float(np.mean(losses)),
-        "loss_sd": deviation(losses),
-        "accuracy": float(np.mean(accuracies)),
-        "accuracy_sd": deviation(accuracies),
-        "interval": interval(float(np.mean(accuracies)), first.num_examples),
-        "train_accuracy": float(np.mean(train_accuracies)) if train_accuracies else None,
-        "seeds": len(outcomes),
-        "num_examples": first.num_examples,
-        "num_classes": first.num_classes,
-        "epoch": [outcome.epoch for outcome in outcomes],
-        "epochs": [outcome.epochs for outcome in outcomes],
-        "confusion_matrix": np.sum(matrices, axis=0).tolist() if matrices else None,
-        "random_backbone": any(run.random_backbone for run in members),
+        "loss": loss,
+        "loss_interval": intervals[0],
+        "accuracy": accuracy,
+        "accuracy_interval": intervals[1],
+        "difference": compared,
+        "train_accuracy": float(np.mean([run.train_accuracy for run in runs])) if runs else None,
+        "seeds": len(measured.tables),
+        "folds": sorted(set(table.folds.tolist())),
+        "num_examples": len(table.ids),
+        "num_classes": len(table.class_names),
+        "epoch": [run.epoch for run in runs],
+        "epochs": [len(run.curve) for run in runs],
+        "confusion_matrix": np.sum([confusion_matrix(t.probabilities, t.labels) for t in measured.tables], 0).tolist(),
+        "random_backbone": any(member.random_backbone for member in measured.members),
     }
 
 
-def _within_best(rows: Sequence[Mapping[str, Any]], key: str) -> list[bool | None]:
-    """`within_best` of each row; None where the accuracy is unknown, alone, or not of three types."""
-
-    def accuracy(row: Mapping[str, Any]) -> float | None:
-        comparable = row["measured"] is None or row["measured"]["num_classes"] == len(CLASS_NAMES)
-        return row[key]["accuracy"] if row[key] and comparable else None
-
-    accuracies = [accuracy(row) for row in rows]
-    compared = [a for a in accuracies if a is not None]
-    if len(compared) < 2:
-        return [None] * len(rows)
-    num_images = PUBLISHED_IMAGES
-    if key == "measured":
-        num_images = next(row["measured"]["num_examples"] for row in rows if accuracy(row) is not None)
-    low, _ = interval(max(compared), num_images)
-    return [None if a is None else a >= low for a in accuracies]
+def _mean_over_folds(measured: Measured, name: str) -> float:
+    """Of the runs, each weighted by the photographs of its fold."""
+    folds = measured.tables[0].folds
+    weights: Float[np.ndarray, "r"] = np.array([(folds == run.fold).sum() for run in measured.members[0].runs], float)
+    return float(np.average([getattr(run, name) for run in measured.members[0].runs], weights=weights))

@@ -1,13 +1,14 @@
-"""Trains what an experiment compares: each variant with each seed once, whichever experiments it belongs to.
+"""Trains what an experiment compares: each variant once a fold and seed, whichever experiments it belongs to.
 
-A run lies in `WORKDIR/runs/SYSTEM-seedN-DIGEST`, an ordinary work directory. The digest is over its options, so that a
-run with other options gets another folder and is never mistaken for it. Finished runs are skipped, interrupted ones
-resume, and one that fails leaves its reason and does not stop the others. Beside the run's own files lies
-`validation.csv`, the predictions of its best epoch, so that tables and ensembles need nothing but the work directory.
+A run lies in `WORKDIR/runs/SYSTEM-foldK-seedN-DIGEST`, an ordinary work directory. The digest is over its options, so
+that a run with other options gets another folder and is never mistaken for it. Finished runs are skipped, interrupted
+ones resume, and one that fails leaves its reason and does not stop the others. Beside the run's own files lies
+`validation.csv`, the predictions of its best epoch.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
 import traceback
@@ -18,25 +19,26 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 from jaxtyping import Float
-from scipy.special import softmax
 
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
 from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.errors import Interrupted, UserError
-from cervix_jax.experiments import baselines, validation_predictions
+from cervix_jax.experiments import baselines
 from cervix_jax.experiments.time_estimates import RemainingTime
-from cervix_jax.experiments.validation_predictions import ValidationPredictions
 from cervix_jax.experiments.variants import QUICK, VARIANTS, Overrides, Variant
-from cervix_jax.inference.member import Member
+from cervix_jax.inference.labelled import split_photographs
+from cervix_jax.inference.prediction_table import PredictionTable
+from cervix_jax.inference.predictor import Predictor
 from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.weights.pretrained import IMAGENET
 from cervix_jax.progress import log
 from cervix_jax.training import loop
-from cervix_jax.training.forward import image_batches, predict_logits
-from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.metrics import classification_metrics
+
+VALIDATION = "validation.csv"  # in a run's folder, a `PredictionTable`
+CROPPED = "+cervix"  # ends the name of a system on photographs cropped to the cervix
 
 # By `Variant.kind`.
 BASELINES: dict[str, Callable[[ml_collections.ConfigDict, Examples, Examples], baselines.Predictions]] = {
@@ -57,6 +59,7 @@ class Settings:
       scale: epochs and image size; they take precedence over `quick`.
       inception_weights: as `model.backbone.weights`, for Inception-v3.
       allow_random_backbone: start from random weights where none are given.
+      localiser: value of `dataset.crop` with which systems are trained on the cervix, besides on whole photographs.
     """
 
     config: ml_collections.ConfigDict
@@ -64,11 +67,14 @@ class Settings:
     scale: Overrides = dataclasses.field(default_factory=dict)
     inception_weights: str | None = None
     allow_random_backbone: bool = False
+    localiser: str | None = None
 
-    def resolve(self, variant: Variant, seed: int) -> ml_collections.ConfigDict:
-        """The whole config of one run."""
+    def resolve(self, variant: Variant, seed: int, fold: int | None = None) -> ml_collections.ConfigDict:
+        """The whole config of one run; of the fold of `config` unless one is given."""
         config = options.unflatten(options.flatten(self.config))
         config.seed += seed
+        if fold is not None:
+            config.selection.fold = fold
         quick, quick_variant = (QUICK, variant.quick_overrides) if self.quick else ({}, {})
         config.update_from_flattened_dict(quick | self.scale | variant.overrides | quick_variant)
         backbone = config.model.backbone
@@ -85,11 +91,12 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One variant with one seed.
+    """One variant with one seed, on the photographs outside one fold.
 
     Attributes:
-      system: name of the variant, in `VARIANTS`.
+      system: name of the variant, in `VARIANTS`; with `CROPPED` behind it on the cervix.
       seed: added to `config.seed`, the seed of weights, shuffling, augmentation and dropout.
+      fold: that validates.
       folder: its work directory, relative to the work directory of the experiments.
       random_backbone: whether it starts from random weights where the variant calls for ImageNet's.
       reason: why it failed; None if it did not.
@@ -97,6 +104,7 @@ class Run:
 
     system: str
     seed: int
+    fold: int
     folder: str
     random_backbone: bool = False
     reason: str | None = None
@@ -104,30 +112,35 @@ class Run:
     @property
     def variant(self) -> Variant:
         """What is trained."""
-        return VARIANTS[self.system]
+        return VARIANTS[self.system.removesuffix(CROPPED)]
 
 
 PlannedRun = tuple[Run, ml_collections.ConfigDict]
 
 
-def plan(systems: Sequence[str], settings: Settings, seeds: int) -> list[PlannedRun]:
-    """Every run of the named variants, each with its config."""
+def plan(systems: Sequence[str], settings: Settings, seeds: int, folds: Sequence[int]) -> list[PlannedRun]:
+    """Every run of the named variants, each with its config; system by system, so that one after another is whole."""
     planned = []
     for name in systems:
-        for seed in range(seeds):
-            config = settings.resolve(VARIANTS[name], seed)
-            folder = f"runs/{name}-seed{seed}-{_digest(VARIANTS[name], config)}"
-            planned.append((Run(name, seed, folder, config.model.backbone.allow_random), config))
+        variant = VARIANTS[name]
+        for crop in (None, settings.localiser) if settings.localiser and variant.can_be_cropped else (None,):
+            for seed, fold in itertools.product(range(seeds), folds):
+                config = settings.resolve(variant, seed, fold)
+                if crop:
+                    config.dataset.crop = crop
+                system = name + CROPPED if crop else name
+                folder = f"runs/{system}-fold{fold}-seed{seed}-{_digest(variant, config)}"
+                planned.append((Run(system, seed, fold, folder, config.model.backbone.allow_random), config))
     return planned
 
 
-def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[list[Run]], None]) -> list[Run]:
+def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[Run, list[Run]], None]) -> list[Run]:
     """Does every unfinished run; returns all runs, those that failed with their reasons.
 
     Args:
       planned: see `plan`.
       workdir: of the experiments.
-      report: called with all runs whenever one has ended.
+      report: called with a run whenever one has ended, and all runs.
 
     Raises:
       Interrupted: by a signal; the same call resumes.
@@ -139,7 +152,7 @@ def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[list
     step_times = [run.variant.relative_step_time for run, todo in zip(all_runs, unfinished, strict=True) if todo]
     remaining_time = RemainingTime(sum(step_times, start=0.0))
     for i, (run, config) in enumerate(planned):
-        title = f"[{i + 1}/{len(planned)}] {run.system}, seed {run.seed}"
+        title = f"[{i + 1}/{len(planned)}] {run.system}, fold {run.fold}, seed {run.seed}"
         if not unfinished[i]:
             log(f"{title}: already finished")
         else:
@@ -155,7 +168,7 @@ def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[list
                 all_runs[i] = dataclasses.replace(run, reason=reason)
                 log(f"{title}: failed: {reason}")
             remaining_time.finish(run.variant.relative_step_time)
-        report(all_runs)
+        report(all_runs[i], all_runs)
     return all_runs
 
 
@@ -163,7 +176,7 @@ def is_finished(workdir: Path, run: Run, config: ml_collections.ConfigDict, fing
     """Whether a run has all its epochs and its predictions, on the photographs with this fingerprint."""
     folder = workdir / run.folder
     epochs = config.epochs if run.variant.kind == "network" else 1
-    if not (folder / validation_predictions.FILE_NAME).exists() or len(runs.read_metrics(folder)) < epochs:
+    if not (folder / VALIDATION).exists() or len(runs.read_metrics(folder)) < epochs:
         return False
     return runs.read_record(folder)["data_fingerprint"] == fingerprint
 
@@ -194,15 +207,18 @@ def _execute(variant: Variant, config: ml_collections.ConfigDict, folder: Path, 
     _check_weights(variant, config)
     if (folder / runs.RECORD).exists():
         runs.check_data(folder, dataset.fingerprint)
-    (folder / validation_predictions.FILE_NAME).unlink(missing_ok=True)  # from fewer epochs
+    (folder / VALIDATION).unlink(missing_ok=True)  # from fewer epochs
     dataset = dataset.with_splits(options.validate(config))
-    validation = dataset.examples("validation")
     if variant.kind == "network":
         loop.train(config, folder, dataset)
-        probabilities = _best_probabilities(folder, config, validation)
+        table = _best_predictions(folder, dataset, config.eval_batch_size)
     else:
-        probabilities = _fit_baseline(variant, config, folder, dataset)
-    ValidationPredictions(validation.ids, validation.labels, validation.class_names, probabilities).write(folder)
+        examples, probabilities = dataset.examples("validation"), _fit_baseline(variant, config, folder, dataset)
+        folds = np.full(len(examples), config.selection.fold)
+        table = PredictionTable(
+            examples.ids, examples.labels, examples.groups, folds, probabilities, tuple(examples.class_names)
+        )
+    table.write(folder / VALIDATION)
 
 
 def _check_weights(variant: Variant, config: ml_collections.ConfigDict) -> None:
@@ -216,15 +232,12 @@ def _check_weights(variant: Variant, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _best_probabilities(
-    folder: Path, config: ml_collections.ConfigDict, validation: Examples
-) -> Float[np.ndarray, "n k"]:
+def _best_predictions(folder: Path, dataset: PreparedDataset, batch_size: int) -> PredictionTable:
     """Those of the epoch of least validation loss; by the moving average where one was kept."""
-    mesh = make_mesh()
-    member = Member.restore(folder, mesh)
-    batches = image_batches(validation.images, config.eval_batch_size)
-    logits = predict_logits(member.forward, member.variables, batches, mesh)
-    return softmax(logits.astype(np.float64), axis=1)
+    predictor = Predictor.restore([folder])
+    cases = split_photographs(predictor, lambda config: dataset, "validation")
+    table = PredictionTable.of(cases, cases.probabilities(predictor, batch_size), predictor.class_names)
+    return dataclasses.replace(table, folds=np.full(len(table.ids), predictor.members[0].fold))
 
 
 def _fit_baseline(

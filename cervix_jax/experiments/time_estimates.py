@@ -12,13 +12,13 @@ from cervix_jax.progress import log
 
 
 def forecast(
-    config: ml_collections.ConfigDict, seeds: int, num_images: int, images_per_second: float
+    config: ml_collections.ConfigDict, repetitions: int, num_images: int, images_per_second: float
 ) -> list[dict[str, Any]]:
     """What each experiment would take if none of its runs were finished.
 
     Args:
       config: of the report's system; its epochs and image size are read.
-      seeds: how many times each variant is trained.
+      repetitions: how many times each variant is trained: folds times seeds.
       num_images: training photographs.
       images_per_second: training speed of the report's system at 320 x 240.
 
@@ -30,15 +30,16 @@ def forecast(
     entries = []
     for name, experiment in EXPERIMENTS.items():
         variants = [VARIANTS[system] for system in experiment.systems]
-        passes = sum(v.relative_step_time * (config.epochs if v.kind == "network" else 1) for v in variants)
+        epochs = [v.overrides.get("epochs", config.epochs) if v.kind == "network" else 1 for v in variants]
+        passes = sum(v.relative_step_time * e for v, e in zip(variants, epochs, strict=True))
         entries.append(
             {
                 "experiment": name,
                 "section": experiment.section,
                 "title": experiment.title,
                 "systems": list(experiment.systems),
-                "runs": seeds * len(experiment.systems),
-                "hours": round(seeds * passes * seconds_per_epoch / 3600, 2),
+                "runs": repetitions * len(experiment.systems),
+                "hours": round(repetitions * passes * seconds_per_epoch / 3600, 2),
             }
         )
     return entries

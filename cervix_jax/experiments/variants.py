@@ -56,6 +56,11 @@ class Variant:
             return "none"
         return self.overrides.get("model.backbone.name", "resnet50")
 
+    @property
+    def can_be_cropped(self) -> bool:
+        """Whether it is a network that sees whole photographs unless it is told otherwise."""
+        return self.kind == "network" and "dataset.crop" not in self.overrides
+
 
 INITIAL: Overrides = {"selection.additional": "none"}
 TRAINED: Overrides = {"model.backbone.trainable": "all"}
@@ -71,6 +76,7 @@ UNREGULARISED: Overrides = NO_AUGMENTATION | {"model.dropout_rate": 0.0, "optimi
 # Features of naive transfer: the last map, or conv3's, which `logistic_conv3` also reads.
 _NAIVE: Overrides = INITIAL | {"model.name": "naive_transfer"}
 _LAST: Overrides = {"model.backbone.cut": "conv5_block3_out"}
+_CONV4: Overrides = {"model.backbone.cut": "conv4_block6_out"}
 _CONV3: Overrides = {"model.backbone.cut": "conv3_block4_out"}
 _INCEPTION: Overrides = {"model.backbone.name": "inception_v3"}
 _QUICK_CUT: Overrides = {"model.backbone.cut": "conv2_block1_out"}
@@ -99,14 +105,23 @@ VARIANTS: dict[str, Variant] = {
         relative_step_time=2.4,
     ),
     "naive_resnet50": Variant(_NAIVE | _LAST, quick_overrides=_QUICK_CUT, relative_step_time=3.4),
+    "naive_resnet50_conv4": Variant(_NAIVE | _CONV4, quick_overrides=_QUICK_CUT, relative_step_time=3.0),
     "naive_resnet50_conv3": Variant(_NAIVE | _CONV3, quick_overrides=_QUICK_CUT, relative_step_time=2.5),
     "naive_inception_v3": Variant(
         _NAIVE | _INCEPTION | {"model.backbone.cut": "mixed10"},
         quick_overrides=_QUICK_INCEPTION,
         relative_step_time=2.6,
     ),
+    "naive_inception_v3_mixed8": Variant(
+        _NAIVE | _INCEPTION | {"model.backbone.cut": "mixed8"},
+        quick_overrides=_QUICK_INCEPTION,
+        relative_step_time=2.4,
+    ),
     "overfitted": Variant(
-        _NAIVE | _CONV3 | UNREGULARISED, quick_overrides=_QUICK_CUT, reported_epoch="last", relative_step_time=2.5
+        _NAIVE | _CONV3 | UNREGULARISED | {"epochs": 30, "optimizer.ema_decay": 0.0},
+        quick_overrides=_QUICK_CUT | {"epochs": 1},
+        reported_epoch="last",
+        relative_step_time=2.5,
     ),
     "logistic_conv1": Variant(INITIAL, "logistic_regression", relative_step_time=0.1),
     "logistic_conv3": Variant(

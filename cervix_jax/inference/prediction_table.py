@@ -4,6 +4,7 @@ import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -88,6 +89,15 @@ class PredictionTable:
         return cls(
             [row[0] for row in rows], np.array(labels), np.array(groups), np.array(folds), np.array(values), class_names
         )
+
+    @classmethod
+    def concatenate(cls, tables: "Sequence[PredictionTable]") -> "PredictionTable":
+        """The rows of several tables of the same types, such as those of folds, one after another."""
+        if len({table.class_names for table in tables}) != 1:
+            raise TableError(f"tables tell apart {' and '.join(sorted({str(t.class_names) for t in tables}))}")
+        names = ("labels", "groups", "folds", "probabilities")
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
+        return dataclasses.replace(tables[0], ids=[name for table in tables for name in table.ids], **arrays)
 
     def take(self, ids: Sequence[str]) -> "PredictionTable":
         """The rows of some photographs, in their order."""

@@ -1,16 +1,19 @@
 """Experiments from runs to tables, with small networks on drawn photographs."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cervix_jax.errors import UserError
 from cervix_jax.experiments import experiment
 from cervix_jax.experiments.report_tables import EXPERIMENTS
-from cervix_jax.experiments.runner import Settings, plan, run_all
+from cervix_jax.experiments.runner import Settings
+from cervix_jax.experiments.system_results import FOLDER
 from cervix_jax.experiments.variants import VARIANTS, get_config
 from cervix_jax.images import synthetic
 
@@ -26,14 +29,19 @@ TRAINED = (
 RUN = """
 import ast, sys
 from pathlib import Path
-from cervix_jax.experiments import experiment, runner, variants
+from cervix_jax.experiments import runner, system_results, variants
 workdir, systems, options, scale = Path(sys.argv[1]), *map(ast.literal_eval, sys.argv[2:])
 config = variants.get_config("report")
 config.update_from_flattened_dict(options)
 settings = runner.Settings(config, quick=True, scale=scale)
-runs = runner.run_all(runner.plan(systems, settings, seeds=1), workdir, lambda runs: None)
-for name, table in experiment.EXPERIMENTS.items():
-    experiment.write_table(name, workdir, [run for run in runs if run.system in table.systems])
+planned = runner.plan(systems, settings, seeds=1, folds=[4])
+
+
+def keep(ended, runs):
+    system_results.SystemResult.collect(ended.system, [ended], workdir).write(workdir / system_results.FOLDER)
+
+
+runner.run_all(planned, workdir, keep)
 """
 
 
@@ -44,7 +52,6 @@ def run_quick(workdir: Path, systems: tuple[str, ...], options: dict, scale: dic
 
 def check_table(name: str, workdir: Path, systems: tuple[str, ...], num_examples: int) -> None:
     table = experiment.write_table(name, workdir)
-    assert table["failed"] == 0
     assert len(table["rows"]) == len(EXPERIMENTS[name].rows)
     for row in table["rows"]:
         assert row["reason"] is None
@@ -96,32 +103,43 @@ def test_quick_with_every_variant(tmp_path, data_dir) -> None:
 
 def test_an_experiment_finds_the_runs_of_another(workdir, settings, capsys) -> None:
     before = experiment.write_table("finetune", workdir)
-    after = experiment.run_experiment("finetune", workdir, settings, seeds=1)
+    after = experiment.run_experiment("finetune", workdir, settings, folds=[4])
     assert capsys.readouterr().err.count("already finished") == 2
     assert after == before
-    assert [row["measured"]["seeds"] for row in after["rows"]] == [1, 1]
+    assert [row["measured"]["folds"] for row in after["rows"]] == [[4], [4]]
     assert all(Path(path).stat().st_size for path in after["files"])
     page = (workdir / "finetune.md").read_text()
-    assert "cervix/cleaned, 32 x 24 pixels, 1 epochs, batch 16, 1 seed(s)." in page
+    assert page.startswith("# Training the first 3 layers of ResNet-50 (report section 11.3)\n")
+    assert "cervix/cleaned, 32 x 24 pixels, 1 epochs, batch 16, 1 fold(s), 1 seed(s): 12 photographs, each by a" in page
 
 
-def test_a_table_needs_nothing_but_the_work_directory(tiny_config, tmp_path) -> None:
-    before, after = tmp_path / "before", tmp_path / "after"
-    runs = run_all(plan(["uniform", "shares"], Settings(tiny_config), 1), before, lambda runs: None)
-    table = experiment.write_table("baselines", before, runs)
-    shutil.move(before, after)
-    for path in after.glob("baselines.[mp]*"):
-        path.unlink()
-    assert experiment.write_table("baselines", after)["rows"] == table["rows"]
-    page = (after / "baselines.md").read_text()
-    assert page.count("\n| ") == len(EXPERIMENTS["baselines"].rows) + 2
-    assert "| always equal | 1.099 |  | 1.099 |" in page
-    with pytest.raises(experiment.ExperimentError, match=r"has no table of depth: depth\.json is missing"):
-        experiment.write_table("depth", after)
+def test_pages_need_nothing_but_what_is_kept(workdir, tmp_path) -> None:
+    shutil.copytree(workdir / FOLDER, tmp_path / FOLDER)
+    summary = experiment.write_results_page(tmp_path)
+    claims = [claim for entry in EXPERIMENTS.values() for claim in entry.claims]
+    assert sum(summary["conclusions"].values()) == len(claims)
+    assert "trained_20" in summary["missing"]
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert all(f"| {claim.text} |" in page for claim in claims)
+    assert page.count("\n## ") == len(EXPERIMENTS)
+    assert all(Path(path).stat().st_size for path in summary["files"])
+    with pytest.raises(experiment.ExperimentError, match="has no results"):
+        experiment.write_results_page(tmp_path / "empty")
+
+
+def test_folds_that_other_calls_have_done_are_kept_too(tiny_config, tmp_path, monkeypatch) -> None:
+    small = dataclasses.replace(EXPERIMENTS["baselines"], rows=EXPERIMENTS["baselines"].rows[:2], base="always equal")
+    monkeypatch.setitem(EXPERIMENTS, "baselines", dataclasses.replace(small, claims=()))
+    for fold in (0, 3):
+        table = experiment.run_experiment("baselines", tmp_path, Settings(tiny_config), folds=[fold])
+    assert [row["measured"]["folds"] for row in table["rows"]] == [[0, 3], [0, 3]]
+    uniform, shares = (row["measured"] for row in table["rows"])
+    assert uniform["loss"] == pytest.approx(np.log(3))
+    assert shares["difference"]["loss"]["value"] == pytest.approx(shares["loss"] - uniform["loss"])
 
 
 def test_an_experiment_whose_runs_all_fail_is_an_error(tmp_path, tiny_config) -> None:
     tiny_config.model.backbone.name = "resnet50"  # and no weights
     with pytest.raises(UserError, match=r"all 2 runs failed\. trained_3: no weights"):
-        experiment.run_experiment("finetune", tmp_path / "new", Settings(tiny_config), 1)
+        experiment.run_experiment("finetune", tmp_path / "new", Settings(tiny_config))
     assert "not run: no weights" in (tmp_path / "new/finetune.md").read_text()

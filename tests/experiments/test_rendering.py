@@ -1,51 +1,48 @@
-"""Pages and figures of tables whose numbers are known."""
+"""Pages of tables whose numbers are known."""
 
-import numpy as np
-import pytest
+import dataclasses
 
 from cervix_jax.experiments import rendering
-from cervix_jax.experiments.report_tables import EXPERIMENTS, Published, Row
-from cervix_jax.experiments.results import table_rows
-from cervix_jax.experiments.runner import Run
-from tests.experiments.fake_runs import LABELS, make_table, random_probabilities, write_run
+from cervix_jax.experiments.report_tables import Claim, Published, Row
+from cervix_jax.experiments.results import conclusions, table_rows
+from tests.experiments.fake_results import good_probabilities, make_experiment, make_result, make_table
 
 
-def test_a_page_says_what_was_not_run_and_why(tmp_path) -> None:
-    runs = [
-        write_run(tmp_path, "report", 0, random_probabilities(0)),
-        write_run(tmp_path, "report", 1, random_probabilities(1)),
-        Run("initial", 0, "runs/initial-0", reason="no weights | at all"),
-        Run("crop_85", 0, "runs/crop_85-0"),
-    ]
-    table = make_table(*(Row(name, (name,), Published(0.7, 0.6)) for name in ("report", "initial", "crop_85")))
-    page = rendering.markdown(table, table_rows(table, runs, tmp_path), "Conditions.")
-    assert page.startswith("# A table (report section 0)\n\nConditions.\n")
-    assert "| initial | 0.7 | 60.0% | not run: no weights / at all |" in page
-    assert "| crop_85 | 0.7 | 60.0% | not run |" in page
-    assert page.count(" ± ") == 2  # loss and accuracy over two seeds
+def page(cropped: bool = False) -> str:
+    results = {
+        name: make_result(name, make_table(good_probabilities(s))) for name, s in (("report", 0.5), ("sure", 0.8))
+    }
+    results["failed"] = dataclasses.replace(results["report"], tables=(), runs=(), reason="no weights | at all")
+    rows = [Row(name, (name,), Published(0.7, 0.6)) for name in ("report", "sure", "failed", "missing")]
+    experiment = make_experiment(*rows, claims=(Claim("sure is better", "sure", "report"),), note="A note.")
+    beside = {"sure+cervix": make_result("sure+cervix", make_table(good_probabilities(0.9)))} if cropped else {}
+    return rendering.markdown(
+        experiment,
+        table_rows(experiment, results),
+        conclusions(experiment, results),
+        "Conditions.",
+        table_rows(experiment, beside, "+cervix"),
+    )
 
 
-def test_a_page_names_the_accuracies_inside_the_best_one_s_interval(tmp_path) -> None:
-    right = np.eye(3)[LABELS] * 0.8 + 0.2 / 3
-    one_wrong, all_wrong = right.copy(), np.roll(right, 1, axis=1)
-    one_wrong[0] = all_wrong[0]
-    members = {"report": right, "initial": one_wrong, "crop_85": all_wrong}
-    runs = [write_run(tmp_path, name, 0, probabilities) for name, probabilities in members.items()]
-    published = dict(zip(members, (0.70, 0.66, 0.60), strict=True))
-    table = make_table(*(Row(name, (name,), Published(0.7, published[name])) for name in members))
-    page = rendering.markdown(table, table_rows(table, runs, tmp_path), "")
-    inside = "1 of 2 other accuracies lie inside the 95 % interval of the best, report"
-    assert f"Published: {inside} (70.0% on 296 photographs): initial." in page
-    assert f"Measured: {inside} (100.0% on 10 photographs): initial." in page
-    assert "| report | 0.7 | 70.0% | 0.143 | 100.0% (72.2 to 100.0) | 10.0% | 100% / 100% / 100% | 1 |" in page
+def test_a_page_has_the_table_its_verdicts_and_what_was_not_run_and_why() -> None:
+    text = page()
+    assert text.startswith("## A table (report section 0)\n\nConditions.\n")
+    assert "| failed | 0.7 | 60.0% | not run: no weights / at all |" in text
+    assert "| missing | 0.7 | 60.0% | not run |" in text
+    # Everywhere two thirds, or 0.8 + 0.2 / 3: no photograph differs from another, so the intervals have no width.
+    assert (
+        "| **report** (base) | 0.7 | 60.0% | 0.405 (0.405 to 0.405) | 100.0% (100.0 to 100.0) |  |  | 60.0% |" in text
+    )
+    sure = "| sure | 0.7 | 60.0% | 0.143 (0.143 to 0.143) | 100.0% (100.0 to 100.0) | -0.262 (-0.262 to -0.262) | "
+    assert f"{sure}**better**" in text
+    assert "| 100% / 100% / 100% | 1, 2, 3 |" in text
+    assert "| sure is better | -0.262 (-0.262 to -0.262) | **holds** |" in text
+    assert text.endswith("A note.\n")
 
 
-@pytest.mark.parametrize("name", ["class_weights", "cleaning", "cropping"])
-def test_figures_are_drawn_of_the_runs_that_are_finished(tmp_path, name: str) -> None:
-    experiment = EXPERIMENTS[name]
-    assert rendering.figures(name, experiment, table_rows(experiment, [], tmp_path), tmp_path) == []
-    runs = [write_run(tmp_path, system, 0, random_probabilities(i)) for i, system in enumerate(experiment.systems[:3])]
-    paths = rendering.figures(name, experiment, table_rows(experiment, runs, tmp_path), tmp_path)
-    more = {"class_weights": ["class_weights_confusion"], "cleaning": ["cleaning_grid"], "cropping": []}
-    assert [path.stem for path in paths] == [name, *more[name]]
-    assert all(path.stat().st_size > 5000 for path in paths)
+def test_every_row_has_as_many_cells_as_the_header() -> None:
+    for text, extra in ((page(), 0), (page(cropped=True), 1)):
+        rows = [line for line in text.splitlines() if line.startswith("| ")][: 2 + 4]
+        assert {line.count(" |") for line in rows} == {len(rendering.HEADER) + extra}
+    assert "| 0.069 (0.069 to 0.069) |" in page(cropped=True)

@@ -36,3 +36,21 @@ def test_a_variant_that_is_published_twice_has_the_same_numbers() -> None:
     for name in VARIANTS:
         entries = [row.published for row in ROWS if row.systems == (name,) and row.published.loss is not None]
         assert len({(published.loss, published.accuracy) for published in entries}) <= 1, name
+
+
+def test_bases_and_claims_name_rows_of_their_table() -> None:
+    for experiment in EXPERIMENTS.values():
+        titles = [row.title for row in experiment.rows]
+        assert len(set(titles)) == len(titles)
+        named = {experiment.base, *(title for claim in experiment.claims for title in (claim.better, claim.than))}
+        assert named <= set(titles)
+
+
+def test_the_published_numbers_bear_out_what_the_report_concludes() -> None:
+    """So a claim that fails here is not one that was turned round."""
+    for experiment in EXPERIMENTS.values():
+        loss = {row.title: row.published.loss for row in experiment.rows}
+        for claim in experiment.claims:
+            better, than = loss[claim.better], loss[claim.than]
+            if better is not None and than is not None and "ensemble" not in claim.text:
+                assert abs(better - than) < claim.margin if claim.margin else better < than, claim.text

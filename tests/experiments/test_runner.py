@@ -7,9 +7,10 @@ import pytest
 
 from cervix_jax import runs
 from cervix_jax.errors import Interrupted, UserError
-from cervix_jax.experiments import runner, validation_predictions
-from cervix_jax.experiments.runner import Run, Settings, plan, run_all
+from cervix_jax.experiments import runner
+from cervix_jax.experiments.runner import CROPPED, VALIDATION, Run, Settings, plan, run_all
 from cervix_jax.experiments.variants import VARIANTS
+from cervix_jax.inference.prediction_table import PredictionTable
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def settings(tiny_config) -> Settings:
 
 
 def run_variants(names: list[str], settings: Settings, workdir: Path, seeds: int = 1) -> list[Run]:
-    return run_all(plan(names, settings, seeds), workdir, lambda runs: None)
+    return run_all(plan(names, settings, seeds, [4]), workdir, lambda run, runs: None)
 
 
 def test_quick_is_small_with_random_backbones_unless_there_are_weights(tiny_config) -> None:
@@ -42,7 +43,7 @@ def test_quick_is_small_with_random_backbones_unless_there_are_weights(tiny_conf
 
 def test_other_options_are_another_folder_but_more_epochs_are_not(settings, tiny_config) -> None:
     def folders() -> list[str]:
-        return [run.folder for run, _ in plan(["report", "shares"], settings, 2)]
+        return [run.folder for run, _ in plan(["report", "shares"], settings, 2, [4])]
 
     before = folders()
     assert len(set(before)) == 4
@@ -59,10 +60,32 @@ def test_other_weights_are_another_folder(tmp_path, tiny_config) -> None:
     for name, contents in (("a.h5", b"one"), ("b.h5", b"two"), ("copy.h5", b"one")):
         (tmp_path / name).write_bytes(contents)
         tiny_config.model.backbone.weights = str(tmp_path / name)
-        folders.append([run.folder for run, _ in plan(["report", "shares"], Settings(tiny_config), 1)])
+        folders.append([run.folder for run, _ in plan(["report", "shares"], Settings(tiny_config), 1, [4])])
     assert folders[0] == folders[2]
     assert folders[0][0] != folders[1][0]
     assert folders[0][1] == folders[1][1]  # which has no use for them
+
+
+def test_each_fold_is_another_run_and_the_cervix_another_system(settings) -> None:
+    planned = plan(
+        ["shares", "crop_70", "report"], dataclasses.replace(settings, localiser="runs/localiser"), 1, [0, 3]
+    )
+    assert [(run.system, run.fold) for run, _ in planned] == [
+        *(("shares", 0), ("shares", 3)),  # sees no photograph
+        *(("crop_70", 0), ("crop_70", 3)),  # has a crop of its own
+        *(("report", 0), ("report", 3), (f"report{CROPPED}", 0), (f"report{CROPPED}", 3)),
+    ]
+    assert [config.selection.fold for _, config in planned] == [0, 3] * 4
+    assert [config.dataset.crop for _, config in planned[-4:]] == [1.0, 1.0, "runs/localiser", "runs/localiser"]
+    assert len({run.folder for run, _ in planned}) == len(planned)
+    assert planned[-1][0].variant == VARIANTS["report"]
+
+
+def test_predictions_are_of_the_fold_that_is_held_out(settings, tmp_path) -> None:
+    runs_of_folds = run_all(plan(["shares"], settings, 1, [0, 1]), tmp_path, lambda run, runs: None)
+    tables = [PredictionTable.read(tmp_path / run.folder / VALIDATION) for run in runs_of_folds]
+    assert [set(table.folds) for table in tables] == [{0}, {1}]
+    assert not set(tables[0].ids) & set(tables[1].ids)
 
 
 def test_finished_runs_are_skipped(settings, tmp_path, monkeypatch, capsys) -> None:
@@ -70,7 +93,7 @@ def test_finished_runs_are_skipped(settings, tmp_path, monkeypatch, capsys) -> N
     assert [run.reason for run in before] == [None] * 4
     monkeypatch.setattr(runner, "BASELINES", {})  # so that nothing can be run
     assert run_variants(["uniform", "shares"], settings, tmp_path, seeds=2) == before
-    assert "[4/4] shares, seed 1: already finished" in capsys.readouterr().err
+    assert "[4/4] shares, fold 4, seed 1: already finished" in capsys.readouterr().err
 
 
 def test_a_failure_leaves_its_reason_and_does_not_stop_the_others(settings, tmp_path, tiny_config, capsys) -> None:
@@ -79,7 +102,7 @@ def test_a_failure_leaves_its_reason_and_does_not_stop_the_others(settings, tmp_
     assert "--config.model.backbone.weights=imagenet fetches resnet50_weights" in after[0].reason
     assert after[1].reason is None
     assert "--inception_weights=imagenet fetches inception_v3_weights" in after[2].reason
-    assert "[1/3] logistic_conv1, seed 0: failed: no weights" in capsys.readouterr().err
+    assert "[1/3] logistic_conv1, fold 4, seed 0: failed: no weights" in capsys.readouterr().err
     allowed = dataclasses.replace(settings, allow_random_backbone=True)
     (again,) = run_variants(["logistic_conv1"], allowed, tmp_path)
     assert (again.reason, again.random_backbone) == (None, True)
@@ -116,7 +139,7 @@ def test_photographs_that_changed_are_refused(settings, tmp_path) -> None:
     runs.write_record(tmp_path / run.folder, data_fingerprint="other")
     (again,) = run_variants(["shares"], settings, tmp_path)
     assert "trained on other photographs" in again.reason
-    assert (tmp_path / run.folder / validation_predictions.FILE_NAME).exists()  # of the photographs it was made with
+    assert (tmp_path / run.folder / VALIDATION).exists()  # of the photographs it was made with
 
 
 def test_what_every_run_lacks_is_an_error(settings, tmp_path, tiny_config) -> None:

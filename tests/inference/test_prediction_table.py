@@ -1,5 +1,7 @@
 """Tables of predictions come back as they were, whatever the names, and damaged ones are named by line."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,3 +72,12 @@ def test_rows_are_taken_by_name(tmp_path) -> None:
     taken = table.take(["c", "a"])
     assert taken.ids == ["c", "a"]
     np.testing.assert_array_equal(taken.probabilities, table.probabilities[[2, 0]])
+
+
+def test_tables_of_the_same_types_are_joined() -> None:
+    parts = [make_table(["a", "b"]), make_table(["c"])]
+    whole = PredictionTable.concatenate(parts)
+    assert whole.ids == ["a", "b", "c"]
+    np.testing.assert_array_equal(whole.take(["c"]).probabilities, parts[1].probabilities)
+    with pytest.raises(TableError, match="tell apart"):
+        PredictionTable.concatenate([parts[0], dataclasses.replace(parts[1], class_names=("rest", "Type_1"))])
