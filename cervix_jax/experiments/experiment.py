@@ -8,7 +8,7 @@ from typing import Any
 
 from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
-from cervix_jax.experiments import figures, rendering
+from cervix_jax.experiments import rendering, table_figures
 from cervix_jax.experiments.report_tables import EXPERIMENTS
 from cervix_jax.experiments.results import Results, conclusions, table_rows
 from cervix_jax.experiments.runner import CROPPED, Run, Settings, plan, run_all
@@ -81,7 +81,7 @@ def write_table(name: str, workdir: Path) -> dict[str, Any]:
         raise ExperimentError(f"{workdir / FOLDER} has no results of {name}; run the experiment first")
     rows = table_rows(experiment, results)
     table = {"experiment": name, "rows": rows, "conclusions": conclusions(experiment, results)}
-    paths = figures.table_figures(name, experiment, rows, workdir)
+    paths = table_figures.draw_table(name, experiment, rows, workdir)
     page = workdir / f"{name}.md"
     write_atomic(page, "#" + _section(name, results).removeprefix("##"))
     write_atomic(workdir / f"{name}.json", json.dumps(table, indent=2) + "\n")
@@ -106,11 +106,11 @@ def write_results_page(workdir: Path) -> dict[str, Any]:
     counts = Counter(conclusion["verdict"] for _, conclusion in verdicts)
     folder = workdir / "results"
     paths = [folder / "report_tables.png"]
-    figures.forest({name: table_rows(EXPERIMENTS[name], results[name]) for name in run}, paths[0])
+    table_figures.forest({name: table_rows(EXPERIMENTS[name], results[name]) for name in run}, paths[0])
     bases = [result for system in BASE_SYSTEMS if (result := SystemResult.read(workdir / FOLDER, system)) is not None]
     for base in bases:
         paths.append(folder / f"curves_{base.system}.png")
-        figures.learning_curves(base, paths[-1])
+        table_figures.learning_curves(base, paths[-1])
     text = ["# The report's experiments", "", _INTRODUCTION, "", _counted(counts), ""]
     text += ["| section | the report concludes | loss, difference (95 %) | here |", "| --- | --- | --- | --- |"]
     for name, c in verdicts:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cervix_jax.experiments import figures
+from cervix_jax.experiments import table_figures
 from cervix_jax.experiments.report_tables import EXPERIMENTS
 from cervix_jax.experiments.results import table_rows
 from tests.experiments.fake_results import make_result, make_table, random_probabilities
@@ -19,8 +19,8 @@ def some_results(name: str) -> dict:
 @pytest.mark.parametrize("name", ["class_weights", "cleaning"])
 def test_tables_are_drawn_of_the_systems_that_are_finished(tmp_path, name: str) -> None:
     experiment = EXPERIMENTS[name]
-    assert figures.table_figures(name, experiment, table_rows(experiment, {}), tmp_path) == []
-    paths = figures.table_figures(name, experiment, table_rows(experiment, some_results(name)), tmp_path)
+    assert table_figures.draw_table(name, experiment, table_rows(experiment, {}), tmp_path) == []
+    paths = table_figures.draw_table(name, experiment, table_rows(experiment, some_results(name)), tmp_path)
     more = {"class_weights": ["class_weights_confusion"], "cleaning": ["cleaning_grid"]}
     assert [path.stem for path in paths] == [name, *more[name]]
     assert all(path.stat().st_size > 5000 for path in paths)
@@ -28,12 +28,12 @@ def test_tables_are_drawn_of_the_systems_that_are_finished(tmp_path, name: str) 
 
 def test_one_picture_shows_all_comparisons_without_colours(tmp_path) -> None:
     rows = {name: table_rows(EXPERIMENTS[name], some_results(name)) for name in ("cropping", "depth")}
-    figures.forest(rows, tmp_path / "forest.png")
+    table_figures.forest(rows, tmp_path / "forest.png")
     pixels = np.asarray(Image.open(tmp_path / "forest.png").convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=-1).max() < 8  # grey
     assert pixels.min() < 50
 
 
 def test_learning_curves_are_drawn(tmp_path) -> None:
-    figures.learning_curves(make_result("report", make_table(random_probabilities(0))), tmp_path / "curves.png")
+    table_figures.learning_curves(make_result("report", make_table(random_probabilities(0))), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000

@@ -15,7 +15,7 @@ from cervix_jax.plots.figures import draw_confusion, save
 TableRow = Mapping[str, Any]  # see `results.table_rows`
 
 
-def table_figures(name: str, experiment: Experiment, rows: Sequence[TableRow], folder: Path) -> list[Path]:
+def draw_table(name: str, experiment: Experiment, rows: Sequence[TableRow], folder: Path) -> list[Path]:
     """Draws an experiment as `NAME.png`, and confusion matrices or a grid where it has them; returns the paths."""
     if not any(row["measured"] for row in rows):
         return []
