@@ -26,7 +26,8 @@ def losses(table: PredictionTable) -> np.ndarray:
     return -np.log(table.probabilities[np.arange(len(table.ids)), table.labels])
 
 
-def test_the_interval_is_that_of_scipy_s_paired_bootstrap() -> None:
+def test_the_interval_is_that_of_scipy_s_paired_bootstrap(monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 400)
     first, second = system(1.0), system(1.2)
     found = compare(first, second)["metrics"]["loss"]
     difference = losses(second) - losses(first)
@@ -37,7 +38,8 @@ def test_the_interval_is_that_of_scipy_s_paired_bootstrap() -> None:
     )
 
 
-def test_pairing_decides_what_two_intervals_cannot() -> None:
+def test_pairing_decides_what_two_intervals_cannot(monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 200)
     found = compare(system(1.0), system(1.3))["metrics"]
     assert found["loss"]["verdict"] == "better"
     assert found["loss"]["interval"][1] < 0
@@ -46,7 +48,8 @@ def test_pairing_decides_what_two_intervals_cannot() -> None:
     assert width < 0.5 * min(apart)
 
 
-def test_verdicts_are_turned_round_with_the_systems_and_follow_each_metric_s_direction() -> None:
+def test_verdicts_are_turned_round_with_the_systems_and_follow_each_metric_s_direction(monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 100)
     there, back = compare(system(0.5), system(2.5))["metrics"], compare(system(2.5), system(0.5))["metrics"]
     for name in ("loss", "accuracy", "kappa", "auroc", "unsafe_rate", "sensitivity/Type_1"):
         assert (there[name]["verdict"], back[name]["verdict"]) == ("better", "worse")
@@ -55,8 +58,9 @@ def test_verdicts_are_turned_round_with_the_systems_and_follow_each_metric_s_dir
     assert all(row["verdict"] == "cannot tell" and row["difference"] == 0 for row in same.values())
 
 
-def test_near_duplicates_count_as_one_photograph() -> None:
+def test_near_duplicates_count_as_one_photograph(monkeypatch) -> None:
     """Each photograph four times: the interval is that of the originals, not half as wide."""
+    monkeypatch.setattr(comparison, "RESAMPLES", 100)
     first, second = system(1.0), system(1.1)
 
     def repeated(table):
