@@ -12,7 +12,16 @@ PACKAGE = ROOT / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path.stem != "__init__"]
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "app.run(" in path.read_text()} - {"__main__"}
-SHARED = {"atomic", "errors", "cache", "labels", "lock", "progress"}  # what every room may import
+SHARED = {
+    "atomic",
+    "csv_files",
+    "html_page",
+    "errors",
+    "cache",
+    "labels",
+    "lock",
+    "progress",
+}  # what every room may import
 RUN = {"config", "runs"}
 MAY_IMPORT = {
     "images": SHARED,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from cervix_jax.atomic import open_atomic
+from cervix_jax.csv_files import csv_writer, from_cell
 
 FILE_NAME = "validation.csv"
 
@@ -32,10 +32,10 @@ class ValidationPredictions:
     @classmethod
     def read(cls, folder: Path) -> "ValidationPredictions":
         """Reads what `write` wrote to a run's folder."""
-        with (folder / FILE_NAME).open(newline="") as file:
+        with (folder / FILE_NAME).open(newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
         return cls(
-            ids=[line[0] for line in lines],
+            ids=[from_cell(line[0]) for line in lines],
             labels=np.array([int(line[1]) for line in lines]),
             class_names=tuple(header[2:]),
             probabilities=np.array([[float(x) for x in line[2:]] for line in lines]),
@@ -43,8 +43,7 @@ class ValidationPredictions:
 
     def write(self, folder: Path) -> None:
         """Columns: image_name, label (an index), a probability for each class, to the last digit."""
-        with open_atomic(folder / FILE_NAME, newline="") as file:
-            writer = csv.writer(file)
+        with csv_writer(folder / FILE_NAME) as writer:
             writer.writerow(["image_name", "label", *self.class_names])
             for name, label, row in zip(self.ids, self.labels, self.probabilities, strict=True):
                 writer.writerow([name, int(label), *map(repr, row.tolist())])

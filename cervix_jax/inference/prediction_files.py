@@ -4,7 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from cervix_jax.atomic import csv_writer
+from cervix_jax.csv_files import csv_writer
 from cervix_jax.errors import UserError
 from cervix_jax.inference.decisions import REFER, DecisionRule, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all

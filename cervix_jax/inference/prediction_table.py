@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from cervix_jax.atomic import csv_writer
+from cervix_jax.csv_files import csv_writer, from_cell
 from cervix_jax.errors import UserError
 from cervix_jax.inference.labelled import LabelledPhotographs
 
@@ -86,7 +86,12 @@ class PredictionTable:
                 raise TableError(f"{path}, line {line}: {error}") from error
         groups, folds, labels, values = (list(column) for column in zip(*numbers, strict=True))
         return cls(
-            [row[0] for row in rows], np.array(labels), np.array(groups), np.array(folds), np.array(values), class_names
+            [from_cell(row[0]) for row in rows],
+            np.array(labels),
+            np.array(groups),
+            np.array(folds),
+            np.array(values),
+            class_names,
         )
 
     def take(self, ids: Sequence[str]) -> "PredictionTable":

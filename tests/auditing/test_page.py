@@ -21,6 +21,9 @@ def test_files_are_complete_and_the_page_needs_nothing_else(audit, folder, tmp_p
     assert not re.search(r"(src|href)=.(?!data:)", html)
     assert "audited &lt;folder&gt;" in html
     assert "green &lt;i&gt;.jpg" in html
+    assert html.count("<h1>") == html.count("<title>") == 1
+    assert '<html lang="en">' in html
+    assert 'alt=""' not in html
     assert "<i>" not in html
     with Image.open(tmp_path / "near_duplicates.png") as sheet:
         assert sheet.width == 6 * 128

@@ -8,7 +8,7 @@ from cervix_jax.experiments.validation_predictions import FILE_NAME, ValidationP
 def test_what_is_written_is_read(tmp_path) -> None:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(2), 3)
     written = ValidationPredictions(
-        ["train/Type_1/0.jpg", 'a,"b".jpg', "c.jpg"], np.array([1, 0, 1], np.int32), ("rest", "Type_2"), probabilities
+        ["train/Type_1/0.jpg", 'a,"b".jpg', "=c.jpg"], np.array([1, 0, 1], np.int32), ("rest", "Type_2"), probabilities
     )
     written.write(tmp_path)
     read = ValidationPredictions.read(tmp_path)
