@@ -57,16 +57,18 @@ def _evaluate() -> dict[str, Any]:
         cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
-    metrics, probabilities = evaluate(
+    evaluation = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     if TABLE.value and is_lead_host():
-        PredictionTable.of(cases, probabilities, predictor.class_names).write(Path(TABLE.value))
+        PredictionTable.of(cases, evaluation.probabilities, predictor.class_names, evaluation.sets).write(
+            Path(TABLE.value)
+        )
     if FIGURES.value and is_lead_host():
         evaluation_report.evaluation_figures(
-            Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities
+            Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, evaluation.probabilities
         )
-    return metrics | source | {"epoch": predictor.members[0].record["epoch"]}
+    return evaluation.metrics | source | {"epoch": predictor.members[0].record["epoch"]}
 
 
 def _evaluate_localiser(localiser: Any) -> dict[str, Any]:

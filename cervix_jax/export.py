@@ -27,7 +27,7 @@ def main() -> dict[str, Any]:
     predictor = run_flags.restore(calibrated=CALIBRATED.value)
     check_exportable(predictor)
     cases = run_flags.labelled_split(predictor, "validation")
-    metrics, _ = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value)
+    metrics = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value).metrics
     files = export(predictor, metrics, Path(OUTPUT.value))
     return {"files": files, "temperature": predictor.temperature if predictor.calibration else None}
 

@@ -80,6 +80,8 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     predicted = result("predict", workdir, *files, "--coverage=0.8", "--unsafe_rate=0.3")
     assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
     assert predicted["temperature"] == calibrated["temperature"]
+    assert predicted["rule"]["threshold"] == scores["operating_point"]["threshold"]
+    assert 0 <= predicted["rule"]["expected"]["unsafe_rate"] <= 0.3
     with (tmp_path / "predictions.decisions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7
@@ -186,7 +188,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        ("audit", ["--manual_dir=nowhere", "--output=x"], "nowhere/train/Type_1 is missing"),
+        ("audit", ["--manual_dir=nowhere", "--output=x"], "there is no folder nowhere"),
         ("train", ["--workdir=x"], "config"),
         ("train", ["--config=configs/report.py"], "workdir"),
         ("train", ["--config=configs/none.py", "--workdir=x"], "configs/none.py"),

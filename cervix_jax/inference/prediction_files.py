@@ -51,12 +51,13 @@ def predict_folder(
 
     Returns:
       `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output` and
-      `decisions`: the files; `referred` and `retake`: how many; `temperature`.
+      `decisions`: the files; `referred` and `retake`: how many; `temperature`; `rule`: see `DecisionRule.describe`.
 
     Raises:
       NoPhotographsError: there is nothing to predict.
     """
     folder, paths = photographs_in(folder)
+    rule = rule or DecisionRule()
     if predictor.quality_reference is None:
         log(f"{predictor.name} has no {QUALITY_REFERENCE}: it cannot tell which photographs to take again")
     skipped: list[dict[str, str]] = []
@@ -70,7 +71,7 @@ def predict_folder(
         while batch := list(itertools.islice(photographs, batch_size)):
             skipped += [{"image_name": name, "reason": reason} for name, reason in batch if isinstance(reason, str)]
             readable = {name: photograph for name, photograph in batch if isinstance(photograph, Photograph)}
-            for p in predict(predictor, rule or DecisionRule(), list(readable), list(readable.values()), batch_size):
+            for p in predict(predictor, rule, list(readable), list(readable.values()), batch_size):
                 probability_rows.writerow([p.name, *(f"{value:.8f}" for value in p.probabilities.values())])
                 quality = "" if p.quality is None else f"{p.quality:.4f}"
                 box = [f"{x:.4f}" for x in (*p.located.box, p.located.confidence)] if p.located else []
@@ -86,4 +87,5 @@ def predict_folder(
         "referred": counts["referred"],
         "retake": counts["retake"],
         "temperature": predictor.temperature,
+        "rule": rule.describe(),
     }
