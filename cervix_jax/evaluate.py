@@ -32,8 +32,17 @@ ROBUSTNESS = flags.DEFINE_boolean(
 FIGURES = flags.DEFINE_string(
     "figures", None, "Folder for confusion matrix, reliability, risk-coverage, learning curves and sample predictions."
 )
+REPORT = flags.DEFINE_string(
+    "report",
+    None,
+    "Page to write, NAME.html or a folder for report.html: metrics, figures and the worst errors in one file, several "
+    "--workdir side by side.",
+)
 TABLE = flags.DEFINE_string(
-    "table", None, "CSV file to write: type and uncalibrated probabilities of each photograph; `compare` reads it."
+    "table",
+    None,
+    "CSV file to write: type, uncalibrated probabilities, predicted type and 90 % set of each photograph; `compare` "
+    "reads it.",
 )
 run_flags.define_data_flags()
 
@@ -44,12 +53,18 @@ def main() -> dict[str, Any]:
 
 
 def _evaluate() -> dict[str, Any]:
+    import jax
+
+    from cervix_jax.errors import UserError
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
     from cervix_jax.inference.prediction_table import PredictionTable
-    from cervix_jax.plots import evaluation_report
+    from cervix_jax.inference.systems import probabilities_alone
+    from cervix_jax.plots import evaluation_page, evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
+    if REPORT.value and jax.process_count() > 1:
+        raise UserError("--report is written by one process; evaluate with --figures and --table here")
     if (localiser := run_flags.restore_localiser()) is not None:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
@@ -60,21 +75,27 @@ def _evaluate() -> dict[str, Any]:
     evaluation = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
+    name = IMAGES.value or SPLIT.value
     if TABLE.value and is_lead_host():
         PredictionTable.of(cases, evaluation.probabilities, predictor.class_names, evaluation.sets).write(
             Path(TABLE.value)
         )
     if FIGURES.value and is_lead_host():
-        evaluation_report.evaluation_figures(
-            Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, evaluation.probabilities
-        )
+        evaluation_report.evaluation_figures(Path(FIGURES.value), predictor, name, cases, evaluation)
+    if REPORT.value:
+        alone = probabilities_alone(predictor, cases, run_flags.BATCH_SIZE.value)
+        path = evaluation_page.page_path(Path(REPORT.value))
+        evaluation_page.write_evaluation_page(path, predictor, name, cases, evaluation, alone)
     return evaluation.metrics | source | {"epoch": predictor.members[0].record["epoch"]}
 
 
 def _evaluate_localiser(localiser: Any) -> dict[str, Any]:
+    from cervix_jax.errors import UserError
     from cervix_jax.inference.localisation import evaluate_boxes
     from cervix_jax.plots.box_sheet import worst_boxes
 
+    if REPORT.value or TABLE.value:
+        raise UserError("--report and --table are of classifiers; --figures shows the worst boxes of a localiser")
     examples = run_flags.localiser_split(localiser, SPLIT.value)
     metrics, boxes = evaluate_boxes(localiser, examples)
     if FIGURES.value:
