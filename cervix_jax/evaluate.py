@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app, process_flags, run_flags
+from cervix_jax.cli import app, output_flags, process_flags, run_flags
 
 SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.")
 IMAGES = flags.DEFINE_string(
@@ -52,6 +52,22 @@ def main() -> dict[str, Any]:
         return _evaluate()
 
 
+def _check_outputs() -> None:
+    """Raises OutputError, before the work, if something would be lost."""
+    from cervix_jax import html_page, outputs
+    from cervix_jax.inference.prediction_table import PredictionTable
+    from cervix_jax.plots import evaluation_page, evaluation_report
+
+    overwrite = output_flags.OVERWRITE.value
+    if TABLE.value:
+        outputs.check_outputs([Path(TABLE.value)], PredictionTable.is_table, overwrite=overwrite)
+    if REPORT.value:
+        outputs.check_outputs([evaluation_page.page_path(Path(REPORT.value))], html_page.is_page, overwrite=overwrite)
+    if FIGURES.value:
+        paths = [Path(FIGURES.value) / f"{name}.png" for name in (*evaluation_report.NAMES, "worst_boxes")]
+        outputs.check_outputs(paths, outputs.is_figure, overwrite=overwrite)
+
+
 def _evaluate() -> dict[str, Any]:
     import jax
 
@@ -65,6 +81,7 @@ def _evaluate() -> dict[str, Any]:
 
     if REPORT.value and jax.process_count() > 1:
         raise UserError("--report is written by one process; evaluate with --figures and --table here")
+    _check_outputs()
     if (localiser := run_flags.restore_localiser()) is not None:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)

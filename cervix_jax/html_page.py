@@ -5,6 +5,7 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,21 +14,28 @@ from PIL import Image
 from cervix_jax.atomic import write_atomic
 from cervix_jax.csv_files import printable
 
+_MARK = '<meta name="generator" content="cervix_jax">'
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; } td, th { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
 td.number { text-align: right; } figure { display: inline-block; margin: .3rem; vertical-align: top; }
 figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; } img { max-width: 100%; }
-.thumbnail { width: 120px; } .thumbnail img { width: 120px; } .scroll { overflow-x: auto; }
+.thumbnail { width: 120px; } .thumbnail img { width: 120px; } .half { max-width: 48%; } .scroll { overflow-x: auto; }
 """
 
 
 def write_page(path: Path, title: str, sections: Iterable[str]) -> Path:
     """Writes a page of sections, such as `table` and `figure` return; its first heading is the title."""
-    head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8">{_MARK}<title>{text(title)}</title><style>{_STYLE}</style>'
     body = "\n".join([f"<h1>{text(title)}</h1>", *sections])
     write_atomic(path, f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{body}\n</body>\n</html>\n')
     return path
+
+
+def is_page(path: Path) -> bool:
+    """Whether `write_page` has written a file."""
+    with path.open("rb") as file:
+        return _MARK.encode() in file.read(1000)
 
 
 def text(words: str) -> str:
@@ -56,17 +64,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def figure(source: str, alt: str, caption: Sequence[str] = (), *, thumbnail: bool = False) -> str:
+def figure(
+    source: str, alt: str, caption: Sequence[str] = (), *, size: Literal["thumbnail", "half", "whole"] = "whole"
+) -> str:
     """A picture with its caption below.
 
     Args:
       source: from `png_source` or `jpeg_source`.
       alt: what it shows, for those who cannot see it; '' where the caption says it all.
       caption: lines.
-      thumbnail: 120 pixels wide.
+      size: 120 pixels wide, at most half of the page, or all of it.
     """
     lines = f"<figcaption>{'<br>'.join(map(text, caption))}</figcaption>" if caption else ""
-    return f'<figure{" class=thumbnail" if thumbnail else ""}><img alt="{text(alt)}" src="{source}">{lines}</figure>'
+    return f'<figure class="{size}"><img alt="{text(alt)}" src="{source}">{lines}</figure>'
 
 
 def png_source(png: bytes) -> str:

@@ -16,6 +16,7 @@ SHARED = {
     "atomic",
     "csv_files",
     "html_page",
+    "outputs",
     "errors",
     "cache",
     "labels",
@@ -42,6 +43,7 @@ MAY_IMPORT = {
 TESTED_ELSEWHERE = {
     **{f"{name}.py": "tests/test_programs.py" for name in PROGRAMS},  # flags, calls and printing; started as users do
     "__main__.py": "tests/test_programs.py",
+    "cli/output_flags.py": "tests/test_programs.py",  # a flag
     "constraints.py": "tests/test_config.py",  # through `config.validate`
     "errors.py": "tests/test_programs.py",  # two exceptions without code of their own
     "labels.py": "tests/datasets/test_kaggle.py",  # constants

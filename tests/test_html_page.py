@@ -30,11 +30,12 @@ def test_a_page_says_what_it_was_given_and_loads_nothing(tmp_path) -> None:
     sections = [
         html_page.heading(NAME),
         html_page.table(("name", "count"), [(NAME, 3)]),
-        html_page.figure(html_page.jpeg_source(picture, (6, 8)), NAME, [NAME, "second line"], thumbnail=True),
+        html_page.figure(html_page.jpeg_source(picture, (6, 8)), NAME, [NAME, "second line"], size="thumbnail"),
         html_page.figure(html_page.png_source(b"png"), "a curve"),
         html_page.paragraph(NAME),
     ]
     path = html_page.write_page(tmp_path / "made/page.html", NAME, sections)
+    assert html_page.is_page(path)
     content = path.read_text(encoding="utf-8")
     texts = Texts()
     texts.feed(content)

@@ -12,21 +12,20 @@ from cervix_jax.auditing.box_findings import BOX_KINDS
 from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_features
 from cervix_jax.csv_files import csv_writer, printable
 from cervix_jax.datasets.splits import ADDITIONAL
-from cervix_jax.errors import UserError
+from cervix_jax.outputs import OutputError, check_outputs
 
+PAGE, FINDINGS, CLEANING, MEASUREMENTS = "index.html", "findings.csv", "cleaning.csv", "measurements.sqlite"
 SHOWN = 24  # pictures per kind; the tables list all
 _COLUMNS = 6
 _THUMBNAIL = (120, 160)  # width, height in pixels
 
 
-class OutputFolderError(UserError):
-    """The page would be written among the photographs."""
-
-
-def check_output(output: Path, folder: Path) -> None:
-    """Raises OutputFolderError if the folder to write to lies in the folder of photographs, or is that."""
+def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
+    """Raises OutputError if the page would lie among the photographs, or replace files that no audit has written."""
     if output.resolve().is_relative_to(folder.resolve()):
-        raise OutputFolderError(f"--output={output} lies among the photographs of {folder}; choose another")
+        raise OutputError(f"--output={output} lies among the photographs of {folder}; choose another")
+    paths = [output / name for name in (PAGE, FINDINGS, CLEANING, *(f"{kind}.png" for kind in KINDS))]
+    check_outputs(paths, lambda path: (path.parent / MEASUREMENTS).exists(), overwrite=overwrite)
 
 
 def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
@@ -40,13 +39,13 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
     Returns:
       The files written.
     """
-    with csv_writer(output / "findings.csv") as writer:
+    with csv_writer(output / FINDINGS) as writer:
         writer.writerow(["kind", "image_name", "detail", "group"])
         writer.writerows((f.kind, f.name, f.detail, f.group if f.group >= 0 else "") for f in audit.findings)
-    with csv_writer(output / "cleaning.csv") as writer:
+    with csv_writer(output / CLEANING) as writer:
         writer.writerow(["image_name", "log_density", "sharpness", "rejected"])
         writer.writerows((name, f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_features(audit))
-    paths = [output / "findings.csv", output / "cleaning.csv"]
+    paths = [output / FINDINGS, output / CLEANING]
     sheets = {kind: audit.of(kind) for kind in KINDS if kind != "damaged" and audit.of(kind)}
     sheets |= {"kept": _kept(audit)} if _kept(audit) else {}
     for kind, findings in sheets.items():
@@ -56,7 +55,7 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
         contact_sheet(pictures, captions).save(path)
         paths.append(path)
     title = f"Audit of {folder.resolve().name}"
-    return [html_page.write_page(output / "index.html", title, _sections(audit)), *paths]
+    return [html_page.write_page(output / PAGE, title, _sections(audit)), *paths]
 
 
 def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str]) -> Image.Image:
@@ -111,4 +110,4 @@ def _figure(audit: Audit, finding: Finding) -> str:
     picture = audit.picture(finding.name, with_boxes=finding.kind in BOX_KINDS)
     group = f" (group {finding.group})" if finding.group >= 0 else ""
     caption = [finding.name, f"{finding.detail}{group}"]
-    return html_page.figure(html_page.jpeg_source(picture, _THUMBNAIL), finding.name, caption, thumbnail=True)
+    return html_page.figure(html_page.jpeg_source(picture, _THUMBNAIL), finding.name, caption, size="thumbnail")

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from cervix_jax.csv_files import csv_writer, from_cell
 from cervix_jax.errors import UserError
 from cervix_jax.inference.labelled import LabelledPhotographs
+from cervix_jax.outputs import first_row
 
 COLUMNS = ("image_name", "group", "fold", "type")  # before the probabilities
 DERIVED = ("predicted", "set")  # after them, for people; tables of older versions have neither
@@ -110,6 +111,11 @@ class PredictionTable:
             np.array(values),
             class_names,
         )
+
+    @staticmethod
+    def is_table(path: Path) -> bool:
+        """Whether a CSV file has the columns of a table."""
+        return tuple(first_row(path)[: len(COLUMNS)]) == COLUMNS
 
     def take(self, ids: Sequence[str]) -> "PredictionTable":
         """The rows of some photographs, in their order."""

@@ -7,7 +7,7 @@ patients, where these are photographs of patients.
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -54,6 +54,7 @@ _ALTS = {
     "risk_coverage": "Error rate against the fraction of photographs that is decided, surest first",
     "predictions": "The first photographs of each type, with what they are called",
 }
+_HALF = ("confusion_matrix", "reliability", "risk_coverage")  # of the width of the page
 
 
 def page_path(place: Path) -> Path:
@@ -120,7 +121,8 @@ def _metrics(systems: Mapping[str, Mapping[str, Any]]) -> str:
 def _number(value: float | None, interval: Sequence[float | None]) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if None not in interval else "")
+    limits = f" ({interval[0]:.3f} to {interval[1]:.3f})" if None not in interval else ""
+    return f"{value:.3f}{limits}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _numbers(values: Mapping[str, float | None], names: Sequence[str]) -> list[str]:
@@ -165,7 +167,8 @@ def _figures(
         paths = evaluation_figures(Path(folder), predictor, source, cases, evaluation, alone)
         for name, path in paths.items():
             alt = _ALTS.get(name, "Loss and accuracy of training and validation by epoch")
-            sections.append(html_page.figure(html_page.png_source(path.read_bytes()), alt, [alt]))
+            size: Literal["half", "whole"] = "half" if name in _HALF else "whole"
+            sections.append(html_page.figure(html_page.png_source(path.read_bytes()), alt, [alt], size=size))
     return sections
 
 

@@ -14,6 +14,8 @@ from cervix_jax.inference.predictor import Predictor
 from cervix_jax.plots import figures
 from cervix_jax.training.metrics import confusion_matrix, reliability
 
+NAMES = ("confusion_matrix", "reliability", "risk_coverage", "predictions", "learning_curves")
+
 
 def evaluation_figures(
     folder: Path,
@@ -39,9 +41,7 @@ def evaluation_figures(
     """
     names, labels, probabilities = predictor.class_names, cases.labels, evaluation.probabilities
     title = f"{predictor.name}, {source} ({len(labels)} photographs)"
-    paths = {
-        name: folder / f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "predictions")
-    }
+    paths = {name: folder / f"{name}.png" for name in NAMES[:-1]}
     figures.confusion_matrix(confusion_matrix(probabilities, labels), names, title, paths["confusion_matrix"])
     figures.reliability(_reliability_curves(cases, evaluation), title, paths["reliability"])
     systems = {predictor.name: probabilities} | dict(alone or {})

@@ -17,14 +17,11 @@ from cervix_jax.inference.image_folder import NoPhotographsError, photographs_in
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.outputs import OutputError, check_outputs, is_figure
 from cervix_jax.plots import explanation_panels
 
 SCORE_NAMES = {"type": "logit of the type", "margin": "log odds of the type against the others"}
 HTML, SHEET = "explanations.html", "contact_sheet_"
-
-
-class OutputError(UserError):
-    """Figures cannot be written where they are wanted."""
 
 
 class MethodError(UserError):
@@ -42,6 +39,7 @@ def explain_images(
     type_name: str | None = None,
     form: str = "png",
     batch_size: int = 32,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a figure for each photograph, and a contact sheet for each method.
 
@@ -56,6 +54,7 @@ def explain_images(
       type_name: the type to explain; each photograph's likeliest unless given.
       form: 'png' and 'pdf' write a file a figure, 'html' one page that holds them all.
       batch_size: photographs a step.
+      overwrite: files that are no figures may be replaced.
 
     Returns:
       `figures`: paths, contact sheets last; `explained`: how many photographs; `no_evidence`: names, methods and
@@ -63,7 +62,7 @@ def explain_images(
 
     Raises:
       NoPhotographsError: there is nothing to explain.
-      OutputError: figures would lie among the photographs.
+      OutputError: figures would lie among the photographs, or replace what is no figure.
       MethodError: no such method or type.
       LayerError: no such layer.
     """
@@ -75,6 +74,11 @@ def explain_images(
     names = [path.relative_to(folder).as_posix() for path in paths]
     stems = dict(zip(names, _figure_stems(names), strict=True))
     suffix = "png" if form == "html" else form
+    if form == "html":
+        check_outputs([output / HTML], html_page.is_page, overwrite=overwrite)
+    else:
+        figure_names = [*stems.values(), *(f"{SHEET}{method}" for method in methods)]
+        check_outputs([output / f"{name}.{suffix}" for name in figure_names], is_figure, overwrite=overwrite)
     skipped: list[dict[str, str]] = []
     no_evidence: list[dict[str, str]] = []
     groups: dict[str, explanation_panels.PhotographGroup] = {}

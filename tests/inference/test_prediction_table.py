@@ -29,6 +29,7 @@ def test_a_table_comes_back_as_it_was(tmp_path_factory, names) -> None:
     path = tmp_path_factory.getbasetemp() / "table.csv"
     table = make_table(names)
     table.write(path)
+    assert PredictionTable.is_table(path)
     back = PredictionTable.read(path)
     assert (back.ids, back.class_names) == (table.ids, table.class_names)
     for name in ("labels", "groups", "folds"):
@@ -81,6 +82,7 @@ def test_what_is_no_table_is_refused(tmp_path) -> None:
     with pytest.raises(TableError, match=r"none.csv cannot be read"):
         PredictionTable.read(tmp_path / "none.csv")
     (tmp_path / "empty.csv").touch()
+    assert not PredictionTable.is_table(tmp_path / "empty.csv")
     with pytest.raises(TableError, match="cannot be read as a table"):
         PredictionTable.read(tmp_path / "empty.csv")
 

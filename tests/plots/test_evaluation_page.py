@@ -69,7 +69,7 @@ def test_systems_side_by_side_figures_and_the_worst_errors(tmp_path, monkeypatch
     assert not {"<b>", "<i>", "<folder>"} & set(re.findall(r"<\w+>", page))
     header = '<th scope="col">metric</th><th scope="col">one + two</th><th scope="col">one</th><th scope="col">two</th>'
     assert header in page
-    accuracies = re.findall(r"<td>accuracy</td><td>(0.\d+) .*?</td><td>(0.\d+) .*?</td><td>(0.\d+) ", page)
+    accuracies = re.findall(r"<td>accuracy</td><td>(0.\d+)\s.*?</td><td>(0.\d+)\s.*?</td><td>(0.\d+)\s", page)
     assert accuracies == [("0.250", f"{np.mean(probabilities[::-1].argmax(axis=1) == cases.labels):.3f}", "0.250")]
     assert page.count("<img ") == 6 + 3  # four figures, curves of two runs, three errors
     assert "Worst errors: 3 of 3" in page
