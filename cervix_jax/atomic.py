@@ -1,10 +1,8 @@
 """Files that are replaced as a whole: a reader, or a run that was killed, never sees one half written."""
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any
 
 
@@ -35,15 +33,3 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     else:
         with open_atomic(path, encoding="utf-8") as file:
             file.write(content)
-
-
-@contextmanager
-def csv_writer(path: Path) -> Iterator[Any]:
-    r"""A CSV writer whose file is replaced once everything is written.
-
-    Names are written as they are on disk; lines end in \n, and names with carriage returns are quoted.
-    """
-    with open_atomic(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        # Only what is in the terminator is quoted for sure.
-        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
-        yield csv.writer(lines, lineterminator="\r\n")

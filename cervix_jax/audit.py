@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app
+from cervix_jax.cli import app, output_flags
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of raw photographs.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the page, tables and contact sheets.", required=True)
@@ -24,16 +24,15 @@ def main() -> dict[str, Any]:
     from cervix_jax.auditing import findings, page
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
-    page.check_output(output, folder)
-    audit = findings.audit_folder(
-        folder, output / "measurements.sqlite", Path(PREDICTIONS.value) if PREDICTIONS.value else None
-    )
+    page.check_output(output, folder, overwrite=output_flags.OVERWRITE.value)
+    predictions = Path(PREDICTIONS.value) if PREDICTIONS.value else None
+    audit = findings.audit_folder(folder, output / page.MEASUREMENTS, predictions)
     page.write_page(audit, folder, output)
     counts = {kind: len(audit.of(kind)) for kind in findings.KINDS}
     return counts | {
         "groups": len({finding.group for finding in audit.of("near_duplicates")}),
         "photographs": audit.counts,
-        "page": str(output / "index.html"),
+        "page": str(output / page.PAGE),
     }
 
 

@@ -256,8 +256,8 @@ def validate(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     check_names(flat)
     kept = without_ignored(flat)
     problems = [
-        f"config.{name} is {kept[name]!r}; it must be {requirement.format(kept)}"
-        for name, is_met, requirement in CONSTRAINTS
+        f"config.{name} is {kept[name]!r}; it must be {words(kept) if callable(words) else words.format(kept)}"
+        for name, is_met, words in CONSTRAINTS
         if not is_met(kept[name], kept)
     ]
     problems += [

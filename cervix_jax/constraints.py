@@ -30,8 +30,15 @@ _MIXING: tuple[Predicate, str] = (
     "0 with config.task=localise or config.parallel=pmap",
 )
 
+
+def _least_size(flat: Flat) -> tuple[int, int]:
+    """Height and width that the backbone needs at least; raises EndPointError if it cannot be cut as asked for."""
+    backbone = BACKBONES.get(flat["model.backbone.name"])
+    return (1, 1) if backbone is None else backbone.least_size(flat["model.backbone.cut"])
+
+
 # (name, predicate, the same in words); '{0[NAME]}' in the words stands for the value of an option.
-CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
+CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
     ("epochs", *_at_least(1)),
     ("patience", *_at_least(0)),
     ("batch_size", *_at_least(1)),
@@ -44,6 +51,13 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("seed", *_within(0, 2**31 - 1)),
     ("parallel", *_one_of("jit", "pmap")),
     ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
+    (
+        "dataset.image_size",
+        lambda value, flat: len(value) != 2 or all(a >= b for a, b in zip(value, _least_size(flat), strict=True)),
+        lambda flat: "at least {} x {} for config.model.backbone.name={} cut at {}".format(
+            *_least_size(flat), flat["model.backbone.name"], flat["model.backbone.cut"]
+        ),
+    ),
     ("dataset.resize", *_one_of("stretch", "fit")),
     ("task", *_one_of("classify", "localise")),
     (

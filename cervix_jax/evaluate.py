@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app, process_flags, run_flags
+from cervix_jax.cli import app, output_flags, process_flags, run_flags
 
 SPLIT = flags.DEFINE_string("split", "validation", "Split of the run's data set.")
 IMAGES = flags.DEFINE_string(
@@ -32,8 +32,17 @@ ROBUSTNESS = flags.DEFINE_boolean(
 FIGURES = flags.DEFINE_string(
     "figures", None, "Folder for confusion matrix, reliability, risk-coverage, learning curves and sample predictions."
 )
+REPORT = flags.DEFINE_string(
+    "report",
+    None,
+    "Page to write, NAME.html or a folder for report.html: metrics, figures and the worst errors in one file, several "
+    "--workdir side by side.",
+)
 TABLE = flags.DEFINE_string(
-    "table", None, "CSV file to write: type and uncalibrated probabilities of each photograph; `compare` reads it."
+    "table",
+    None,
+    "CSV file to write: type, uncalibrated probabilities, predicted type and 90 % set of each photograph; `compare` "
+    "reads it.",
 )
 run_flags.define_data_flags()
 
@@ -43,13 +52,36 @@ def main() -> dict[str, Any]:
         return _evaluate()
 
 
+def _check_outputs() -> None:
+    """Raises OutputError, before the work, if something would be lost."""
+    from cervix_jax import html_page, outputs
+    from cervix_jax.inference.prediction_table import PredictionTable
+    from cervix_jax.plots import evaluation_page, evaluation_report
+
+    overwrite = output_flags.OVERWRITE.value
+    if TABLE.value:
+        outputs.check_outputs([Path(TABLE.value)], PredictionTable.is_table, overwrite=overwrite)
+    if REPORT.value:
+        outputs.check_outputs([evaluation_page.page_path(Path(REPORT.value))], html_page.is_page, overwrite=overwrite)
+    if FIGURES.value:
+        paths = [Path(FIGURES.value) / f"{name}.png" for name in (*evaluation_report.NAMES, "worst_boxes")]
+        outputs.check_outputs(paths, outputs.is_figure, overwrite=overwrite)
+
+
 def _evaluate() -> dict[str, Any]:
+    import jax
+
+    from cervix_jax.errors import UserError
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
     from cervix_jax.inference.prediction_table import PredictionTable
-    from cervix_jax.plots import evaluation_report
+    from cervix_jax.inference.systems import probabilities_alone
+    from cervix_jax.plots import evaluation_page, evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
+    if REPORT.value and jax.process_count() > 1:
+        raise UserError("--report is written by one process; evaluate with --figures and --table here")
+    _check_outputs()
     if (localiser := run_flags.restore_localiser()) is not None:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
@@ -57,22 +89,30 @@ def _evaluate() -> dict[str, Any]:
         cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
-    metrics, probabilities = evaluate(
+    evaluation = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
+    name = IMAGES.value or SPLIT.value
     if TABLE.value and is_lead_host():
-        PredictionTable.of(cases, probabilities, predictor.class_names).write(Path(TABLE.value))
-    if FIGURES.value and is_lead_host():
-        evaluation_report.evaluation_figures(
-            Path(FIGURES.value), predictor, IMAGES.value or SPLIT.value, cases, probabilities
+        PredictionTable.of(cases, evaluation.probabilities, predictor.class_names, evaluation.sets).write(
+            Path(TABLE.value)
         )
-    return metrics | source | {"epoch": predictor.members[0].record["epoch"]}
+    if FIGURES.value and is_lead_host():
+        evaluation_report.evaluation_figures(Path(FIGURES.value), predictor, name, cases, evaluation)
+    if REPORT.value:
+        alone = probabilities_alone(predictor, cases, run_flags.BATCH_SIZE.value)
+        path = evaluation_page.page_path(Path(REPORT.value))
+        evaluation_page.write_evaluation_page(path, predictor, name, cases, evaluation, alone)
+    return evaluation.metrics | source | {"epoch": predictor.members[0].record["epoch"]}
 
 
 def _evaluate_localiser(localiser: Any) -> dict[str, Any]:
+    from cervix_jax.errors import UserError
     from cervix_jax.inference.localisation import evaluate_boxes
     from cervix_jax.plots.box_sheet import worst_boxes
 
+    if REPORT.value or TABLE.value:
+        raise UserError("--report and --table are of classifiers; --figures shows the worst boxes of a localiser")
     examples = run_flags.localiser_split(localiser, SPLIT.value)
     metrics, boxes = evaluate_boxes(localiser, examples)
     if FIGURES.value:

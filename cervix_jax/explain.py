@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app, run_flags
+from cervix_jax.cli import app, output_flags, run_flags
 
 IMAGES = flags.DEFINE_string(
     "images", None, "A photograph, or a folder; folders named Type_1 to Type_3 give the true type.", required=True
@@ -41,6 +41,7 @@ def main() -> dict[str, Any]:
         type_name=TYPE.value,
         form=FORMAT.value,
         batch_size=run_flags.BATCH_SIZE.value,
+        overwrite=output_flags.OVERWRITE.value,
     )
 
 

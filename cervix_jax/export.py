@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app, run_flags
+from cervix_jax.cli import app, output_flags, run_flags
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write; made if missing.", required=True)
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
@@ -16,10 +16,11 @@ run_flags.define_data_flags()
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference.artifact import check_exportable, export, export_localiser
+    from cervix_jax.inference.artifact import check_exportable, check_output, export, export_localiser
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.localisation import evaluate_boxes
 
+    check_output(Path(OUTPUT.value), overwrite=output_flags.OVERWRITE.value)
     if (localiser := run_flags.restore_localiser()) is not None:
         boxes, _ = evaluate_boxes(localiser, run_flags.localiser_split(localiser, "validation"))
         name = Path(run_flags.WORKDIR.value[0]).resolve().name
@@ -27,7 +28,7 @@ def main() -> dict[str, Any]:
     predictor = run_flags.restore(calibrated=CALIBRATED.value)
     check_exportable(predictor)
     cases = run_flags.labelled_split(predictor, "validation")
-    metrics, _ = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value)
+    metrics = evaluate(predictor, cases, batch_size=run_flags.BATCH_SIZE.value).metrics
     files = export(predictor, metrics, Path(OUTPUT.value))
     return {"files": files, "temperature": predictor.temperature if predictor.calibration else None}
 

@@ -22,4 +22,4 @@ def main() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, shows_its_result=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from cervix_jax.cli import app, run_flags
+from cervix_jax.cli import app, output_flags, run_flags
 
 IMAGES = flags.DEFINE_string("images", None, "Folder of photographs, with its subfolders; or a file.", required=True)
 OUTPUT = flags.DEFINE_string(
@@ -30,7 +30,7 @@ def main() -> dict[str, Any]:
     from cervix_jax.inference.prediction_files import check_output, predict_folder
     from cervix_jax.progress import log
 
-    check_output(Path(OUTPUT.value))
+    check_output(Path(OUTPUT.value), overwrite=output_flags.OVERWRITE.value)
     if localisers := run_flags.restore_localisers():
         return localisation.locate_folder(localisers, Path(IMAGES.value), Path(OUTPUT.value))
     predictor = run_flags.restore(calibrated=CALIBRATED.value)

@@ -4,6 +4,7 @@ Lines go through the standard logger `cervix_jax` at level INFO. Hosts other tha
 a run on many hosts prints each line once.
 """
 
+import functools
 import logging
 import sys
 import time
@@ -27,6 +28,12 @@ _logger.addHandler(_StderrHandler())
 def log(message: str) -> None:
     """Prints one line on standard error; standard output is kept for results."""
     _logger.info("%s", message)
+
+
+@functools.cache
+def log_once(message: str) -> None:
+    """Likewise, the first time that this process says so."""
+    log(message)
 
 
 def silence() -> None:

@@ -12,7 +12,17 @@ PACKAGE = ROOT / "cervix_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in FILES if path.stem != "__init__"]
 PROGRAMS = {path.stem for path in PACKAGE.glob("*.py") if "app.run(" in path.read_text()} - {"__main__"}
-SHARED = {"atomic", "errors", "cache", "labels", "lock", "progress"}  # what every room may import
+SHARED = {
+    "atomic",
+    "csv_files",
+    "html_page",
+    "outputs",
+    "errors",
+    "cache",
+    "labels",
+    "lock",
+    "progress",
+}  # what every room may import
 RUN = {"config", "runs"}
 MAY_IMPORT = {
     "images": SHARED,
@@ -33,6 +43,7 @@ MAY_IMPORT = {
 TESTED_ELSEWHERE = {
     **{f"{name}.py": "tests/test_programs.py" for name in PROGRAMS},  # flags, calls and printing; started as users do
     "__main__.py": "tests/test_programs.py",
+    "cli/output_flags.py": "tests/test_programs.py",  # a flag
     "constraints.py": "tests/test_config.py",  # through `config.validate`
     "errors.py": "tests/test_programs.py",  # two exceptions without code of their own
     "labels.py": "tests/datasets/test_kaggle.py",  # constants

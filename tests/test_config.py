@@ -130,6 +130,17 @@ def test_all_problems_are_named_at_once_with_the_values_they_depend_on():
     )
 
 
+def test_photographs_that_are_too_small_for_the_network_are_refused_with_the_least_size():
+    inception = {"model.backbone.name": "inception_v3", "model.backbone.cut": "mixed2", "dataset.image_size": (26, 40)}
+    with pytest.raises(options.ConfigError) as error:
+        options.validate(options.unflatten(inception))
+    assert str(error.value) == (
+        "config.dataset.image_size is (26, 40); it must be at least 27 x 27 for "
+        "config.model.backbone.name=inception_v3 cut at mixed2"
+    )
+    options.validate(options.unflatten(inception | {"dataset.image_size": (27, 40)}))
+
+
 NAIVE, VANILLA = {"model.name": "naive_transfer"}, {"model.name": "vanilla_cnn", "model.backbone.name": "none"}
 NO_BACKBONE = {"model.backbone.name": "none"}
 

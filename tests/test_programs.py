@@ -13,6 +13,7 @@ import pytest
 from cervix_jax import runs
 
 ROOT = Path(__file__).parents[1]
+RESULTS = "cervix_jax/experiments/results/oof_best.csv"
 TINY = {
     "epochs": 2,
     "batch_size": 16,
@@ -67,7 +68,10 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     assert calibrated["fitted_on"] + calibrated["reference"] == 12
     # Evaluation finds the data where it has moved to, and gives the loss that training logged.
     figures = tmp_path / "figures"
-    scores = result("evaluate", workdir, f"--data_dir={data_dir}", f"--figures={figures}", "--unsafe_rate=0.3")
+    outputs = [f"--figures={figures}", f"--report={tmp_path / 'report'}", f"--table={tmp_path / 'table.csv'}"]
+    scores = result("evaluate", workdir, f"--data_dir={data_dir}", *outputs, "--unsafe_rate=0.3")
+    assert "<h2>Worst errors" in (tmp_path / "report/report.html").read_text()
+    assert (tmp_path / "table.csv").read_text().count("Type_1 Type_2") > 0
     assert scores["loss"] == pytest.approx(trained["best"]["loss"], abs=1e-6)
     assert {"accuracy", "num_examples", "confusion_matrix", "per_class", "ece", "brier"} <= set(scores)
     assert scores["calibrated"]["temperature"] == calibrated["temperature"]
@@ -80,6 +84,8 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     predicted = result("predict", workdir, *files, "--coverage=0.8", "--unsafe_rate=0.3")
     assert predicted["predicted"] == len(output.read_text().splitlines()) - 1 == 7
     assert predicted["temperature"] == calibrated["temperature"]
+    assert predicted["rule"]["threshold"] == scores["operating_point"]["threshold"]
+    assert 0 <= predicted["rule"]["expected"]["unsafe_rate"] <= 0.3
     with (tmp_path / "predictions.decisions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 7
@@ -186,7 +192,7 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        ("audit", ["--manual_dir=nowhere", "--output=x"], "nowhere/train/Type_1 is missing"),
+        ("audit", ["--manual_dir=nowhere", "--output=x"], "there is no folder nowhere"),
         ("train", ["--workdir=x"], "config"),
         ("train", ["--config=configs/report.py"], "workdir"),
         ("train", ["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
@@ -198,6 +204,14 @@ def test_audit_counts_each_kind_of_finding(manual_dir, tmp_path):
         ("evaluate", ["--workdir=nowhere"], "holds no run"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=tests"], "a file whose name ends in .csv"),
         ("predict", ["--workdir=nowhere", "--images=.", "--output=x.csv"], "holds no run"),
+        ("predict", ["--workdir=x", "--images=.", f"--output={RESULTS}"], "oof_best.csv is something else than what"),
+        ("predict", ["--workdir=x", "--images=.", f"--output={RESULTS}", "--overwrite"], "holds no run"),
+        ("evaluate", ["--workdir=x", "--table=pyproject.toml"], "pyproject.toml is something else than what would"),
+        (
+            "export",
+            ["--workdir=x", "--output=."],
+            "README.md is something else than what would be",
+        ),
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x"], "holds no run"),
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--tta=flips"], "--tta does not apply to"),
         ("explain", ["--workdir=nowhere", "--images=.", "--output=x", "--target=class"], "margin"),

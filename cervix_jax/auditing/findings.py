@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, UInt8
 from cervix_jax.auditing.box_findings import BOX_KINDS, box_findings
 from cervix_jax.auditing.suspicious_labels import suspicious_findings
 from cervix_jax.datasets import annotations, feature_cache, kaggle
-from cervix_jax.datasets.builder import make_manifest, scan
+from cervix_jax.datasets.builder import make_manifest
+from cervix_jax.datasets.folders import SOURCES, log_found, scan
 from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import draw_boxes
 from cervix_jax.images.decode import read_photograph
@@ -30,7 +31,7 @@ KINDS: Mapping[str, str] = {
     "uniform_band": "The lower part is one flat colour, as where a transfer broke off.",
     "near_duplicates": "The same scene more than once; training and validation must not share one.",
     "label_conflict": "The same scene under different types.",
-    "uncorrected_label": "Kaggle has published another type than the folder says.",
+    "uncorrected_label": "A published correction gives another type than the folder does.",
     "suspicious_label": "Predictions by a model that has not seen the photograph are confident of another type.",
     "blurred": "Far less sharp in the middle than the others (below Tukey's fence of the logarithm).",
     "dark": "Far darker than the others, or all but black.",
@@ -70,7 +71,7 @@ class Audit:
 
     Attributes:
       findings: in the order of KINDS.
-      counts: number of photographs that can be read, by subfolder and type.
+      counts: number of photographs that can be read, by subfolder ('.' is the folder itself) and type.
       table: features of all photographs.
       rows: the rows of `table` that are in `manifest`: photographs that can be read.
       manifest: their labels and features.
@@ -96,7 +97,7 @@ class Audit:
 
 
 def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> Audit:
-    """Audits `train/`, and `additional/` and `test/` if they exist.
+    """Audits the initial photographs, and the additional and test ones if there are any.
 
     Args:
       folder: raw photographs.
@@ -109,6 +110,7 @@ def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> 
     """
     additional = folder / "additional"
     labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
+    log_found(folder, labels)
     corrections = kaggle.find_corrections(folder, labels)
     table = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
     boxes, _ = annotations.read_boxes(folder, labels)
@@ -130,7 +132,8 @@ def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> 
     order = list(KINDS)
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for name, label in zip(manifest.names, manifest.labels, strict=True):
-        counts[name.split("/")[0]][CLASS_NAMES[label] if label >= 0 else "unlabelled"] += 1
+        place = name.split("/")[0]
+        counts[place if place in SOURCES else "."][CLASS_NAMES[label] if label >= 0 else "unlabelled"] += 1
     return Audit(
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.kind))),
         counts={subfolder: dict(sorted(count.items())) for subfolder, count in counts.items()},

@@ -1,41 +1,31 @@
 """An audit as files: tables (CSV), contact sheets (PNG) and one HTML page that needs nothing else."""
 
-import base64
-import csv
-import html
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from cervix_jax import html_page
 from cervix_jax.auditing.box_findings import BOX_KINDS
 from cervix_jax.auditing.findings import KINDS, Audit, Finding, additional_features
+from cervix_jax.csv_files import csv_writer, printable
 from cervix_jax.datasets.splits import ADDITIONAL
-from cervix_jax.errors import UserError
+from cervix_jax.outputs import OutputError, check_outputs
 
+PAGE, FINDINGS, CLEANING, MEASUREMENTS = "index.html", "findings.csv", "cleaning.csv", "measurements.sqlite"
 SHOWN = 24  # pictures per kind; the tables list all
 _COLUMNS = 6
 _THUMBNAIL = (120, 160)  # width, height in pixels
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; } td, th { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
-td.number { text-align: right; } figure { display: inline-block; width: 120px; margin: .3rem; vertical-align: top; }
-figcaption { font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; } img { width: 120px; }
-"""
 
-
-class OutputFolderError(UserError):
-    """The page would be written among the photographs."""
-
-
-def check_output(output: Path, folder: Path) -> None:
-    """Raises OutputFolderError if the folder to write to lies in the folder of photographs, or is that."""
+def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
+    """Raises OutputError if the page would lie among the photographs, or replace files that no audit has written."""
     if output.resolve().is_relative_to(folder.resolve()):
-        raise OutputFolderError(f"--output={output} lies among the photographs of {folder}; choose another")
+        raise OutputError(f"--output={output} lies among the photographs of {folder}; choose another")
+    paths = [output / name for name in (PAGE, FINDINGS, CLEANING, *(f"{kind}.png" for kind in KINDS))]
+    check_outputs(paths, lambda path: (path.parent / MEASUREMENTS).exists(), overwrite=overwrite)
 
 
 def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
@@ -49,13 +39,13 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
     Returns:
       The files written.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    columns = ("kind", "image_name", "detail", "group")
-    rows = [(f.kind, printable(f.name), f.detail, f.group if f.group >= 0 else "") for f in audit.findings]
-    paths = [_write_csv(output / "findings.csv", columns, rows)]
-    columns = ("image_name", "log_density", "sharpness", "rejected")
-    features = [(printable(name), f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_features(audit)]
-    paths.append(_write_csv(output / "cleaning.csv", columns, features))
+    with csv_writer(output / FINDINGS) as writer:
+        writer.writerow(["kind", "image_name", "detail", "group"])
+        writer.writerows((f.kind, f.name, f.detail, f.group if f.group >= 0 else "") for f in audit.findings)
+    with csv_writer(output / CLEANING) as writer:
+        writer.writerow(["image_name", "log_density", "sharpness", "rejected"])
+        writer.writerows((name, f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_features(audit))
+    paths = [output / FINDINGS, output / CLEANING]
     sheets = {kind: audit.of(kind) for kind in KINDS if kind != "damaged" and audit.of(kind)}
     sheets |= {"kept": _kept(audit)} if _kept(audit) else {}
     for kind, findings in sheets.items():
@@ -64,9 +54,8 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
         pictures = [audit.picture(f.name, with_boxes=kind in BOX_KINDS) for f in findings[:SHOWN]]
         contact_sheet(pictures, captions).save(path)
         paths.append(path)
-    page = output / "index.html"
-    page.write_text(_html(audit, folder), encoding="utf-8")
-    return [page, *paths]
+    title = f"Audit of {folder.resolve().name}"
+    return [html_page.write_page(output / PAGE, title, _sections(audit)), *paths]
 
 
 def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str]) -> Image.Image:
@@ -84,11 +73,6 @@ def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequen
     return sheet
 
 
-def printable(name: str) -> str:
-    """A file name with bytes that are not UTF-8 escaped, so that it can be written anywhere."""
-    return name.encode(errors="backslashreplace").decode()
-
-
 def _kept(audit: Audit) -> list[Finding]:
     additional = audit.manifest.of(ADDITIONAL)
     return [
@@ -98,63 +82,32 @@ def _kept(audit: Audit) -> list[Finding]:
     ]
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    return path
-
-
-def _html(audit: Audit, folder: Path) -> str:
+def _sections(audit: Audit) -> list[str]:
+    counts = [(folder, name, n) for folder, types in audit.counts.items() for name, n in types.items()]
     sections = [
-        f"<title>Audit of {_text(folder.resolve().name)}</title><style>{_STYLE}</style>",
-        f"<h1>Audit of {_text(folder.resolve().name)}</h1>",
-        f"<p>{len(audit.manifest.names)} photographs can be read, {len(audit.of('damaged'))} cannot.</p>",
-        _table(
-            ("folder", "type", "photographs"),
-            [
-                (folder_name, type_name, n)
-                for folder_name, counts in audit.counts.items()
-                for type_name, n in counts.items()
-            ],
+        html_page.paragraph(f"{len(audit.manifest.names)} photographs can be read, {len(audit.of('damaged'))} cannot."),
+        html_page.table(("folder", "type", "photographs"), counts),
+        html_page.heading("Findings"),
+        html_page.table(
+            ("kind", "photographs", "meaning"), [(kind, len(audit.of(kind)), text) for kind, text in KINDS.items()]
         ),
-        "<h2>Findings</h2>",
-        _table(("kind", "photographs", "meaning"), [(kind, len(audit.of(kind)), text) for kind, text in KINDS.items()]),
     ]
     for kind, text in KINDS.items():
         findings = audit.of(kind)
         if not findings:
             continue
-        sections.append(f"<h2 id='{kind}'>{_text(kind.replace('_', ' '))}: {len(findings)}</h2><p>{_text(text)}</p>")
+        sections += [html_page.heading(f"{kind.replace('_', ' ')}: {len(findings)}"), html_page.paragraph(text)]
         if kind == "damaged":
-            sections.append(_table(("photograph", "reason"), [(f.name, f.detail) for f in findings]))
+            sections.append(html_page.table(("photograph", "reason"), [(f.name, f.detail) for f in findings]))
             continue
         sections += [_figure(audit, finding) for finding in findings[:SHOWN]]
         if len(findings) > SHOWN:
-            sections.append(f"<p>and {len(findings) - SHOWN} more in findings.csv</p>")
-    return "<!doctype html><html lang='en'><meta charset='utf-8'>" + "\n".join(sections) + "</html>\n"
+            sections.append(html_page.paragraph(f"and {len(findings) - SHOWN} more in findings.csv"))
+    return sections
 
 
 def _figure(audit: Audit, finding: Finding) -> str:
-    out = io.BytesIO()
     picture = audit.picture(finding.name, with_boxes=finding.kind in BOX_KINDS)
-    Image.fromarray(picture).resize(_THUMBNAIL).save(out, "JPEG", quality=80)
-    source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
     group = f" (group {finding.group})" if finding.group >= 0 else ""
-    return (
-        f"<figure><img src='{source}' alt=''><figcaption>{_text(finding.name)}<br>{_text(finding.detail)}{group}"
-        "</figcaption></figure>"
-    )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    def cell(value: object) -> str:
-        return f"<td{' class=number' if isinstance(value, int) else ''}>{_text(str(value))}</td>"
-
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{_text(name)}</th>' for name in header)}</tr>{body}</table>"
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))
+    caption = [finding.name, f"{finding.detail}{group}"]
+    return html_page.figure(html_page.jpeg_source(picture, _THUMBNAIL), finding.name, caption, size="thumbnail")

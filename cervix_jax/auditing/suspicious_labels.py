@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from cervix_jax.csv_files import from_cell
 from cervix_jax.datasets.splits import Manifest
 from cervix_jax.errors import UserError
 from cervix_jax.labels import CLASS_NAMES
@@ -61,7 +62,8 @@ def confident_types(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndar
 def _read(path: Path) -> dict[str, list[float]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return {row["image_name"]: [float(row[name]) for name in CLASS_NAMES] for row in csv.DictReader(file)}
+            rows = csv.DictReader(file)
+            return {from_cell(row["image_name"]): [float(row[name]) for name in CLASS_NAMES] for row in rows}
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise PredictionsError(
             f"{path} cannot be read as predictions, a CSV with image_name, {', '.join(CLASS_NAMES)}: {error}"

@@ -1,4 +1,4 @@
-"""The frame of every program: its config flag, user errors as one line, the result as JSON on the last line."""
+"""The frame of every program: its config flag, user errors as one line, the result as tables or as JSON."""
 
 import json
 import os
@@ -12,9 +12,12 @@ from ml_collections import config_flags
 
 from cervix_jax import config as options
 from cervix_jax.cache import cache_dir
+from cervix_jax.cli import text_table
 from cervix_jax.cli.help_text import help_text
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.progress import is_silenced
+
+JSON = flags.DEFINE_boolean("json", False, "Print the result as JSON on a terminal too, as it is where it is piped.")
 
 
 def config_flag() -> flags.FlagHolder:
@@ -35,11 +38,15 @@ def given_config_flags() -> list[str]:
     ]
 
 
-def run(program: Callable[[], dict[str, Any]]) -> None:
-    """Parses the flags, calls `program` and prints its result as JSON on standard output.
+def run(program: Callable[[], dict[str, Any]], *, shows_its_result: bool = False) -> None:
+    """Parses the flags, calls `program` and prints its result on standard output: tables on a terminal, else JSON.
 
     User errors, and those of the operating system, print one line and exit with status 2, interruptions exit with
     status 130; any other exception is a bug and shows its traceback.
+
+    Args:
+      program: returns the result.
+      shows_its_result: it has printed the result for people already, so that a terminal needs no tables.
     """
     _keep_compiled_programs()
     _restart_with_huge_pages()
@@ -64,8 +71,10 @@ def run(program: Callable[[], dict[str, Any]]) -> None:
         except KeyboardInterrupt:
             _exit("interrupted", 130)
         else:
-            if not is_silenced():
+            if not is_silenced() and (JSON.value or not sys.stdout.isatty()):
                 print(json.dumps(result), flush=True)
+            elif not is_silenced() and not shows_its_result:
+                print(text_table.render(result), flush=True)
 
     app.run(main, flags_parser=_parse)
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
+from cervix_jax.csv_files import from_cell
 from cervix_jax.errors import UserError
 from cervix_jax.images.boxes import Box
 
@@ -179,7 +180,8 @@ def _read_csv(path: Path) -> Iterator[Annotation]:
         for row in reader:
             sides = tuple(_number(row[column]) for column in COLUMNS[1:])
             annotator = (row.get("annotator") or "").strip()
-            yield Annotation(f"{path.name}, line {reader.line_num}", row["image_name"] or "", annotator, sides)
+            name = from_cell(row["image_name"] or "")
+            yield Annotation(f"{path.name}, line {reader.line_num}", name, annotator, sides)
 
 
 def _read_coco(path: Path) -> Iterator[Annotation]:

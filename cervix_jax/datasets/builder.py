@@ -1,7 +1,7 @@
 """The TFDS data set `cervix`: photographs of the cervix with the type of their transformation zone.
 
 `cervix/synthetic` is drawn, needs no download and shows the whole job; `cervix/initial` and `cervix/cleaned` read the
-folders of Kaggle's *Intel & MobileODT Cervical Cancer Screening* (report section 4.1), or anybody's in the same layout,
+folders of Kaggle's *Intel & MobileODT Cervical Cancer Screening* (report section 4.1), or anybody's (`folders.py`),
 without and with the additional photographs. From plain TFDS:
 
     import cervix_jax.datasets.builder, tensorflow_datasets as tfds
@@ -31,16 +31,12 @@ from PIL import Image
 
 from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.file_digests import NAME, file_digests
-from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST, Manifest, SplitConfig, assign_splits
-from cervix_jax.errors import UserError
+from cervix_jax.datasets.folders import ManualDirError, scan, source_of
+from cervix_jax.datasets.splits import INITIAL, Manifest, SplitConfig, assign_splits
 from cervix_jax.images import features, near_duplicates, synthetic
 from cervix_jax.images.boxes import Box
-from cervix_jax.images.files import SUFFIXES, find_photographs, leaves, read_bytes
+from cervix_jax.images.files import leaves, read_bytes
 from cervix_jax.labels import CLASS_NAMES
-
-UNLABELLED = -1
-_OTHER_PICTURES = (".heic", ".heif", ".avif", ".dcm", ".dicom", ".raw", ".dng", ".cr2", ".nef", ".jp2", ".pdf")
-SOURCES = {"train": INITIAL, "additional": ADDITIONAL, "test": TEST}  # by the folder's name
 
 DOWNLOAD_INSTRUCTIONS = """\
 cervix/initial and cervix/cleaned are built from photographs that only Kaggle may hand out. Once:
@@ -51,11 +47,7 @@ cervix/initial and cervix/cleaned are built from photographs that only Kaggle ma
      (without additional photographs: --config.dataset.name=cervix/initial)
 so that DIR holds train/Type_1, train/Type_2, train/Type_3 (and test/, additional/Type_1 ...), and name it:
 --config.dataset.manual_dir=DIR.
-Your own photographs in the same folders work too."""
-
-
-class ManualDirError(UserError):
-    """The folder of raw photographs is missing or not laid out as expected; the message says what to download."""
+Your own photographs work too: DIR/Type_1, DIR/Type_2, DIR/Type_3, or the same folders in DIR/train."""
 
 
 @dataclasses.dataclass
@@ -135,7 +127,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
         self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
         rows, manifest = make_manifest(table, labels, corrections, boxes)
         unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
-        _check_types(manifest, unreadable)
+        _check_types(manifest, labels, unreadable)
         self.info.metadata.update(
             dropped=unreadable | corrections.removed, fingerprint=fingerprint, notes=corrections.notes + notes
         )
@@ -202,7 +194,7 @@ def make_manifest(
     corrected = np.array([corrections.labels.get(name, labels[name]) for name in names], int)
     return rows, Manifest(
         names=names,
-        source=[SOURCES[name.split("/")[0]] for name in names],
+        source=[source_of(name) for name in names],
         labels=corrected,
         folder_labels=folder_labels,
         histograms=table.histograms[rows],
@@ -213,56 +205,14 @@ def make_manifest(
     )
 
 
-def _check_types(manifest: Manifest, unreadable: Mapping[str, str]) -> None:
+def _check_types(manifest: Manifest, labels: Mapping[str, int], unreadable: Mapping[str, str]) -> None:
     """Raises ManualDirError if no initial photograph of a type can be read: the type would vanish."""
-    for name in CLASS_NAMES:
-        place = f"train/{name}"
-        if not any(path.startswith(f"{place}/") for path in manifest.names):
-            reasons = sorted({reason for path, reason in unreadable.items() if path.startswith(place)})
+    for label, type_name in enumerate(CLASS_NAMES):
+        names = [name for name, given in labels.items() if given == label and source_of(name) == INITIAL]
+        if names and not set(names) & set(manifest.names):
+            reasons = sorted({unreadable[name] for name in names if name in unreadable})
+            place = names[0].partition(type_name)[0] + type_name
             raise ManualDirError(f"no photograph of {place} can be read: {', '.join(reasons[:5])}")
-
-
-def scan(folder: Path, *, additional: bool) -> dict[str, int]:
-    """The photographs of a raw folder: paths inside it, and the labels of their subfolders (0, 1, 2; -1 in test/).
-
-    Raises:
-      ManualDirError: a subfolder is missing, holds no pictures or is a link that leads elsewhere.
-    """
-    subfolders = {f"train/{name}": label for label, name in enumerate(CLASS_NAMES)}
-    if additional:
-        subfolders |= {f"additional/{name}": label for label, name in enumerate(CLASS_NAMES)}
-    if (folder / "test").is_dir():
-        subfolders["test"] = UNLABELLED
-    labels: dict[str, int] = {}
-    for name, label in subfolders.items():
-        subfolder = folder / name
-        if leaves(subfolder, folder):
-            raise ManualDirError(f"{subfolder} is a link that leaves {folder}, which is not followed")
-        paths = find_photographs(subfolder, inside=folder) if subfolder.is_dir() else []
-        if not paths and label != UNLABELLED:
-            state = "holds no pictures" if subfolder.is_dir() else "is missing"
-            raise ManualDirError(f"{subfolder} {state}", DOWNLOAD_INSTRUCTIONS)
-        labels |= {path.relative_to(folder).as_posix(): label for path in paths}
-    return labels
-
-
-def not_read(folder: Path) -> list[str]:
-    """A line for each kind of file, and each folder, that lies among the photographs and is not read."""
-    by_suffix: dict[str, list[str]] = {}
-    lines = []
-    for place in sorted(SOURCES):
-        for path in sorted((folder / place).rglob("*")) if (folder / place).is_dir() else []:
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and path.suffix.lower() not in SUFFIXES and not path.name.startswith("."):
-                by_suffix.setdefault(path.suffix.lower(), []).append(name)
-            elif path.is_dir() and place != "test" and path.parent == folder / place and path.name not in CLASS_NAMES:
-                lines.append(f"not read: the folder {name}, which is none of {', '.join(CLASS_NAMES)}")
-    for suffix, names in by_suffix.items():
-        kind = f"*{suffix}" if suffix else "without a suffix"
-        hint = " (convert them to JPEG)" if suffix in _OTHER_PICTURES else ""
-        files = f"{len(names)} file{'s' if len(names) > 1 else ''}"
-        lines.append(f"not read: {files} {kind}, such as {names[0]}{hint}")
-    return lines
 
 
 def fingerprint_of(folder: Path, names: Iterable[str], digests: Mapping[str, str] | None) -> str:

@@ -21,18 +21,17 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32
 
 from cervix_jax.atomic import open_atomic
+from cervix_jax.csv_files import from_cell
 from cervix_jax.datasets import annotations
 from cervix_jax.datasets.builder import (
     DOWNLOAD_INSTRUCTIONS,
     Cervix,
-    ManualDirError,
     digests_path,
     feature_cache_path,
     fingerprint_of,
-    not_read,
-    scan,
 )
 from cervix_jax.datasets.file_digests import file_digests
+from cervix_jax.datasets.folders import ManualDirError, log_found, scan
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
@@ -226,9 +225,8 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     if raw and not on_disk:
         if dataset.manual_dir is None:
             raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)
-        scan(Path(dataset.manual_dir), additional=additional)  # names what is missing, where TFDS would only assert
-        for line in not_read(Path(dataset.manual_dir)):
-            log(line)
+        folder = Path(dataset.manual_dir)
+        log_found(folder, scan(folder, additional=additional))  # names what is missing, where TFDS would only assert
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
@@ -262,7 +260,7 @@ def _split_config(selection: ml_collections.ConfigDict) -> SplitConfig:
     if exclude:
         try:
             with Path(exclude).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                options["exclude"] = frozenset(row["image_name"] for row in csv.DictReader(file))
+                options["exclude"] = frozenset(from_cell(row["image_name"]) for row in csv.DictReader(file))
         except (OSError, KeyError, csv.Error) as error:
             raise DatasetError(f"config.selection.exclude={exclude} is no CSV file with image_name: {error}") from error
     return SplitConfig(**options)

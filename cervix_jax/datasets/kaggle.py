@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cervix_jax.datasets.folders import source_of
+from cervix_jax.datasets.splits import INITIAL
 from cervix_jax.errors import UserError
 from cervix_jax.labels import CLASS_NAMES
 
@@ -56,7 +58,8 @@ def find_corrections(folder: Path, names: Iterable[str]) -> Corrections:
     names = set(names)
     corrections = Corrections()
     if is_kaggles(names):
-        for name, label in TRAIN_CORRECTIONS.items():
+        for kaggles_name, label in TRAIN_CORRECTIONS.items():
+            name = kaggles_name if kaggles_name in names else kaggles_name.removeprefix("train/")
             corrections.labels[name] = label
             corrections.notes.append(f"{name}: {CLASS_NAMES[label]}, as Kaggle corrected it")
     fixed = next((folder / name for name in FIXED_LABELS if (folder / name).is_file()), None)
@@ -77,8 +80,8 @@ def find_corrections(folder: Path, names: Iterable[str]) -> Corrections:
 
 
 def is_kaggles(names: Iterable[str]) -> bool:
-    """Whether the initial photographs are named exactly as Kaggle's 1,481 are."""
-    train = sorted(name for name in names if name.startswith("train/"))
+    """Whether the initial photographs are named exactly as Kaggle's 1,481 are, in `train/` or without it."""
+    train = sorted(f"train/{name.removeprefix('train/')}" for name in names if source_of(name) == INITIAL)
     return hashlib.sha256("\n".join(train).encode(errors="surrogateescape")).hexdigest() == TRAIN_NAMES
 
 

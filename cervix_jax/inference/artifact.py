@@ -36,6 +36,7 @@ from cervix_jax.inference import card, localiser_card
 from cervix_jax.inference.calibration import apply_temperature
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.tta import make_views
+from cervix_jax.outputs import check_outputs
 from cervix_jax.training.localiser import RECORD as LOCALISER_RECORD
 from cervix_jax.training.localiser import WEIGHTS as LOCALISER_WEIGHTS
 from cervix_jax.training.localiser import Localiser
@@ -55,6 +56,12 @@ ServingFunction = Callable[[dict[str, Array], Array], Array]  # (weights by path
 
 class ExportError(UserError):
     """A predictor cannot be exported; the message says why."""
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Raises OutputError if files would be replaced that are no export, such as another README.md."""
+    names = (WEIGHTS, FUNCTION, LOCATE, CARD, PAGE, LOCALISER_WEIGHTS)
+    check_outputs([folder / name for name in names], lambda path: (folder / CARD).exists(), overwrite=overwrite)
 
 
 def export(predictor: Predictor, metrics: Mapping[str, Any], folder: Path) -> dict[str, str]:

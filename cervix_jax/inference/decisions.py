@@ -1,7 +1,7 @@
 """From probabilities to decisions: prediction sets, when 'type 1' may be said, and which photographs to take again."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from cervix_jax.errors import UserError
 from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.inference import conformal
 from cervix_jax.inference.calibration import Calibration, CalibrationError
+from cervix_jax.inference.clinical_metrics import proportions
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.labels import ABLATABLE, CLASS_NAMES
 
 REFER = "refer"  # the decision where a prediction set is not just the type that is called
 NOT_ASSESSED = "not assessed"  # instead of reasons to retake, by a run without quality.npz
@@ -30,12 +32,15 @@ class DecisionRule:
       coverage: probability with which a set holds the true type; None for sets of the called type alone.
       set_threshold: least probability of a type in a set, see `conformal.set_threshold`; None without coverage.
       ablation_threshold: probability that type 1 has to exceed to be called; None to call the likeliest type.
+      expected: `unsafe_rate`, `sensitivity/Type_1` and `accuracy` of the reference photographs at the ablation
+        threshold; None without one.
       reference: of a cross-validation, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
     """
 
     coverage: float | None = None
     set_threshold: float | None = None
     ablation_threshold: float | None = None
+    expected: Mapping[str, float | None] | None = None
     reference: Calibration | None = None
 
     @classmethod
@@ -67,10 +72,12 @@ class DecisionRule:
         if unsafe_rate is not None and reference.shape[1] != 3:
             raise DecisionRuleError("--unsafe_rate is for the three types, not for one against the rest")
         crossed = calibration.folds is not None and coverage is not None
+        threshold = None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate)
         return cls(
             coverage,
             None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage),
-            None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate),
+            threshold,
+            None if threshold is None else _expected(labels, conformal.decide(reference, threshold)),
             calibration if crossed else None,
         )
 
@@ -92,9 +99,19 @@ class DecisionRule:
         return types, conformal.prediction_sets(probabilities, self.set_threshold)
 
     def describe(self) -> dict[str, Any]:
-        """`coverage` and the ablation `threshold`, for JSON; a threshold of 1 never calls type 1."""
+        """For JSON: `coverage`, the ablation `threshold` (1 never calls type 1), and what is `expected` of it."""
         threshold = self.ablation_threshold
-        return {"coverage": self.coverage, "threshold": None if threshold is None else min(threshold, 1.0)}
+        return {
+            "coverage": self.coverage,
+            "threshold": None if threshold is None else min(threshold, 1.0),
+            "expected": self.expected,
+        }
+
+
+def _expected(labels: Int[np.ndarray, "m"], types: Int[np.ndarray, "m"]) -> dict[str, float | None]:
+    counts = proportions(labels, types, CLASS_NAMES)
+    names = ("unsafe_rate", f"sensitivity/{CLASS_NAMES[ABLATABLE]}", "accuracy")
+    return {name: counts[name][0] / counts[name][1] if counts[name][1] else None for name in names}
 
 
 @dataclasses.dataclass(frozen=True)

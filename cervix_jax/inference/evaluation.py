@@ -1,16 +1,16 @@
 """A predictor measured: on a split of its data, or on any labelled folder (external validation)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
 from cervix_jax.inference.calibration import COVERAGES, Calibration, halves
 from cervix_jax.inference.clinical_metrics import auroc, detailed_metrics, none_if_nan, scalar_metrics
-from cervix_jax.inference.conformal import ablation_threshold, decide, describe_sets
+from cervix_jax.inference.conformal import ablation_threshold, decide, describe_sets, prediction_sets, set_threshold
 from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.photograph import Photograph
@@ -18,9 +18,28 @@ from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.robustness import robustness
 from cervix_jax.training import metrics
 
+SET_COVERAGE = 0.9  # of the prediction set that is told of each photograph
+
 
 class UnlabelledError(UserError):
     """The types of photographs are not known."""
+
+
+class Evaluation(NamedTuple):
+    """A predictor measured on n photographs.
+
+    Attributes:
+      metrics: ready for JSON, see `evaluate`.
+      probabilities: uncalibrated.
+      calibrated: probabilities after the temperature; None without a calibration.
+      sets: types in the set of each photograph at `SET_COVERAGE`; None without a calibration. Those of the reference
+        photographs are by a threshold that they helped to choose.
+    """
+
+    metrics: dict[str, Any]
+    probabilities: Float[np.ndarray, "n k"]
+    calibrated: Float[np.ndarray, "n k"] | None = None
+    sets: Bool[np.ndarray, "n k"] | None = None
 
 
 def evaluate(
@@ -30,7 +49,7 @@ def evaluate(
     unsafe_rate: float | None = None,
     robust: bool = False,
     batch_size: int = 32,
-) -> tuple[dict[str, Any], Float[np.ndarray, "n k"]]:
+) -> Evaluation:
     """Measures a predictor on labelled photographs.
 
     All numbers are of uncalibrated probabilities but those of `calibrated` and `operating_point`, so that they do not
@@ -44,8 +63,8 @@ def evaluate(
       batch_size: photographs a step.
 
     Returns:
-      `detailed_metrics`, ready for JSON, and `calibrated`, if there is a calibration; for photographs of a folder
-      `shift`, and `skipped` and `seen` ones. And the uncalibrated probabilities.
+      Its metrics are `detailed_metrics`, and `calibrated`, if there is a calibration; for photographs of a folder
+      `shift`, and `skipped` and `seen` ones.
 
     Raises:
       UnlabelledError: there are photographs without labels.
@@ -60,61 +79,83 @@ def evaluate(
     else:
         probabilities, by_fold = cases.probabilities(uncalibrated, batch_size), None
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
+    after = sets = None
     if calibration is not None:
-        results |= _calibrated_results(calibration, cases, probabilities, by_fold, predictor.class_names, unsafe_rate)
+        after = calibration.apply(probabilities) if cases.folds is None else calibration.probabilities
+        crossed = None if by_fold is None else calibration.apply_by_fold(by_fold)
+        sets = _sets(calibration, SET_COVERAGE, after, crossed)
+        results |= _calibrated_results(calibration, cases, probabilities, after, crossed)
+        if unsafe_rate is not None:
+            results["operating_point"] = _at_unsafe_rate(calibration, cases, after, predictor.class_names, unsafe_rate)
     if robust:
         results["robustness"] = robustness(cases.parts(uncalibrated), probabilities, batch_size)
     if cases.origin == "folder":
         reference = predictor.quality_reference
         results |= {"skipped": list(cases.skipped), "seen": list(cases.seen)}
         results["shift"] = shift(reference, cases.photographs) if reference else None
-    return results, probabilities
+    return Evaluation(results, probabilities, after, sets)
 
 
 def _calibrated_results(
     calibration: Calibration,
     cases: LabelledPhotographs,
-    probabilities: Float[np.ndarray, "n k"],
+    before: Float[np.ndarray, "n k"],
+    after: Float[np.ndarray, "n k"],
     by_fold: Float[np.ndarray, "f n k"] | None,
-    class_names: Sequence[str],
-    unsafe_rate: float | None,
 ) -> dict[str, Any]:
-    """What is reported of a calibration, on photographs that did not choose its numbers.
+    """What is reported of a calibration, on photographs that did not choose its temperature.
 
     Returns:
-      `calibrated`: `temperature`; `num_examples`; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
-      coverage: of the reference as means over random halves of it, of others as they are. With an unsafe rate
-      `operating_point`.
+      `calibrated`: `temperature`; `num_examples`; `before` and `after`, each `loss`, `ece`, `brier`; `reliability`
+      after; `sets` by coverage: of the reference as means over random halves of it, of others as they are.
     """
-    labels, after, is_reference = cases.labels, calibration.apply(probabilities), cases.origin == "validation"
-    measured = chosen_otherwise = np.ones(len(labels), bool)
-    if cases.folds is not None:
-        after = calibration.probabilities
-    elif is_reference:
-        chosen_otherwise, measured = halves(cases.ids, labels, cases.groups)
+    labels, is_reference = cases.labels, cases.origin == "validation"
+    measured = np.ones(len(labels), bool)
+    if is_reference and cases.folds is None:
+        measured = halves(cases.ids, labels, cases.groups)[1]
     sets = calibration.measured["sets"] if is_reference else None
     if sets is None:
-        crossed = None if by_fold is None else calibration.apply_by_fold(by_fold)
-        rules = {coverage: DecisionRule.fit(calibration, coverage) for coverage in COVERAGES}
-        sets = {str(c): describe_sets(rule.apply(after, crossed)[1], labels) for c, rule in rules.items()}
-    results: dict[str, Any] = {
+        sets = {str(c): describe_sets(_sets(calibration, c, after, by_fold), labels) for c in COVERAGES}
+    return {
         "calibrated": {
             "temperature": calibration.temperature,
             "num_examples": int(measured.sum()),
-            "before": _proper_scores(probabilities[measured], labels[measured]),
+            "before": _proper_scores(before[measured], labels[measured]),
             "after": _proper_scores(after[measured], labels[measured]),
+            "reliability": metrics.reliability(after[measured], labels[measured]),
             "sets": sets,
         }
     }
-    if unsafe_rate is not None:
-        rows = chosen_otherwise
-        if cases.folds is not None:
-            types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
-        else:
-            types, _ = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).apply(after[rows])
-        described = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).describe()
-        results["operating_point"] = described | operating_point(after[rows], labels[rows], class_names, types)
-    return results
+
+
+def _sets(
+    calibration: Calibration,
+    coverage: float,
+    calibrated: Float[np.ndarray, "n k"],
+    by_fold: Float[np.ndarray, "f n k"] | None,
+) -> Bool[np.ndarray, "n k"]:
+    """Prediction sets as `predict` makes them; of the reference of a cross-validation by its threshold."""
+    if by_fold is not None:
+        return DecisionRule.fit(calibration, coverage).apply(calibrated, by_fold)[1]
+    return prediction_sets(calibrated, set_threshold(calibration.probabilities, calibration.labels, coverage))
+
+
+def _at_unsafe_rate(
+    calibration: Calibration,
+    cases: LabelledPhotographs,
+    calibrated: Float[np.ndarray, "n k"],
+    class_names: Sequence[str],
+    unsafe_rate: float,
+) -> dict[str, Any]:
+    """`operating_point` on photographs that did not choose the threshold, and the rule."""
+    rule, labels, rows = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate), cases.labels, np.arange(len(cases.ids))
+    if cases.folds is not None:
+        types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
+    else:
+        if cases.origin == "validation":
+            rows = np.flatnonzero(halves(cases.ids, labels, cases.groups)[0])
+        types, _ = rule.apply(calibrated[rows])
+    return rule.describe() | operating_point(calibrated[rows], labels[rows], class_names, types)
 
 
 def _proper_scores(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -> dict[str, float]:

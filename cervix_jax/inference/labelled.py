@@ -11,11 +11,13 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
+from cervix_jax.datasets.folders import types_folder
 from cervix_jax.images.files import find_photographs
 from cervix_jax.inference.image_folder import NoPhotographsError, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.progress import log
 from cervix_jax.runs import RunError
 
 
@@ -179,22 +181,25 @@ def split_photographs(
 
 
 def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotographs:
-    """Photographs of `folder/Type_1`, `Type_2` and `Type_3` that no run has seen the like of: external validation.
+    """Photographs of known type that no run has seen the like of: external validation.
 
     Args:
       predictor: whose runs recorded which photographs they have seen.
-      folder: with the three folders, of which one or two may be missing, or with `train` that has them.
+      folder: with `Type_1`, `Type_2` and `Type_3`, of which one or two may be missing, or with `train` that has them.
 
     Raises:
       NoPhotographsError: there is none.
       RunError: a run has not recorded what it has seen.
     """
-    if not any((folder / name).is_dir() for name in CLASS_NAMES) and (folder / "train").is_dir():
-        folder = folder / "train"
+    if not folder.is_dir():
+        raise NoPhotographsError(f"there is no folder {folder}")
+    folder = types_folder(folder)
     subfolders = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
     paths = [path for subfolder in subfolders for path in find_photographs(subfolder, inside=folder)]
     if not paths:
         raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
+    counts = [f"{name} {sum(path.is_relative_to(folder / name) for path in paths)}" for name in CLASS_NAMES]
+    log(f"found in {folder}: {', '.join(counts)}")
     photographs, labels, ids, skipped = [], [], [], []
     for name, photograph in read_all(predictor, folder, paths, with_features=True):
         if isinstance(photograph, str):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from cervix_jax.atomic import csv_writer
+from cervix_jax.csv_files import csv_writer
 from cervix_jax.images.boxes import iou
 from cervix_jax.images.decode import to_stored
 from cervix_jax.images.files import UnreadableError, read_bytes

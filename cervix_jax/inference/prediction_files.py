@@ -4,26 +4,42 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from cervix_jax.atomic import csv_writer
-from cervix_jax.errors import UserError
+from cervix_jax.csv_files import csv_writer
 from cervix_jax.inference.decisions import REFER, DecisionRule, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.outputs import OutputError, check_outputs, first_row
 from cervix_jax.progress import log
 from cervix_jax.runs import QUALITY_REFERENCE
 
+DECISION_COLUMNS = ("image_name", "type", "set", "decision", "retake", "quality")
+_TYPES = {*CLASS_NAMES, "rest"}
 BOX_COLUMNS = ("left", "top", "right", "bottom", "confidence")
 
 
-class OutputError(UserError):
-    """A CSV file cannot be written where it is wanted."""
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raises OutputError unless the path is that of a CSV file that may be written, and its decisions may be.
 
-
-def check_output(path: Path) -> None:
-    """Raises OutputError unless the path is that of a CSV file that may be written."""
+    Args:
+      path: of the CSV file.
+      overwrite: other files than predictions may be replaced.
+    """
     if path.suffix != ".csv" or path.is_dir():
         raise OutputError(f"--output is {path}; it must be a file whose name ends in .csv")
+    check_outputs([path], _holds_predictions, overwrite=overwrite)
+    check_outputs([path.with_suffix(".decisions.csv")], _holds_decisions, overwrite=overwrite)
+
+
+def _holds_predictions(path: Path) -> bool:
+    """Whether a CSV file has probabilities of types, or boxes that a localiser found; drawn ones have no confidence."""
+    name, *columns = first_row(path) or [""]
+    return name == "image_name" and (tuple(columns) == BOX_COLUMNS or (bool(columns) and set(columns) <= _TYPES))
+
+
+def _holds_decisions(path: Path) -> bool:
+    return tuple(first_row(path)[: len(DECISION_COLUMNS)]) == DECISION_COLUMNS
 
 
 def predict_folder(
@@ -51,12 +67,13 @@ def predict_folder(
 
     Returns:
       `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output` and
-      `decisions`: the files; `referred` and `retake`: how many; `temperature`.
+      `decisions`: the files; `referred` and `retake`: how many; `temperature`; `rule`: see `DecisionRule.describe`.
 
     Raises:
       NoPhotographsError: there is nothing to predict.
     """
     folder, paths = photographs_in(folder)
+    rule = rule or DecisionRule()
     if predictor.quality_reference is None:
         log(f"{predictor.name} has no {QUALITY_REFERENCE}: it cannot tell which photographs to take again")
     skipped: list[dict[str, str]] = []
@@ -65,12 +82,12 @@ def predict_folder(
     with csv_writer(output) as probability_rows, csv_writer(decisions) as decision_rows:
         probability_rows.writerow(["image_name", *predictor.class_names])
         box_columns = BOX_COLUMNS if predictor.network_inputs[0].localiser else ()
-        decision_rows.writerow(["image_name", "type", "set", "decision", "retake", "quality", *box_columns])
+        decision_rows.writerow([*DECISION_COLUMNS, *box_columns])
         photographs = read_all(predictor, folder, paths, with_features=predictor.quality_reference is not None)
         while batch := list(itertools.islice(photographs, batch_size)):
             skipped += [{"image_name": name, "reason": reason} for name, reason in batch if isinstance(reason, str)]
             readable = {name: photograph for name, photograph in batch if isinstance(photograph, Photograph)}
-            for p in predict(predictor, rule or DecisionRule(), list(readable), list(readable.values()), batch_size):
+            for p in predict(predictor, rule, list(readable), list(readable.values()), batch_size):
                 probability_rows.writerow([p.name, *(f"{value:.8f}" for value in p.probabilities.values())])
                 quality = "" if p.quality is None else f"{p.quality:.4f}"
                 box = [f"{x:.4f}" for x in (*p.located.box, p.located.confidence)] if p.located else []
@@ -86,4 +103,5 @@ def predict_folder(
         "referred": counts["referred"],
         "retake": counts["retake"],
         "temperature": predictor.temperature,
+        "rule": rule.describe(),
     }

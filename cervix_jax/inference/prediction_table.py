@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from cervix_jax.atomic import csv_writer
+from cervix_jax.csv_files import csv_writer, from_cell
 from cervix_jax.errors import UserError
 from cervix_jax.inference.labelled import LabelledPhotographs
+from cervix_jax.outputs import first_row
 
 COLUMNS = ("image_name", "group", "fold", "type")  # before the probabilities
+DERIVED = ("predicted", "set")  # after them, for people; tables of older versions have neither
 
 
 class TableError(UserError):
@@ -31,6 +33,7 @@ class PredictionTable:
       folds: the fold that holds out each photograph; -1 for photographs of no fold.
       probabilities: uncalibrated.
       class_names: k names.
+      sets: types in the prediction set of each photograph; None without a calibration. Not read back.
     """
 
     ids: list[str]
@@ -39,22 +42,34 @@ class PredictionTable:
     folds: Int[np.ndarray, "n"]
     probabilities: Float[np.ndarray, "n k"]
     class_names: tuple[str, ...]
+    sets: Bool[np.ndarray, "n k"] | None = None
 
     @classmethod
     def of(
-        cls, cases: LabelledPhotographs, probabilities: Float[np.ndarray, "n k"], class_names: Sequence[str]
+        cls,
+        cases: LabelledPhotographs,
+        probabilities: Float[np.ndarray, "n k"],
+        class_names: Sequence[str],
+        sets: Bool[np.ndarray, "n k"] | None = None,
     ) -> "PredictionTable":
-        """The table of measured photographs and their probabilities."""
+        """The table of measured photographs, their probabilities and prediction sets."""
         folds = np.full(len(cases.labels), -1) if cases.folds is None else cases.folds
-        return cls(cases.ids, cases.labels, cases.groups, folds, probabilities, tuple(class_names))
+        return cls(cases.ids, cases.labels, cases.groups, folds, probabilities, tuple(class_names), sets)
 
     def write(self, path: Path) -> None:
-        """Writes `image_name,group,fold,type` and a probability for each class, a row a photograph."""
+        """Writes `image_name,group,fold,type`, a probability for each class, and `predicted,set`, a row a photograph.
+
+        `type` is the true one, `predicted` the likeliest; the types of a set are separated by spaces.
+        """
+        names = self.class_names
         with csv_writer(path) as writer:
-            writer.writerow([*COLUMNS, *self.class_names])
+            writer.writerow([*COLUMNS, *names, *DERIVED])
             for i, name in enumerate(self.ids):
                 numbers = (f"{p:.8f}" for p in self.probabilities[i])
-                writer.writerow([name, self.groups[i], self.folds[i], self.class_names[self.labels[i]], *numbers])
+                predicted = names[int(self.probabilities[i].argmax())]
+                types = "" if self.sets is None else " ".join(names[j] for j in np.flatnonzero(self.sets[i]))
+                row = [name, self.groups[i], self.folds[i], names[self.labels[i]], *numbers, predicted, types]
+                writer.writerow(row)
 
     @classmethod
     def read(cls, path: Path) -> "PredictionTable":
@@ -68,7 +83,8 @@ class PredictionTable:
                 header, *rows = csv.reader(file)
         except (OSError, ValueError, csv.Error) as error:
             raise TableError(f"{path} cannot be read as a table of predictions: {error}") from error
-        class_names = tuple(header[len(COLUMNS) :])
+        derived = len(DERIVED) if tuple(header[-len(DERIVED) :]) == DERIVED else 0
+        class_names = tuple(header[len(COLUMNS) : len(header) - derived])
         if tuple(header[: len(COLUMNS)]) != COLUMNS or len(class_names) < 2 or not rows:
             raise TableError(
                 f"{path} is no table of predictions, whose columns are {', '.join(COLUMNS)}, and the types"
@@ -76,18 +92,25 @@ class PredictionTable:
         numbers = []
         for line, row in enumerate(rows, start=2):
             try:
-                _, group, fold, label, *probabilities = row
+                if len(row) != len(header):
+                    raise ValueError(f"it has {len(row)} values and not {len(header)}")
+                _, group, fold, label, *probabilities = row[: len(header) - derived]
                 values = [float(p) for p in probabilities]
                 if label not in class_names:
                     raise ValueError(f"its type is {label!r}")
-                if len(values) != len(class_names) or not abs(sum(values) - 1) < 1e-6:
+                if not abs(sum(values) - 1) < 1e-6:
                     raise ValueError("its probabilities do not sum to one")
                 numbers.append((int(group), int(fold), class_names.index(label), values))
             except ValueError as error:
                 raise TableError(f"{path}, line {line}: {error}") from error
         groups, folds, labels, values = (list(column) for column in zip(*numbers, strict=True))
         return cls(
-            [row[0] for row in rows], np.array(labels), np.array(groups), np.array(folds), np.array(values), class_names
+            [from_cell(row[0]) for row in rows],
+            np.array(labels),
+            np.array(groups),
+            np.array(folds),
+            np.array(values),
+            class_names,
         )
 
     @classmethod
@@ -98,6 +121,11 @@ class PredictionTable:
         names = ("labels", "groups", "folds", "probabilities")
         arrays: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
         return dataclasses.replace(tables[0], ids=[name for table in tables for name in table.ids], **arrays)
+
+    @staticmethod
+    def is_table(path: Path) -> bool:
+        """Whether a CSV file has the columns of a table."""
+        return tuple(first_row(path)[: len(COLUMNS)]) == COLUMNS
 
     def take(self, ids: Sequence[str]) -> "PredictionTable":
         """The rows of some photographs, in their order."""

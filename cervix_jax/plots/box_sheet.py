@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from cervix_jax.images.boxes import draw_boxes, iou
-from cervix_jax.plots.figures import escape, save
+from cervix_jax.plots.figures import fit, save
 
 SHOWN, COLUMNS = 24, 6
 
@@ -40,5 +40,5 @@ def worst_boxes(
         axes.set_axis_off()
     for axes, i in zip(grid, worst, strict=False):
         axes.imshow(draw_boxes(images[i], [boxes[i, :4].tolist(), drawn[i].tolist()]))
-        axes.set_title(escape(f"{names[i]}\nIoU {overlap[i]:.2f}, confidence {boxes[i, 4]:.2f}"), fontsize=7)
+        axes.set_title(fit(f"{names[i]}\nIoU {overlap[i]:.2f}, confidence {boxes[i, 4]:.2f}", 2.0, 7), fontsize=7)
     save(figure, f"{title}: least overlap first; found blue, drawn yellow", path)

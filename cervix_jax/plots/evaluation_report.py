@@ -1,5 +1,6 @@
 """All figures of an evaluation, and the learning curves of its runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,36 +8,62 @@ from jaxtyping import Float
 
 from cervix_jax import runs
 from cervix_jax.inference.clinical_metrics import risk_coverage
+from cervix_jax.inference.evaluation import Evaluation
 from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.plots import figures
 from cervix_jax.training.metrics import confusion_matrix, reliability
 
+NAMES = ("confusion_matrix", "reliability", "risk_coverage", "predictions", "learning_curves")
+
 
 def evaluation_figures(
-    folder: Path, predictor: Predictor, source: str, cases: LabelledPhotographs, probabilities: Float[np.ndarray, "n k"]
-) -> list[Path]:
-    """Writes confusion matrix, reliability, risk-coverage, sample predictions and learning curves; returns the paths.
+    folder: Path,
+    predictor: Predictor,
+    source: str,
+    cases: LabelledPhotographs,
+    evaluation: Evaluation,
+    alone: Mapping[str, Float[np.ndarray, "n k"]] | None = None,
+) -> dict[str, Path]:
+    """Writes every figure of an evaluation.
 
     Args:
       folder: made if missing.
       predictor: that was evaluated.
       source: the split or folder, for the titles.
       cases: the n photographs that it was evaluated on.
-      probabilities: its predictions.
+      evaluation: of the predictor on them.
+      alone: of an ensemble, what each of its systems says.
+
+    Returns:
+      Paths by what they show: `confusion_matrix`, `reliability`, `risk_coverage`, `predictions`, and `learning_curves`
+      (of several runs numbered from 1).
     """
-    names, labels = predictor.class_names, cases.labels
+    names, labels, probabilities = predictor.class_names, cases.labels, evaluation.probabilities
     title = f"{predictor.name}, {source} ({len(labels)} photographs)"
-    paths = {
-        name: folder / f"{name}.png" for name in ("confusion_matrix", "reliability", "risk_coverage", "predictions")
-    }
+    paths = {name: folder / f"{name}.png" for name in NAMES[:-1]}
     figures.confusion_matrix(confusion_matrix(probabilities, labels), names, title, paths["confusion_matrix"])
-    figures.reliability(reliability(probabilities, labels), title, paths["reliability"])
-    figures.risk_coverage(risk_coverage(probabilities, labels), title, paths["risk_coverage"])
+    figures.reliability(_reliability_curves(cases, evaluation), title, paths["reliability"])
+    systems = {predictor.name: probabilities} | dict(alone or {})
+    curves = {name: risk_coverage(each, labels) for name, each in systems.items()}
+    figures.risk_coverage(curves, title, paths["risk_coverage"])
     images = [photograph.images[0] for photograph in cases.photographs]
     figures.predictions(images, probabilities, labels, names, title, paths["predictions"])
     for i, member in enumerate(predictor.members):
         name = f"learning_curves_{i + 1}" if len(predictor.members) > 1 else "learning_curves"
         paths[name] = folder / f"{name}.png"
-        figures.learning_curves(runs.read_metrics(member.workdir), member.workdir.name, paths[name])
-    return list(paths.values())
+        rows, averaged = runs.read_metrics(member.workdir), member.weights == "ema"
+        figures.learning_curves(rows, member.workdir.name, paths[name], averaged=averaged)
+    return paths
+
+
+def _reliability_curves(cases: LabelledPhotographs, evaluation: Evaluation) -> dict[str, list[dict[str, float | int]]]:
+    """Before the temperature, and after it where there is a calibration that changes anything."""
+    before = reliability(evaluation.probabilities, cases.labels)
+    calibrated = evaluation.metrics.get("calibrated")
+    if calibrated is None:
+        return {"not calibrated": before}
+    if calibrated["temperature"] == 1:
+        return {"calibrated; the temperature is 1": before}
+    after = f"after the temperature, {calibrated['temperature']:.3g}"
+    return {"before the temperature": before, after: calibrated["reliability"]}

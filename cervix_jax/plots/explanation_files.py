@@ -1,7 +1,5 @@
 """Explanations of every photograph of a folder, written as figures and contact sheets."""
 
-import base64
-import html
 import itertools
 import tempfile
 from collections import Counter
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cervix_jax.atomic import write_atomic
+from cervix_jax import html_page
 from cervix_jax.errors import UserError
 from cervix_jax.explainers.methods import METHODS, explain
 from cervix_jax.images.decode import read_photograph
@@ -19,14 +17,11 @@ from cervix_jax.inference.image_folder import NoPhotographsError, photographs_in
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.outputs import OutputError, check_outputs, is_figure
 from cervix_jax.plots import explanation_panels
 
 SCORE_NAMES = {"type": "logit of the type", "margin": "log odds of the type against the others"}
 HTML, SHEET = "explanations.html", "contact_sheet_"
-
-
-class OutputError(UserError):
-    """Figures cannot be written where they are wanted."""
 
 
 class MethodError(UserError):
@@ -44,6 +39,7 @@ def explain_images(
     type_name: str | None = None,
     form: str = "png",
     batch_size: int = 32,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a figure for each photograph, and a contact sheet for each method.
 
@@ -58,6 +54,7 @@ def explain_images(
       type_name: the type to explain; each photograph's likeliest unless given.
       form: 'png' and 'pdf' write a file a figure, 'html' one page that holds them all.
       batch_size: photographs a step.
+      overwrite: files that are no figures may be replaced.
 
     Returns:
       `figures`: paths, contact sheets last; `explained`: how many photographs; `no_evidence`: names, methods and
@@ -65,7 +62,7 @@ def explain_images(
 
     Raises:
       NoPhotographsError: there is nothing to explain.
-      OutputError: figures would lie among the photographs.
+      OutputError: figures would lie among the photographs, or replace what is no figure.
       MethodError: no such method or type.
       LayerError: no such layer.
     """
@@ -77,6 +74,11 @@ def explain_images(
     names = [path.relative_to(folder).as_posix() for path in paths]
     stems = dict(zip(names, _figure_stems(names), strict=True))
     suffix = "png" if form == "html" else form
+    if form == "html":
+        check_outputs([output / HTML], html_page.is_page, overwrite=overwrite)
+    else:
+        figure_names = [*stems.values(), *(f"{SHEET}{method}" for method in methods)]
+        check_outputs([output / f"{name}.{suffix}" for name in figure_names], is_figure, overwrite=overwrite)
     skipped: list[dict[str, str]] = []
     no_evidence: list[dict[str, str]] = []
     groups: dict[str, explanation_panels.PhotographGroup] = {}
@@ -125,7 +127,8 @@ def explain_images(
             title = f"{METHODS[method].title} by {predictor.name}: evidence for the explained type"
             explanation_panels.contact_sheet(dict(sorted(groups.items())), method, title, figures[-1])
         if form == "html":
-            figures = [_write_page(output / HTML, figures, f"Explanations by {predictor.name}", figure_folder)]
+            sections = [_embedded(figure, figure_folder) for figure in figures]
+            figures = [html_page.write_page(output / HTML, f"Explanations by {predictor.name}", sections)]
     written = [str(path) for path in figures]
     return {"figures": written, "explained": count, "no_evidence": no_evidence, "skipped": skipped}
 
@@ -176,17 +179,7 @@ def _figure_stems(names: Sequence[str]) -> list[str]:
     return [s if counts[s] == 1 and s not in taken else name for s, name in zip(stems, names, strict=True)]
 
 
-def _write_page(path: Path, figures: Sequence[Path], title: str, folder: Path) -> Path:
-    """One page with the figures embedded, so that it can be sent."""
-    items = []
-    for figure in figures:
-        name = html.escape(figure.relative_to(folder).with_suffix("").as_posix())
-        data = f"data:image/png;base64,{base64.b64encode(figure.read_bytes()).decode()}"
-        items.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{data}"></figure>')
-    style = "body{font-family:sans-serif;margin:2em}img{max-width:100%}figcaption{font-weight:bold}"
-    page = (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style>\n<h1>{html.escape(title)}</h1>\n" + "\n".join(items) + "\n</html>\n"
-    )
-    write_atomic(path, page)
-    return path
+def _embedded(figure: Path, folder: Path) -> str:
+    """A figure of a page, under its name."""
+    name = figure.relative_to(folder).with_suffix("").as_posix()
+    return html_page.heading(name) + html_page.figure(html_page.png_source(figure.read_bytes()), name)

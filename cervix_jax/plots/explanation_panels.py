@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 
 from cervix_jax.explainers.methods import METHODS, Explanation, HeatMap
 from cervix_jax.images.boxes import LocatedBox, draw_boxes
-from cervix_jax.plots.figures import escape, save
+from cervix_jax.plots.figures import fit, save
 
 NO_EVIDENCE, NOT_FINITE = "no evidence", "not finite"
 _COLOUR_MAP = "inferno"
 _PER_GROUP = 6  # photographs of a group that a contact sheet shows
+_COLUMNS, _SIDE = 6, 1.9  # of a contact sheet: pictures in a row, their width in inches
 _TOP_PERCENTILE = 99.5  # of a map, that is shown as 1: single pixels of saliency are far above the rest
 _SCALE = ScalarMappable(Normalize(0, 1), _COLOUR_MAP)
 _NOTE = "Research software, not for clinical decisions. Evidence shows what the network used, not where disease is."
@@ -102,7 +103,8 @@ def explanation_figure(
         _evidence(axes, picture, heat, METHODS[name].title, fontsize=9)
     figure.colorbar(_SCALE, ax=panels, shrink=0.7, label="evidence, 1: strongest of the panel")
     explained = _readable(class_names[explanation.class_index])
-    figure.supxlabel(f"Evidence for {explained} ({score_name}).\n{_NOTE}", fontsize=7)
+    note = fit(f"Evidence for {explained} ({score_name}).\n{_NOTE}", size[0], 7)
+    figure.supxlabel(note, fontsize=7)
     save(figure, title, path)
 
 
@@ -126,7 +128,7 @@ class PhotographGroup:
 
 
 def contact_sheet(groups: Mapping[str, PhotographGroup], method: str, title: str, path: Path) -> None:
-    """Evidence by one method: a row for each group with its first photographs; the others are counted.
+    """Evidence by one method: the first photographs of each group, group after group; the others are counted.
 
     Args:
       groups: by title.
@@ -134,21 +136,20 @@ def contact_sheet(groups: Mapping[str, PhotographGroup], method: str, title: str
       title: above the sheet.
       path: where it is written; the suffix is the format.
     """
-    columns = max(len(group.shown) for group in groups.values())
-    shapes = [picture.shape for group in groups.values() for _, picture, _ in group.shown]
-    tallest = min(2.0, max(height / width for height, width, _ in shapes))
-    figure = Figure(figsize=(1.9 * columns + 1.6, (1.9 * tallest + 0.4) * len(groups) + 0.6), layout="constrained")
-    grid = figure.subplots(len(groups), columns, squeeze=False)
-    for row, (name, group) in zip(grid, groups.items(), strict=True):
-        for axes in row:
-            axes.set_axis_off()
-        for axes, (photograph, picture, explanation) in zip(row, group.shown, strict=False):
-            _evidence(axes, picture, explanation.heat[method], escape(photograph), fontsize=7)
-        more = f"\n({group.count - len(group.shown)} more)" if group.count > len(group.shown) else ""
-        style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8}
-        row[0].text(-0.08, 0.5, _readable(name) + more, transform=row[0].transAxes, **style)
+    shown = [(name, *entry) for name, group in groups.items() for entry in group.shown]
+    columns = min(_COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    tallest = min(2.0, max(picture.shape[0] / picture.shape[1] for _, _, picture, _ in shown))
+    size = (_SIDE * columns + 1.3, (_SIDE * tallest + 0.6) * rows + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, (name, photograph, picture, explanation) in zip(grid.ravel(), shown, strict=False):
+        group = f"{_readable(name)} ({groups[name].count})"
+        _evidence(axes, picture, explanation.heat[method], fit(f"{group}\n{photograph}", _SIDE, 7), fontsize=7)
     figure.colorbar(_SCALE, ax=grid, shrink=0.6, aspect=40, label="evidence, 1: strongest of the picture")
-    save(figure, title, path)
+    save(figure, f"{title}; in brackets the number of such photographs", path)
 
 
 def _probabilities(axes: Axes, explanation: Explanation, class_names: Sequence[str]) -> None:

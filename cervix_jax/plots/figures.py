@@ -3,10 +3,12 @@
 Colours come from maps that survive colour blindness and grey printing; every figure names the run.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
@@ -17,26 +19,35 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 
 from cervix_jax.atomic import open_atomic
+from cervix_jax.csv_files import printable
+
+_CURVES = (("black", "o", -0.01), ("0.6", "s", 0.01))  # colour, marker and shift of bars of reliability curves
 
 
-def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Loss and accuracy of training and validation over epochs, the best epoch marked.
+def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path, *, averaged: bool = False) -> None:
+    """Loss and accuracy of training and validation over epochs, the epoch of the weights that are used marked.
 
     Args:
       rows: lines of `metrics.jsonl`.
       title: above the figure.
       path: where it is written; the suffix is the format.
+      averaged: the moving average of the parameters is used, not those as trained.
     """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    best = min(rows, key=lambda row: row["validation_loss"])
+    used = "ema_validation" if averaged else "validation"
+    best = min(rows, key=lambda row: row[f"{used}_loss"])
+    lines = {"train": ("training", "0.5", "--"), "validation": ("validation", "black", "-")}
+    if "ema_validation_loss" in rows[-1]:
+        lines["validation"] = ("validation", "black" if not averaged else "0.7", "-")
+        lines["ema_validation"] = ("validation, moving average", "black" if averaged else "0.7", "-.")
     for axes, name, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "fraction"), strict=True):
-        axes.plot(epochs, [row[f"train_{name}"] for row in rows], "--", color="0.5", label="training")
-        axes.plot(epochs, [row[f"validation_{name}"] for row in rows], color="black", label="validation")
-        axes.plot(best["epoch"], best[f"validation_{name}"], "o", color="black", label=f"best, epoch {best['epoch']}")
+        for prefix, (label, color, style) in lines.items():
+            axes.plot(epochs, [row[f"{prefix}_{name}"] for row in rows], style, color=color, label=label)
+        axes.plot(best["epoch"], best[f"{used}_{name}"], "o", color="black", label=f"used: epoch {best['epoch']}")
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        axes.legend(fontsize=8)
     save(figure, title, path)
 
 
@@ -70,40 +81,49 @@ def draw_confusion(axes: Axes, matrix: Int[np.ndarray, "k k"], class_names: Sequ
     return shown
 
 
-def reliability(bins: Sequence[Mapping[str, float | int]], title: str, path: Path) -> None:
-    """Accuracy against confidence, bin by bin, and below it how many photographs each bin has.
+def reliability(curves: Mapping[str, Sequence[Mapping[str, float | int]]], title: str, path: Path) -> None:
+    """Accuracy against confidence with 95 % intervals (Wilson), bin by bin, and how many photographs each bin has.
 
     Args:
-      bins: `training.metrics.reliability`.
+      curves: `training.metrics.reliability` by what it is of, such as 'before the temperature'; at most two.
       title: above the figure.
       path: where it is written.
     """
-    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 5.8), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    confidence, accuracy, count = (np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "count"))
-    correct = np.round(accuracy * count).astype(int)
-    limits = [binomtest(k, n).proportion_ci(0.95, "wilson") for k, n in zip(correct, count, strict=True)]
-    error_bars = np.abs(np.array(limits).T - accuracy)
-    above.plot([0, 1], [0, 1], "--", color="0.5", label="calibrated")
-    above.errorbar(confidence, accuracy, error_bars, fmt="o", color="black", capsize=2, label="95 % interval (Wilson)")
-    above.set(ylabel="accuracy (fraction)", ylim=(0, 1.02), xlim=(0, 1))
-    above.legend(loc="upper left")
-    below.bar(confidence, count, width=0.04, color="0.4")
+    above.plot([0, 1], [0, 1], "--", color="0.5", label="as confident as accurate")
+    for (label, bins), (color, marker, shift) in zip(curves.items(), _CURVES, strict=False):
+        confidence, accuracy, count = (
+            np.array([row[key] for row in bins]) for key in ("confidence", "accuracy", "count")
+        )
+        correct = np.round(accuracy * count).astype(int)
+        limits = [binomtest(k, n).proportion_ci(0.95, "wilson") for k, n in zip(correct, count, strict=True)]
+        error_bars = np.abs(np.array(limits).T - accuracy)
+        style = {"fmt": marker, "color": color, "capsize": 2, "markersize": 5}
+        above.errorbar(confidence, accuracy, error_bars, label=f"{label} ({count.sum()} photographs)", **style)
+        below.bar(confidence + shift, count, width=0.02, color=color)
+    above.set(ylabel="accuracy (fraction)", ylim=(0, 1.02), xlim=(0, 1.02))
     below.set(xlabel="confidence (probability of the likeliest type)", ylabel="photographs")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     save(figure, title, path)
 
 
-def risk_coverage(curve: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
+def risk_coverage(curves: Mapping[str, Sequence[Mapping[str, float]]], title: str, path: Path) -> None:
     """Error rate among the photographs that are decided, against the fraction that is.
 
     Args:
-      curve: `inference.clinical_metrics.risk_coverage`.
+      curves: `inference.clinical_metrics.risk_coverage` by system; the first is drawn above the others.
       title: above the figure.
       path: where it is written.
     """
     figure = Figure(figsize=(4.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.plot([row["coverage"] for row in curve], [row["risk"] for row in curve], "o-", color="black")
+    for i, (name, curve) in reversed(list(enumerate(curves.items()))):
+        color = "black" if i == 0 else matplotlib.colormaps["cividis"](i / len(curves))
+        coverage, risk = ([row[key] for row in curve] for key in ("coverage", "risk"))
+        axes.plot(coverage, risk, "o-" if i == 0 else ".--", color=color, label=fit(name, 4.0, 8))
+    if len(curves) > 1:
+        axes.legend(fontsize=8)
     axes.set(xlabel="coverage (fraction decided, surest first)", ylabel="risk (error rate)", xlim=(0, 1.02))
     axes.set_ylim(bottom=0)
     save(figure, title, path)
@@ -146,13 +166,20 @@ def predictions(
 
 
 def escape(text: str) -> str:
-    """Escapes text for matplotlib, which would read a file's name with dollar signs as mathematics."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib shows as it is: dollar signs in a file's name are no mathematics."""
+    return printable(text).replace("$", r"\$")
+
+
+def fit(text: str, inches: float, fontsize: int) -> str:
+    """The text in lines that are no wider than a figure or panel, escaped."""
+    columns = max(8, int(inches * 72 / (0.58 * fontsize)))  # the mean width of a character is about 0.58 of the size
+    lines = [line for each in text.split("\n") for line in textwrap.wrap(each, columns) or [""]]
+    return escape("\n".join(lines))
 
 
 def save(figure: Figure, title: str, path: Path) -> None:
     """Writes a figure with its title; the suffix is the format, and the folder is made if missing."""
-    figure.suptitle(escape(title), fontsize=10)
+    figure.suptitle(fit(title, figure.get_figwidth(), 10), fontsize=10)
     FigureCanvasAgg(figure)  # no display and no global state, whatever matplotlib's configuration says
     with open_atomic(path, "wb") as file:
         figure.savefig(file, dpi=120, format=path.suffix[1:])

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 
 from cervix_jax.models.classifier import Classifier
+from cervix_jax.progress import log_once
 from cervix_jax.training.mesh import shard_batch
 from cervix_jax.training.state import Variables
 
@@ -29,6 +30,7 @@ def make_forward(model: Classifier) -> Forward:
     """The jitted forward pass without augmentation and dropout: (variables, images [b h w 3]) -> logits [b k]."""
 
     def forward(variables: Variables, images: Array) -> Float[Array, "b k"]:
+        log_once("compiling the network")  # this runs when JAX traces the function, just before it compiles it
         return model.apply(variables, images)[0]
 
     return jax.jit(forward)

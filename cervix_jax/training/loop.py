@@ -28,7 +28,7 @@ from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.lock import exclusive
-from cervix_jax.progress import Progress, log
+from cervix_jax.progress import Progress, log, log_once
 from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.cropping import crop_boxes
@@ -244,6 +244,7 @@ def _train_epoch(
     first, last = int(state.step) + 1, epoch * setup.steps_per_epoch
     progress = Progress(epoch, setup.config.epochs, setup.steps_per_epoch, (first - 1) % setup.steps_per_epoch)
     start = 0.0
+    log_once("compiling the training step")
     for step in range(first, last + 1):
         state = setup.train_step(state, shard_batch(next(context.batches), setup.mesh))
         if step == first:  # which may compile, so the clock starts after it

@@ -3,9 +3,25 @@
 import csv
 import re
 
+import pytest
 from PIL import Image
 
 from cervix_jax.auditing import page
+from cervix_jax.outputs import OutputError
+
+
+def test_only_an_audit_is_replaced_unless_asked_for(tmp_path):
+    folder, output = tmp_path / "photographs", tmp_path / "audit"
+    output.mkdir()
+    page.check_output(output, folder, overwrite=False)
+    (output / "index.html").write_text("a site")
+    with pytest.raises(OutputError, match=r"index.html is something else"):
+        page.check_output(output, folder, overwrite=False)
+    page.check_output(output, folder, overwrite=True)
+    (output / page.MEASUREMENTS).touch()
+    page.check_output(output, folder, overwrite=False)
+    with pytest.raises(OutputError, match="lies among the photographs"):
+        page.check_output(folder / "audit", folder, overwrite=True)
 
 
 def test_files_are_complete_and_the_page_needs_nothing_else(audit, folder, tmp_path):
@@ -21,6 +37,9 @@ def test_files_are_complete_and_the_page_needs_nothing_else(audit, folder, tmp_p
     assert not re.search(r"(src|href)=.(?!data:)", html)
     assert "audited &lt;folder&gt;" in html
     assert "green &lt;i&gt;.jpg" in html
+    assert html.count("<h1>") == html.count("<title>") == 1
+    assert '<html lang="en">' in html
+    assert 'alt=""' not in html
     assert "<i>" not in html
     with Image.open(tmp_path / "near_duplicates.png") as sheet:
         assert sheet.width == 6 * 128

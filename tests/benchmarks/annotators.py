@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from cervix_jax.datasets import annotations, builder
+from cervix_jax.datasets import annotations, folders
 from cervix_jax.images.boxes import iou
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("first")
     parser.add_argument("second")
     arguments = parser.parse_args()
-    boxes, _ = annotations.read_boxes(arguments.folder, builder.scan(arguments.folder, additional=False))
+    boxes, _ = annotations.read_boxes(arguments.folder, folders.scan(arguments.folder, additional=False))
     both = [drawn for drawn in boxes.values() if {arguments.first, arguments.second} <= drawn.keys()]
     a, b = (np.array([drawn[name] for drawn in both]) for name in (arguments.first, arguments.second))
     print(f"{len(both)} photographs\n| | mean IoU | median | above 0.5 | above 0.7 |\n|---|---|---|---|---|")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,28 @@ def test_the_result_is_json_and_logs_go_to_standard_error() -> None:
     status, out, err = run("log('working') or {'loss': 0.5, 'names': ('a', None)}")
     assert (status, err) == (0, "working\n")
     assert json.loads(out) == {"loss": 0.5, "names": ["a", None]}
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "shown"),
+    [
+        ("main)", [], "loss   0.5\r\nnames  a, -\r\n"),
+        ("main)", ["--json"], '{"loss": 0.5, "names": ["a", null]}\r\n'),
+        ("main, shows_its_result=True)", [], ""),
+    ],
+)
+def test_a_terminal_shows_tables_unless_json_is_asked_for(call: str, arguments: list[str], shown: str) -> None:
+    code = f"from cervix_jax.cli import app\nmain = lambda: {{'loss': 0.5, 'names': ('a', None)}}\napp.run({call}"
+    terminal, end = pty.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        command = [sys.executable, "-c", code, *arguments]
+        with os.fdopen(end, "wb") as out:
+            subprocess.run(command, cwd=ROOT, stdout=out, check=True)
+            out.write(b"$")  # so that there is something to read
+        text = b""
+        while not text.endswith(b"$"):
+            text += screen.read(1024)
+    assert text.decode() == f"{shown}$"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from cervix_jax.datasets import builder, feature_cache
+from cervix_jax.datasets import builder, feature_cache, folders
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.pipeline import DatasetError
 from cervix_jax.images import synthetic
@@ -25,9 +25,9 @@ def initial(manual_dir, data_dir):
 def test_every_photograph_is_in_exactly_one_split(initial, manual_dir):
     examples = {split: list(initial.as_data_source(split)) for split in initial.info.splits}
     ids = [row["id"].decode() for rows in examples.values() for row in rows]
-    assert sorted(ids) == sorted(builder.scan(manual_dir, additional=False))
+    assert sorted(ids) == sorted(folders.scan(manual_dir, additional=False))
     assert {split: len(rows) for split, rows in examples.items()} == {"train": 48, "validation": 12, "test": 7}
-    assert {row["label"] for row in examples["test"]} == {builder.UNLABELLED}
+    assert {row["label"] for row in examples["test"]} == {folders.UNLABELLED}
 
 
 def test_examples_hold_the_pixels_and_label_of_their_file(initial, manual_dir):
@@ -58,31 +58,14 @@ def test_a_type_of_which_nothing_can_be_read_stops_the_build(tiny_config, manual
     for path in (folder / "train/Type_2").iterdir():
         path.write_bytes(b"")
     tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
-    with pytest.raises(builder.ManualDirError, match="no photograph of train/Type_2 can be read: empty file"):
+    with pytest.raises(folders.ManualDirError, match="no photograph of train/Type_2 can be read: empty file"):
         load_dataset(tiny_config)
 
 
-def test_what_is_not_read_is_said(tiny_config, manual_dir, tmp_path, capsys):
-    folder = shutil.copytree(manual_dir, tmp_path / "raw")
-    for name in ("train/Type_1/a.HEIC", "train/Type_1/b.heic", "train/Type_3/c.dcm", "test/d"):
-        (folder / name).write_bytes(b"x")
-    (folder / "train/Type_4").mkdir()
-    (folder / "boxes.txt").touch()  # beside the photographs
-    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
-    load_dataset(tiny_config)
-    messages = capsys.readouterr().err
-    assert "not read: 2 files *.heic, such as train/Type_1/a.HEIC (convert them to JPEG)" in messages
-    assert "not read: 1 file *.dcm, such as train/Type_3/c.dcm" in messages
-    assert "not read: 1 file without a suffix, such as test/d" in messages
-    assert "not read: the folder train/Type_4, which is none of Type_1, Type_2, Type_3" in messages
-    assert "boxes.txt" not in messages
-
-
-@pytest.mark.parametrize("given_dir", [None, "nowhere"])
-def test_missing_photographs_say_what_to_download_and_where_to_put_it(given_dir, tiny_config, tmp_path):
-    tiny_config.dataset.manual_dir = given_dir
+def test_missing_photographs_say_what_to_download_and_where_to_put_it(tiny_config, tmp_path):
+    tiny_config.dataset.manual_dir = None
     tiny_config.dataset.data_dir = str(tmp_path)
-    with pytest.raises(builder.ManualDirError) as error:
+    with pytest.raises(folders.ManualDirError) as error:
         load_dataset(tiny_config)
     for part in ("kaggle competitions download", "train.7z", "7z x", "--config.dataset.manual_dir"):
         assert part in error.value.advice
@@ -90,12 +73,15 @@ def test_missing_photographs_say_what_to_download_and_where_to_put_it(given_dir,
     assert not list(tmp_path.rglob("*.array_record*"))
 
 
-def test_a_type_without_pictures_is_named(manual_dir, tmp_path):
-    shutil.copytree(manual_dir, tmp_path / "raw")
-    for path in (tmp_path / "raw/train/Type_3").iterdir():
-        path.unlink()
-    with pytest.raises(builder.ManualDirError, match="Type_3 holds no pictures"):
-        builder.scan(tmp_path / "raw", additional=False)
+def test_types_may_lie_in_the_folder_itself(initial, tiny_config, manual_dir, tmp_path):
+    shutil.copytree(manual_dir / "train", tmp_path / "raw")
+    shutil.copytree(manual_dir / "test", tmp_path / "raw/test")
+    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(tmp_path / "raw"), str(tmp_path / "prepared")
+    data = load_dataset(tiny_config)
+    assert data.splits == {split: info.num_examples for split, info in initial.info.splits.items()}
+    shares = zip(data.manifest.names, data.manifest.folder_labels, strict=True)
+    for name, label in shares:
+        assert name.split("/")[0] == ("test" if label < 0 else CLASS_NAMES[label])
 
 
 def test_other_photographs_than_those_prepared_are_refused(initial, tiny_config, manual_dir, tmp_path):
@@ -157,7 +143,7 @@ def cleaned(raw, tmp_path_factory):
 def test_cleaned_holds_every_photograph_once_with_all_that_splits_need(cleaned, raw):
     rows = {split: list(cleaned.as_data_source(split)) for split in cleaned.info.splits}
     ids = [row["id"].decode() for part in rows.values() for row in part]
-    assert sorted([*ids, "additional/Type_1/empty.jpg"]) == sorted(builder.scan(raw, additional=True))
+    assert sorted([*ids, "additional/Type_1/empty.jpg"]) == sorted(folders.scan(raw, additional=True))
     assert {row["source"] for row in rows["validation"]} == {b"initial"}
     assert {row["source"] for row in rows["train"]} == {b"initial", b"additional"}
     assert {row["source"] for row in rows["rejected"]} == {b"additional"}
@@ -201,7 +187,7 @@ def test_other_splits_rebuild_nothing(cleaned, tiny_config, monkeypatch):
 def test_additional_photographs_that_are_missing_are_asked_for(manual_dir, tiny_config, tmp_path):
     shutil.copytree(manual_dir, tmp_path / "raw", ignore=lambda *_: ["additional"])
     tiny_config.dataset.update(name="cervix/cleaned", manual_dir=str(tmp_path / "raw"), data_dir=str(tmp_path / "data"))
-    with pytest.raises(builder.ManualDirError, match="additional/Type_1 is missing"):
+    with pytest.raises(folders.ManualDirError, match="additional/Type_1 is missing"):
         load_dataset(tiny_config)
 
 
@@ -232,14 +218,3 @@ def test_a_build_that_was_killed_does_not_pass_for_complete_and_resumes(tmp_path
     assert len(calls) == len(distinct) + 1  # the one it died of is the only one extracted twice
     assert made.data_path.exists()
     assert cache.stat().st_size < jpegs / 10
-
-
-def test_class_folders_elsewhere_are_an_error(tmp_path):
-    for name in CLASS_NAMES:
-        (tmp_path / "raw/train" / name).mkdir(parents=True)
-        (tmp_path / "raw/train" / name / "1.jpg").write_bytes(b"x")
-    assert len(builder.scan(tmp_path / "raw", additional=False)) == 3
-    (tmp_path / "raw/train/Type_2").rename(tmp_path / "elsewhere")
-    (tmp_path / "raw/train/Type_2").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(builder.ManualDirError, match="Type_2 is a link that leaves"):
-        builder.scan(tmp_path / "raw", additional=False)

@@ -16,6 +16,8 @@ def test_label_corrections_apply_to_kaggle_s_list_of_names_alone(tmp_path, monke
     assert corrections.labels == {"train/Type_2/80.jpg": 2, "train/Type_3/968.jpg": 0, "train/Type_3/1120.jpg": 0}
     assert corrections.notes[0] == "train/Type_2/80.jpg: Type_3, as Kaggle corrected it"
     assert kaggle.find_corrections(tmp_path, [*NAMES, "train/Type_1/1.jpg"]).labels == {}
+    flat = kaggle.find_corrections(tmp_path, [name.removeprefix("train/") for name in NAMES])
+    assert flat.labels == {"Type_2/80.jpg": 2, "Type_3/968.jpg": 0, "Type_3/1120.jpg": 0}
 
 
 def test_tables_that_are_there_are_applied(tmp_path):

@@ -47,4 +47,4 @@ def metrics(predictor, validation):
     """Of the uncalibrated predictor on its validation photographs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clinical_metrics, "RESAMPLES", 50)
-        return evaluate(predictor, validation)[0]
+        return evaluate(predictor, validation).metrics

@@ -21,7 +21,7 @@ def describe(predictor, metrics):
 
 def test_a_card_has_metrics_limits_and_what_is_not_intended(predictor, calibration, validation) -> None:
     predictor = dataclasses.replace(predictor, calibration=calibration)
-    metrics, _ = evaluate(predictor, validation)
+    metrics = evaluate(predictor, validation).metrics
     entries = json.loads(json.dumps(describe(predictor, metrics)))
     assert entries["metrics"]["loss"] == {"value": metrics["loss"], "interval": metrics["intervals"]["loss"]}
     assert entries["metrics"]["calibrated"]["temperature"] == entries["temperature"] == calibration.temperature

@@ -47,7 +47,17 @@ def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() ->
     assert (second.decision, second.retake, second.quality) == ("Type_2", NOT_ASSESSED, None)
     assert sure.probabilities == pytest.approx({"Type_1": 0.7, "Type_2": 0.2, "Type_3": 0.1})
     assert str(unsure) == "b: Type_1 45.0%, Type_2 40.0%, Type_3 15.0% -> refer (set: Type_1, Type_2)"
-    assert rule.describe() == {"coverage": 0.9, "threshold": 0.5}
+    assert rule.describe() == {"coverage": 0.9, "threshold": 0.5, "expected": None}
+
+
+def test_a_threshold_comes_with_what_it_does_to_the_reference() -> None:
+    p, labels = drawn(200)
+    described = DecisionRule.fit(Calibration(1.0, p, labels, {}), None, 0.05).describe()
+    called = p[:, 0] > described["threshold"]
+    assert described["expected"]["unsafe_rate"] == called[labels != 0].mean() <= 0.05
+    assert described["expected"]["sensitivity/Type_1"] == called[labels == 0].mean()
+    others = np.where(p[:, 1] > p[:, 2], 1, 2)
+    assert described["expected"]["accuracy"] == np.mean(np.where(called, 0, others) == labels)
 
 
 def test_of_a_cross_validation_sets_come_from_its_folds() -> None:

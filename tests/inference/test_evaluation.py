@@ -11,6 +11,7 @@ from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.images import synthetic
 from cervix_jax.inference import clinical_metrics, conformal
 from cervix_jax.inference.calibration import Calibration, calibrate, halves
+from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.evaluation import UnlabelledError, cross_fitted_types, evaluate, operating_point, shift
 from cervix_jax.inference.labelled import folder_photographs, split_photographs
 from cervix_jax.labels import CLASS_NAMES
@@ -30,7 +31,7 @@ def elsewhere(predictor, tmp_path_factory):
 
 
 def test_a_labelled_folder_is_measured_with_its_shift(predictor, elsewhere):
-    results, probabilities = evaluate(predictor, elsewhere)
+    results, probabilities, *_ = evaluate(predictor, elsewhere)
     assert results["num_examples"] == len(probabilities) == 20
     assert results["seen"] == []
     assert results["skipped"] == [{"image_name": "Type_1/empty.jpg", "reason": "empty file"}]
@@ -45,10 +46,16 @@ def test_a_split_has_neither_shift_nor_seen_photographs_and_needs_labels(predict
 
 
 def test_a_calibration_changes_only_its_own_entries(predictor, elsewhere):
-    plain, probabilities = evaluate(predictor, elsewhere)
+    plain, probabilities, *nothing = evaluate(predictor, elsewhere)
+    assert nothing == [None, None]
     calibration = Calibration(2.0, *planted(30, wrong=6), {"sets": {}})
-    results, same = evaluate(dataclasses.replace(predictor, calibration=calibration), elsewhere, unsafe_rate=0.1)
+    results, same, after, sets = evaluate(
+        dataclasses.replace(predictor, calibration=calibration), elsewhere, unsafe_rate=0.1
+    )
     np.testing.assert_array_equal(same, probabilities)
+    np.testing.assert_allclose(after, calibration.apply(probabilities))
+    np.testing.assert_array_equal(sets, DecisionRule.fit(calibration, 0.9).apply(after)[1])
+    assert sum(row["count"] for row in results["calibrated"]["reliability"]) == 20
     assert results["calibrated"]["temperature"] == 2.0
     assert results["calibrated"]["before"]["loss"] == plain["loss"]
     assert set(results["calibrated"]["sets"]) == {"0.8", "0.9", "0.95"}
@@ -70,7 +77,7 @@ def test_robustness_is_part_of_an_evaluation_that_asks_for_it(predictor, elsewhe
     few = dataclasses.replace(
         elsewhere, photographs=elsewhere.photographs[:2], labels=elsewhere.labels[:2], groups=np.arange(2)
     )
-    assert 0 <= evaluate(predictor, few, robust=True)[0]["robustness"]["agreement"] <= 1
+    assert 0 <= evaluate(predictor, few, robust=True).metrics["robustness"]["agreement"] <= 1
 
 
 def planted(count: int, wrong: int):
@@ -90,7 +97,7 @@ def test_what_was_fitted_is_measured_on_the_other_half(predictor, validation, mo
     after = planted_probabilities[reference]
     calibration = Calibration(2.0, after, validation.labels[reference], {"sets": {"0.9": "of the reference"}})
     calibrated = dataclasses.replace(predictor, calibration=calibration)
-    results = evaluate(calibrated, validation, unsafe_rate=0.5)[0]
+    results = evaluate(calibrated, validation, unsafe_rate=0.5).metrics
     assert results["calibrated"]["num_examples"] == reference.sum()
     assert results["calibrated"]["before"]["loss"] == pytest.approx(-np.log(0.05))
     assert results["calibrated"]["sets"] == calibration.measured["sets"]
@@ -122,8 +129,10 @@ def test_a_cross_validation_is_evaluated_on_all_its_photographs(cross_validated,
     probabilities = held_out.probabilities(cross_validated)
     calibration = calibrate(probabilities, held_out.labels, held_out.ids, held_out.groups, held_out.folds)
     calibrated = dataclasses.replace(cross_validated, calibration=calibration)
-    results, found = evaluate(calibrated, held_out, unsafe_rate=0.2)
+    results, found, after, sets = evaluate(calibrated, held_out, unsafe_rate=0.2)
     np.testing.assert_array_equal(found, probabilities)
     assert results["num_examples"] == results["calibrated"]["num_examples"] == 60
     assert results["operating_point"]["num_examples"] == 60
+    threshold = conformal.set_threshold(after, held_out.labels, 0.9)
+    np.testing.assert_array_equal(sets, conformal.prediction_sets(after, threshold))
     assert results["calibrated"]["after"]["loss"] == pytest.approx(calibration.measured["after"]["loss"])

@@ -8,8 +8,9 @@ import pytest
 
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.inference.image_folder import NoPhotographsError
-from cervix_jax.inference.prediction_files import predict_folder
+from cervix_jax.inference.prediction_files import check_output, predict_folder
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.outputs import OutputError
 
 
 def rows_of(path):
@@ -71,6 +72,23 @@ def test_unreadable_files_are_named_and_left_out(predictor, manual_dir, tmp_path
     (decision,) = rows_of(tmp_path / "p.decisions.csv")
     assert decision["set"] == decision["decision"] == decision["type"]
     assert 0 < float(decision["quality"]) <= 1
+
+
+def test_only_predictions_are_replaced_unless_asked_for(predictor, manual_dir, tmp_path):
+    output, others = tmp_path / "p.csv", tmp_path / "boxes.csv"
+    check_output(output, overwrite=False)
+    predict_folder(predictor, manual_dir / "test/0.jpg", output)
+    check_output(output, overwrite=False)
+    for header in ("image_name,left,top,right,bottom", "image_name,label", "filename,old_label,new_label", "\xff"):
+        others.write_text(header + "\n", encoding="latin-1")
+        with pytest.raises(OutputError, match=r"boxes.csv is something else"):
+            check_output(others, overwrite=False)
+        check_output(others, overwrite=True)
+    (tmp_path / "p.decisions.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"p.decisions.csv is something else"):
+        check_output(output, overwrite=False)
+    with pytest.raises(OutputError, match="whose name ends in"):
+        check_output(tmp_path, overwrite=True)
 
 
 def test_nothing_to_predict_is_an_error_and_leaves_no_file(predictor, tmp_path):

@@ -8,7 +8,7 @@ from cervix_jax.plots import box_sheet
 
 def test_the_worst_are_drawn(tmp_path, monkeypatch) -> None:
     titles = []
-    monkeypatch.setattr(box_sheet, "escape", lambda text: titles.append(text) or text)
+    monkeypatch.setattr(box_sheet, "fit", lambda text, *_: titles.append(text) or text)
     drawn = np.tile([0.2, 0.2, 0.8, 0.8], (3, 1))
     boxes = np.column_stack([drawn - [[0, 0, 0, 0], [0, 0, 0.3, 0], [0, 0, 0.1, 0]], [0.9, 0.5, 0.8]])
     images = [np.zeros((40, 30, 3), np.uint8)] * 3

@@ -8,7 +8,8 @@ from PIL import Image
 
 from cervix_jax.explainers.predictor_score import LayerError
 from cervix_jax.inference.image_folder import NoPhotographsError
-from cervix_jax.plots.explanation_files import MethodError, OutputError, explain_images
+from cervix_jax.outputs import OutputError
+from cervix_jax.plots.explanation_files import MethodError, explain_images
 from tests.explainers.random_predictors import make_member, make_predictor
 
 
@@ -77,6 +78,19 @@ def test_figures_never_lie_among_the_photographs(predictor, photographs) -> None
         with pytest.raises(OutputError, match="among the photographs"):
             explain_images(predictor, images, output, methods=["saliency"], form="html")
         assert sorted(photographs.rglob("*")) == before
+
+
+def test_what_is_no_figure_is_not_replaced_unless_asked_for(predictor, photographs, tmp_path) -> None:
+    images, output = photographs / "Type_1/a.jpg", tmp_path / "out"
+    options = {"methods": ["saliency"]}
+    explain_images(predictor, images, output, **options)
+    explain_images(predictor, images, output, **options)  # its own figures are
+    Image.new("L", (4, 4)).save(output / "a.png")  # a mask, say
+    with pytest.raises(OutputError, match=r"a.png is something else than what would be written; --overwrite replaces"):
+        explain_images(predictor, images, output, **options)
+    explain_images(predictor, images, output, **options, overwrite=True)
+    with Image.open(output / "a.png") as figure:
+        assert min(figure.size) > 200
 
 
 def test_names_that_mean_something_elsewhere(predictor, photographs, tmp_path) -> None:

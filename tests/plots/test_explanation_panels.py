@@ -28,7 +28,24 @@ def test_no_evidence_is_never_a_picture(heat, tmp_path, monkeypatch) -> None:
     why = "no evidence" if np.isfinite(heat).all() else "not finite"
     assert f"Grad-CAM: {why}" in titles
     assert "Saliency" in titles
-    assert f"x: {why}" in titles
+    assert f"all (1)\nx: {why}" in titles
+
+
+def test_a_sheet_has_few_empty_places_and_names_every_group(tmp_path, monkeypatch) -> None:
+    figures = []
+    monkeypatch.setattr(explanation_panels, "save", lambda figure, title, path: figures.append(figure))
+    found = Explanation(0, np.array([0.5, 0.3, 0.2]), {"saliency": RAMP})
+    groups = {f"true Type_{i}, called Type_{j}": explanation_panels.PhotographGroup() for i in "123" for j in "123"}
+    for count, group in enumerate(groups.values(), start=1):
+        for number in range(count):
+            group.add(f"{number}.jpg", GREY, found)
+    explanation_panels.contact_sheet(groups, "saliency", "title", tmp_path / "y.png")
+    *axes, _ = figures[0].axes  # the last is the colour bar
+    shown = [each for each in axes if each.images]
+    assert len(shown) == sum(min(count, 6) for count in range(1, 10))
+    assert len(axes) - len(shown) < 6
+    assert shown[0].get_title() == "true Type 1, called Type 1 (1)\n0.jpg"
+    assert shown[-1].get_title() == "true Type 3, called Type 3 (9)\n5.jpg"
 
 
 def test_more_evidence_is_brighter_in_grey_too() -> None:

@@ -7,6 +7,7 @@ cut needs, nothing else.
 
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
@@ -148,6 +149,12 @@ class Architecture:
                 names.update(layer.sources)
         return tuple(layer for layer in self.layers[: last + 1] if layer.name in names)
 
+    def least_size(self, cut: str | int) -> tuple[int, int]:
+        """Height and width in pixels of the smallest image of which every layer up to a cut leaves something."""
+        layers = self.layers_up_to(cut)
+        height, width = (next(s for s in itertools.count(1) if _leaves_something(layers, s, axis)) for axis in (0, 1))
+        return height, width
+
     def trained_stages(self, trainable: str | Iterable[str], cut: str | int) -> tuple[str, ...]:
         """The stages to train, of those up to a cut.
 
@@ -174,3 +181,12 @@ class Architecture:
         if name not in names:
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
             raise EndPointError(f"no {noun} {name!r} in {self.title}; did you mean {nearest!r}?")
+
+
+def _leaves_something(layers: Iterable[Layer], side: int, axis: int) -> bool:
+    """Whether no output is empty, of an image whose side along an axis (0 down, 1 across) is given in pixels."""
+    sides = {"": side}
+    for layer in layers:
+        side = min(sides[source] for source in layer.sources)
+        sides[layer.name] = (side + 2 * layer.padding[axis] - layer.size[axis]) // layer.stride + 1
+    return min(sides.values()) >= 1

@@ -4,11 +4,13 @@ import difflib
 import re
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.backbone import Backbone
 from cervix_jax.models.backbones.inception_v3 import INCEPTION_V3
 from cervix_jax.models.backbones.resnet import RESNET50
 from cervix_jax.models.backbones.spec import EndPointError
@@ -67,6 +69,27 @@ def test_an_unknown_name_is_answered_with_the_nearest(key) -> None:
 )
 def test_stages_are_trained_by_name(trainable, stages) -> None:
     assert RESNET50.trained_stages(trainable, "conv3_block2_out") == stages
+
+
+@pytest.mark.parametrize(("key", "cut", "side"), [("inception_v3", "mixed10", 75), ("inception_v3", "conv2d_1", 3)])
+def test_nothing_is_left_of_a_smaller_image(key, cut, side) -> None:
+    """75 is also what Keras asks for."""
+    architecture = BACKBONES[key]
+    assert architecture.least_size(cut) == (side, side)
+
+    def leaves_something(side: int) -> bool:
+        images = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+        try:
+            (features, _), _ = jax.eval_shape(Backbone(architecture, cut).init_with_output, jax.random.key(0), images)
+        except (ValueError, ZeroDivisionError):  # from JAX, of empty arrays
+            return False
+        return min(features.shape[1:3]) >= 1
+
+    assert [leaves_something(side - 1), leaves_something(side)] == [False, True]
+
+
+def test_a_padded_network_takes_any_size() -> None:
+    assert RESNET50.least_size("conv5_block3_out") == (1, 1)
 
 
 def test_unknown_stages_and_those_beyond_the_cut_are_named() -> None:
