@@ -75,7 +75,6 @@ class _Selection(Sequence[Photograph]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         photograph = self._photographs[index]
-        images, located = (
-            tuple(values[place] for place in self._places) for values in (photograph.images, photograph.located)
-        )
+        images = tuple(photograph.images[place] for place in self._places)
+        located = tuple(photograph.located[place] for place in self._places)
         return dataclasses.replace(photograph, images=images, located=located)
