@@ -36,6 +36,8 @@ TABLE = flags.DEFINE_string(
     "table", None, "CSV file to write: type and uncalibrated probabilities of each photograph; `compare` reads it."
 )
 run_flags.define_data_flags()
+run_flags.define_site_flag()
+run_flags.define_case_flag()
 
 
 def main() -> dict[str, Any]:
@@ -54,7 +56,8 @@ def _evaluate() -> dict[str, Any]:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
     if IMAGES.value:
-        cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
+        cases = folder_photographs(predictor, Path(IMAGES.value), flags.FLAGS.case_pattern)
+        source = {"images": IMAGES.value}
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
     metrics, probabilities = evaluate(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 PERCENTILES = (2.5, 97.5)  # of a 95 % interval
 
@@ -21,3 +21,14 @@ def group_samples(groups: Int[np.ndarray, "n"], resamples: int) -> Iterator[Int[
     for _ in range(resamples):
         drawn = rng.integers(0, len(rows_by_group), len(rows_by_group))
         yield np.concatenate([rows_by_group[group] for group in drawn])
+
+
+def mean_interval(
+    values: Float[np.ndarray, "n"], groups: Int[np.ndarray, "n"], resamples: int = 1000
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of photographs' values, groups drawn together."""
+    _, index = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(index, values), np.bincount(index)
+    drawn = np.random.default_rng(0).integers(0, len(counts), (resamples, len(counts)))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), PERCENTILES)
+    return float(low), float(high)

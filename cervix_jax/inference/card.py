@@ -106,7 +106,8 @@ def _set_thresholds(calibration: Calibration | None) -> dict[str, float] | None:
     """By coverage, the least probability of a type that is in the set; the likeliest is in it anyhow."""
     if calibration is None:
         return None
-    return {str(c): set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
+    reference = calibration.probabilities, calibration.labels
+    return {str(c): set_threshold(*reference, c, calibration.groups) for c in COVERAGES}
 
 
 def render(card: Mapping[str, Any]) -> str:

@@ -63,14 +63,14 @@ class DecisionRule:
                 "--coverage and --unsafe_rate need a calibration of these runs, and there is none: "
                 "python -m cervix_jax.calibrate with the same --workdir, --combine, --tta and --weights"
             )
-        reference, labels = calibration.probabilities, calibration.labels
+        reference, labels, groups = calibration.probabilities, calibration.labels, calibration.groups
         if unsafe_rate is not None and reference.shape[1] != 3:
             raise DecisionRuleError("--unsafe_rate is for the three types, not for one against the rest")
         crossed = calibration.folds is not None and coverage is not None
         return cls(
             coverage,
-            None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage),
-            None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate),
+            None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage, groups),
+            None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate, groups),
             calibration if crossed else None,
         )
 
@@ -86,7 +86,9 @@ class DecisionRule:
         types = conformal.decide(probabilities, self.ablation_threshold)
         known = self.reference
         if known is not None and known.folds is not None and self.coverage is not None and by_fold is not None:
-            return types, conformal.cv_plus_sets(by_fold, known.probabilities, known.labels, known.folds, self.coverage)
+            return types, conformal.cv_plus_sets(
+                by_fold, known.probabilities, known.labels, known.folds, self.coverage, known.groups
+            )
         if self.set_threshold is None:
             return types, np.eye(probabilities.shape[1], dtype=bool)[types]
         return types, conformal.prediction_sets(probabilities, self.set_threshold)

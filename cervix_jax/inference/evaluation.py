@@ -16,6 +16,7 @@ from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.robustness import robustness
+from cervix_jax.inference.site_calibration import SiteCalibration
 from cervix_jax.training import metrics
 
 
@@ -84,19 +85,32 @@ def _calibrated_results(
     Returns:
       `calibrated`: `temperature`; `num_examples`; `before` and `after`, each `loss`, `ece`, `brier`; `sets` by
       coverage: of the reference as means over random halves of it, of others as they are. With an unsafe rate
-      `operating_point`.
+      `operating_point`. Of a site's calibration `in_reference` too: how many photographs it was made from, which are
+      left out here; if nothing else is left, only `cross_fitted`: what was measured when it was made.
     """
-    labels, after, is_reference = cases.labels, calibration.apply(probabilities), cases.origin == "validation"
+    labels, after = cases.labels, calibration.apply(probabilities)
+    of_site = isinstance(calibration, SiteCalibration)
+    is_reference = cases.origin == "validation" and not of_site
     measured = chosen_otherwise = np.ones(len(labels), bool)
-    if cases.folds is not None:
+    if isinstance(calibration, SiteCalibration):
+        known = set(calibration.digests)
+        if cases.origin == "folder":
+            measured = chosen_otherwise = np.array([photo.digest not in known for photo in cases.photographs], bool)
+        if not measured.any():
+            cross_fitted = {name: calibration.measured[name] for name in ("before", "after", "intervals")}
+            return {"calibrated": {"in_reference": len(labels), "cross_fitted": cross_fitted}}
+    elif cases.folds is not None:
         after = calibration.probabilities
     elif is_reference:
         chosen_otherwise, measured = halves(cases.ids, labels, cases.groups)
     sets = calibration.measured["sets"] if is_reference else None
     if sets is None:
-        crossed = None if by_fold is None else calibration.apply_by_fold(by_fold)
+        crossed = calibration.crossed(probabilities, by_fold)
         rules = {coverage: DecisionRule.fit(calibration, coverage) for coverage in COVERAGES}
-        sets = {str(c): describe_sets(rule.apply(after, crossed)[1], labels) for c, rule in rules.items()}
+        sets = {
+            str(c): describe_sets(rule.apply(after, crossed)[1][measured], labels[measured])
+            for c, rule in rules.items()
+        }
     results: dict[str, Any] = {
         "calibrated": {
             "temperature": calibration.temperature,
@@ -105,10 +119,11 @@ def _calibrated_results(
             "after": _proper_scores(after[measured], labels[measured]),
             "sets": sets,
         }
+        | ({"in_reference": int((~measured).sum())} if of_site else {})
     }
     if unsafe_rate is not None:
         rows = chosen_otherwise
-        if cases.folds is not None:
+        if cases.folds is not None and not of_site:
             types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
         else:
             types, _ = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).apply(after[rows])
@@ -154,11 +169,12 @@ def cross_fitted_types(
       folds: of its n reference photographs.
       unsafe_rate: see `conformal.ablation_threshold`.
     """
-    probabilities, labels = calibration.probabilities, calibration.labels
+    probabilities, labels, groups = calibration.probabilities, calibration.labels, calibration.groups
     types = np.zeros(len(labels), int)
     for fold in np.unique(folds).tolist():
         rows = folds == fold
-        threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate)
+        others = None if groups is None else groups[~rows]
+        threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate, others)
         types[rows] = decide(probabilities[rows], threshold)
     return types
 
