@@ -12,6 +12,7 @@ from cervix_jax.cli import app
 
 MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of raw photographs.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the page, tables and contact sheets.", required=True)
+CASE_PATTERN = app.case_flag()
 
 
 def main() -> dict[str, Any]:
@@ -19,7 +20,7 @@ def main() -> dict[str, Any]:
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
     page.check_output(output, folder)
-    audit = findings.audit_folder(folder, output / "measurements.sqlite")
+    audit = findings.audit_folder(folder, output / "measurements.sqlite", CASE_PATTERN.value)
     page.write_page(audit, folder, output)
     counts = {kind: len(audit.of(kind)) for kind in findings.KINDS}
     return counts | {

@@ -21,7 +21,7 @@ UNSAFE_RATE = flags.DEFINE_float(
 )
 run_flags.define_data_flags()
 run_flags.define_site_flag()
-run_flags.define_case_flag()
+CASE_PATTERN = app.case_flag()
 flags.register_multi_flags_validator(
     ["images", "site"],
     lambda given: (given["images"] is None) == (given["site"] is None),
@@ -54,7 +54,7 @@ def _calibrate_site(folder: Path) -> dict[str, Any]:
     calibration = recalibrate(
         predictor,
         folder,
-        flags.FLAGS.case_pattern,
+        CASE_PATTERN.value,
         coverage=COVERAGE.value,
         unsafe_rate=UNSAFE_RATE.value,
         batch_size=run_flags.BATCH_SIZE.value,

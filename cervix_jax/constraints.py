@@ -40,6 +40,11 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
     ("seed", *_within(0, 2**31 - 1)),
     ("parallel", *_one_of("jit", "pmap")),
     ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
+    (
+        "dataset.case_pattern",
+        lambda value, _: value == "" or "(?P<case>" in value,
+        "a pattern with (?P<case>...), or ''",
+    ),
     ("dataset.resize", *_one_of("stretch", "fit")),
     ("task", *_one_of("classify", "localise")),
     (
@@ -53,6 +58,11 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str], ...] = (
         "dataset.crop",
         lambda value, flat: flat["task"] != "localise" or value == 1,
         "1.0 with config.task=localise, which looks for the box",
+    ),
+    (
+        "dataset.crop",
+        lambda value, flat: value != "init" or flat["init.workdir"] is not None,
+        "given with config.init.workdir, whose localiser 'init' means",
     ),
     ("dataset.crop_margin", *_within(0, 1)),
     ("dataset.num_threads", *_within(1, 256)),

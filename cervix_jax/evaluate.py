@@ -37,7 +37,7 @@ TABLE = flags.DEFINE_string(
 )
 run_flags.define_data_flags()
 run_flags.define_site_flag()
-run_flags.define_case_flag()
+CASE_PATTERN = app.case_flag()
 
 
 def main() -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _evaluate() -> dict[str, Any]:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
     if IMAGES.value:
-        cases = folder_photographs(predictor, Path(IMAGES.value), flags.FLAGS.case_pattern)
+        cases = folder_photographs(predictor, Path(IMAGES.value), CASE_PATTERN.value)
         source = {"images": IMAGES.value}
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}

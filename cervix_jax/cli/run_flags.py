@@ -41,16 +41,6 @@ def define_site_flag() -> None:
     flags.DEFINE_string("site", None, "Use the calibration that `calibrate --images --site=NAME` made for a site.")
 
 
-def define_case_flag() -> None:
-    """`--case_pattern`, for folders of photographs."""
-    flags.DEFINE_string(
-        "case_pattern",
-        None,
-        "Regular expression that finds the case of a photograph in its name, as a group: atlas_(?P<case>[^_]+)_; "
-        "cases.csv in the folder comes first.",
-    )
-
-
 def restore(*, workdirs: Sequence[str] | None = None, calibrated: bool = False) -> Predictor:
     """The predictor that the flags name.
 

@@ -31,6 +31,7 @@ from cervix_jax.datasets.builder import (
     not_read,
     scan,
 )
+from cervix_jax.datasets.cases import cases_by_pattern, unite
 from cervix_jax.datasets.file_digests import file_digests
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
@@ -165,6 +166,7 @@ def load_dataset(
       ManualDirError: the raw photographs are needed and missing.
       DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
         holds.
+      CaseError: `config.dataset.case_pattern` fits no photograph.
     """
     dataset = ml_collections.ConfigDict(config.dataset).unlock()
     dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
@@ -173,6 +175,8 @@ def load_dataset(
     sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
     stored = [(source, i) for source in sources for i in range(len(source))]
     manifest = _load_manifest(builder, stored)
+    cases = cases_by_pattern(manifest.names, dataset.get("case_pattern"))
+    manifest = dataclasses.replace(manifest, groups=unite(manifest.groups, manifest.names, cases))
     assignment = assign_splits(manifest, SplitConfig(**config.selection))
     data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
     return data._with_drawn_crops() if dataset.crop == BOXES else data

@@ -28,6 +28,7 @@ from cervix_jax.atomic import write_atomic
 from cervix_jax.datasets.splits import stratified_folds
 from cervix_jax.errors import UserError
 from cervix_jax.inference.array_namespace import ArrayT, namespaces
+from cervix_jax.inference.case_predictions import best_rule
 from cervix_jax.inference.conformal import repeated_splits
 from cervix_jax.progress import log
 from cervix_jax.training.metrics import cross_entropy, expected_calibration_error
@@ -171,6 +172,7 @@ def calibrate(
 
     Returns:
       `measured` has `fitted_on` and `reference`: numbers of photographs; `before` and `after`, each `loss` and `ece`;
+      `cases`: how photographs of a case are combined, see `case_predictions.best_rule`;
       `kept`: why the temperature is 1 instead of a fitted one, None if it is not; `sets` by coverage, see
       `conformal.repeated_splits`.
 
@@ -202,6 +204,7 @@ def calibrate(
         "before": _loss_and_ece(before, reference_labels),
         "after": _loss_and_ece(after, reference_labels),
         "kept": kept,
+        "cases": best_rule(after, reference_labels, reference_groups),
         "sets": {str(coverage): repeated_splits(after, reference_labels, coverage) for coverage in COVERAGES},
     }
     if folds is None:

@@ -36,7 +36,8 @@ def best_rule(
     """The rule of least loss over cases, whose probabilities must be of photographs that nothing was fitted to.
 
     Returns:
-      `rule`; `losses` of cases by rule; `cases`: how many these are. Cases of several types are left out.
+      `rule`; `losses` of cases by rule; `cases`: how many of these have several photographs, which tell. Those of
+      several types are left out.
     """
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -47,4 +48,5 @@ def best_rule(
     if not len(truth):
         return {"rule": RULES[0], "losses": None, "cases": 0}
     losses = {rule: cross_entropy(combine(probabilities[rows], groups[rows], rule), truth) for rule in RULES}
-    return {"rule": min(RULES, key=lambda rule: losses[rule]), "losses": losses, "cases": len(truth)}
+    several = int((np.unique(groups[rows], return_counts=True)[1] > 1).sum())
+    return {"rule": min(RULES, key=lambda rule: losses[rule]), "losses": losses, "cases": several}

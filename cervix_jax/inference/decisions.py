@@ -30,13 +30,15 @@ class DecisionRule:
       coverage: probability with which a set holds the true type; None for sets of the called type alone.
       set_threshold: least probability of a type in a set, see `conformal.set_threshold`; None without coverage.
       ablation_threshold: probability that type 1 has to exceed to be called; None to call the likeliest type.
-      reference: of a cross-validation, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
+      reference: of folds, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
+      unsafe_rate: that the ablation threshold was chosen for; None without one.
     """
 
     coverage: float | None = None
     set_threshold: float | None = None
     ablation_threshold: float | None = None
     reference: Calibration | None = None
+    unsafe_rate: float | None = None
 
     @classmethod
     def fit(
@@ -72,6 +74,7 @@ class DecisionRule:
             None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage, groups),
             None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate, groups),
             calibration if crossed else None,
+            unsafe_rate,
         )
 
     def apply(

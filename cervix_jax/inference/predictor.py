@@ -314,6 +314,10 @@ def _check_same_data(members: Sequence[Member]) -> None:
     for member in members[1:]:
         if member.record["data_fingerprint"] != first.record["data_fingerprint"]:
             raise EnsembleError(f"{member.workdir} was trained on other photographs than {first.workdir}")
+        if member.config.dataset.case_pattern != first.config.dataset.case_pattern:
+            raise EnsembleError(
+                f"config.dataset.case_pattern differs in {first.workdir} and {member.workdir}, so folds do"
+            )
         for name in SELECTION:
             if member.config.selection[name] != first.config.selection[name]:
                 raise EnsembleError(

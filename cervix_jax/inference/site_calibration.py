@@ -52,11 +52,6 @@ class SiteCalibration(Calibration):
         """The same probabilities, scaled as the reference photographs of each fold were; `by_fold` is not read."""
         return np.stack([scaling.apply(probabilities) for scaling in self.fold_scalings])
 
-    @property
-    def case_rule(self) -> str:
-        """How the photographs of a case are combined, chosen on those of the site; see `case_predictions.RULES`."""
-        return str(self.measured["cases"]["rule"])
-
     @classmethod
     def load_site(cls, path: Path, predictor: str) -> "SiteCalibration":
         """Reads what `save` wrote.

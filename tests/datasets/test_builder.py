@@ -243,3 +243,22 @@ def test_class_folders_elsewhere_are_an_error(tmp_path):
     (tmp_path / "raw/train/Type_2").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(builder.ManualDirError, match="Type_2 is a link that leaves"):
         builder.scan(tmp_path / "raw", additional=False)
+
+
+def test_a_table_of_cases_groups_the_photographs_and_makes_another_data_set(tiny_config, manual_dir, tmp_path):
+    folder = shutil.copytree(manual_dir, tmp_path / "raw")
+    photographs = sorted((folder / "train").rglob("*.jpg"))[::2]
+    rows = [f"{path.relative_to(folder).as_posix()},{i // 3}" for i, path in enumerate(photographs)]
+    (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows]))
+    names = list(builder.scan(folder, additional=False))
+    assert builder.fingerprint_of(folder, names, None) != builder.fingerprint_of(manual_dir, names, None)
+    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
+    data = load_dataset(tiny_config)
+    place = {name: i for i, name in enumerate(data.manifest.names)}
+    for start in range(0, len(rows), 3):
+        members = [place[row.rpartition(",")[0]] for row in rows[start : start + 3]]
+        assert len({int(data.manifest.groups[i]) for i in members}) == 1
+        assert len({int(data.assignment.folds[i]) for i in members}) == 1
+    (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows[1:]]))
+    with pytest.raises(DatasetError, match="prepared from other photographs"):
+        load_dataset(tiny_config)

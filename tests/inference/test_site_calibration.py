@@ -68,7 +68,7 @@ def test_the_file_comes_back_whole_or_not_at_all(tmp_path) -> None:
     made.save(tmp_path / "site-here-abc.json", "abc")
     back = SiteCalibration.load_site(tmp_path / "site-here-abc.json", "abc")
     assert (back.scaling, back.fold_scalings, back.digests) == (made.scaling, made.fold_scalings, made.digests)
-    assert back.case_rule == made.case_rule
+    assert back.measured == made.measured
     np.testing.assert_array_equal(back.groups, groups)
     np.testing.assert_array_equal(back.crossed(p, None), made.crossed(p, None))
     with pytest.raises(CalibrationError, match=r"no calibration for this --site \(here\)"):
