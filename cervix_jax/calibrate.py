@@ -39,6 +39,8 @@ def main() -> dict[str, Any]:
     probabilities = cases.probabilities(predictor, run_flags.BATCH_SIZE.value)
     calibration = calibrate(probabilities, cases.labels, cases.ids, cases.groups, cases.folds)
     calibration.save(predictor.calibration_path, predictor.identity)
+    for runs, photographs in cases.parts(predictor):
+        runs.save_embeddings(photographs, run_flags.BATCH_SIZE.value)
     return {
         "temperature": calibration.temperature,
         **calibration.measured,

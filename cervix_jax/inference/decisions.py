@@ -148,12 +148,15 @@ def predict(
     probabilities, by_fold = predictor.distributions(photographs, batch_size)
     types, sets = rule.apply(probabilities, by_fold)
     class_names, reference = predictor.class_names, predictor.quality_reference
+    familiarity = predictor.familiarity(photographs, batch_size) if reference else None
     predictions = []
     for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):
         called = class_names[types[i]]
         members = tuple(class_name for class_name, held in zip(class_names, sets[i], strict=True) if held)
         features, located = photograph.features, photograph.located[0]
         quality = reference.assess(features, located) if reference and features else None
+        if quality and familiarity is not None:
+            quality = quality.with_rank("familiarity", float(familiarity[i]))
         predictions.append(
             Prediction(
                 name=name,

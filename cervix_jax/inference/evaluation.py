@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
 from cervix_jax.inference.calibration import COVERAGES, Calibration, halves
-from cervix_jax.inference.clinical_metrics import auroc, detailed_metrics, none_if_nan, scalar_metrics
+from cervix_jax.inference.clinical_metrics import detailed_metrics, none_if_nan, scalar_metrics
 from cervix_jax.inference.conformal import ablation_threshold, decide, describe_sets
 from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import LabelledPhotographs
-from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.robustness import robustness
+from cervix_jax.inference.shift import shift
 from cervix_jax.inference.site_calibration import SiteCalibration
 from cervix_jax.training import metrics
 
@@ -177,31 +176,3 @@ def cross_fitted_types(
         threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate, others)
         types[rows] = decide(probabilities[rows], threshold)
     return types
-
-
-def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, Any]:
-    """How far photographs are from those that a run was trained on, by the features of cleaning and quality control.
-
-    Args:
-      reference: of the run.
-      photographs: with features.
-
-    Returns:
-      `scores`: by feature, the `median` here, the `training_median`, and `auroc`: the probability that a photograph
-      from here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
-      `retake`: how many would be flagged, by reason.
-    """
-    assessments = [reference.assess(p.features, p.located[0]) for p in photographs if p.features is not None]
-    scores = {}
-    for name, trained_on in reference.values.items():
-        values = np.array([assessment.values[name] for assessment in assessments])
-        trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(trained_on), bool)])
-        scores[name] = {
-            "median": float(np.median(values)),
-            "training_median": float(np.median(trained_on)),
-            "auroc": auroc(np.concatenate([values, trained_on]), trained),
-        }
-    del scores["brightness"]  # darkness with another sign
-    reasons = [reason for assessment in assessments for reason in assessment.retake.split(" | ") if reason]
-    retake = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    return {"scores": scores, "retake": retake | {"photographs": sum(bool(a.retake) for a in assessments)}}

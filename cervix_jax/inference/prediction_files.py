@@ -8,7 +8,7 @@ from cervix_jax.atomic import csv_writer
 from cervix_jax.datasets.cases import find_cases
 from cervix_jax.errors import UserError
 from cervix_jax.inference.case_files import write_cases
-from cervix_jax.inference.decisions import REFER, DecisionRule, Prediction, predict
+from cervix_jax.inference.decisions import NOT_ASSESSED, REFER, DecisionRule, Prediction, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
@@ -57,8 +57,9 @@ def predict_folder(
 
     Returns:
       `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output` and
-      `decisions`: the files; `referred` and `retake`: how many; `temperature`; `cases`: what `write_cases` returns,
-      None without cases.
+      `decisions`: the files; `referred` and `retake`: how many; `temperature`;
+      `familiarity`: whether unfamiliar photographs are among those to take again, 'assessed' or 'not assessed';
+      `cases`: what `write_cases` returns, None without cases.
 
     Raises:
       CaseError: cases cannot be read.
@@ -98,5 +99,6 @@ def predict_folder(
         "referred": counts["referred"],
         "retake": counts["retake"],
         "temperature": predictor.temperature,
+        "familiarity": "assessed" if predictor.embedding_references else NOT_ASSESSED,
         "cases": write_cases(output.with_suffix(".cases.csv"), predictor, of_cases, rule) if cases else None,
     }

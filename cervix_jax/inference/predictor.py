@@ -22,6 +22,7 @@ from cervix_jax.inference import ensemble
 from cervix_jax.inference.calibration import Calibration, CalibrationError
 from cervix_jax.inference.ensemble import Combination, EnsembleError
 from cervix_jax.inference.member import Member
+from cervix_jax.inference.outliers import EMBEDDINGS, EmbeddingReference
 from cervix_jax.inference.photograph import NetworkInput, Photograph
 from cervix_jax.inference.site_calibration import SITE_PREFIX, SiteCalibration
 from cervix_jax.inference.tta import View, make_views
@@ -243,6 +244,45 @@ class Predictor:
                 "damaged, or too large for their precision"
             )
         return combined, by_fold
+
+    def embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> list[Float[np.ndarray, "n _"]]:
+        """What each member's network has before its last layer, of n > 0 photographs as they are (without `tta`)."""
+        return [
+            predict_logits(
+                member.embed,
+                member.variables,
+                image_batches(self._network_inputs(member, photographs), batch_size),
+                self.mesh,
+            )
+            for member in self.members
+        ]
+
+    def save_embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> None:
+        """Keeps embeddings of photographs that no member has learned from with each, for `familiarity`."""
+        for member, embeddings in zip(self.members, self.embeddings(photographs, batch_size), strict=True):
+            EmbeddingReference(embeddings.astype(float)).save(member.workdir, member.digest)
+
+    @cached_property
+    def embedding_references(self) -> tuple[EmbeddingReference, ...] | None:
+        """What `save_embeddings` has kept; None, and a line in the log, where a member has none."""
+        found = [EmbeddingReference.load(member.workdir, member.digest) for member in self.members]
+        known = tuple(reference for reference in found if reference is not None)
+        if len(known) < len(found):
+            log(
+                f"{self.name}: unfamiliar photographs are not recognised; calibrate makes what that needs, {EMBEDDINGS}"
+            )
+            return None
+        return known
+
+    def familiarity(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n"] | None:
+        """Rank of each photograph among those that the networks know, 0 to 1: the median over members; None if unknown.
+
+        See `EmbeddingReference.ranks`.
+        """
+        if not photographs or self.embedding_references is None:
+            return None
+        pairs = zip(self.embedding_references, self.embeddings(photographs, batch_size), strict=True)
+        return np.median([known.ranks(embeddings.astype(float)) for known, embeddings in pairs], axis=0)
 
     def check_data(self, fingerprint: str) -> None:
         """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""

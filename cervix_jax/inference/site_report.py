@@ -23,6 +23,7 @@ from cervix_jax.inference.clinical_metrics import none_if_nan, scalar_metrics
 from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import folder_photographs
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.shift import decide_use, shift_tests
 from cervix_jax.inference.site_calibration import FOLDS, SiteCalibration, calibrate_site, check_enough, log_losses
 from cervix_jax.labels import ABLATABLE, CLASS_NAMES
 from cervix_jax.training.metrics import expected_calibration_error
@@ -81,7 +82,8 @@ def recalibrate(
 
     Returns:
       `measured` has also the numbers of `photographs` and `groups`, those `skipped` and `seen`, what was `asked`, and
-      what `compare_said` returns: `before` is by the calibration that the predictor has had, if any.
+      what `compare_said` returns (`before` is by the calibration that the predictor has had, if any), `shift` (see
+      `shift_tests`), and the `decision` (see `decide_use`).
 
     Raises:
       CalibrationError: there are too few photographs, see `check_enough`.
@@ -104,7 +106,9 @@ def recalibrate(
         "asked": {"coverage": coverage, "unsafe_rate": unsafe_rate},
         **made.measured,
         **compare_said(before, after, labels, ids, groups, predictor.class_names),
+        "shift": shift_tests(predictor, cases.photographs, groups, batch_size),
     }
+    measured |= decide_use(measured, len(labels))
     return dataclasses.replace(made, measured=measured)
 
 
@@ -143,9 +147,9 @@ def compare_said(
 
     Returns:
       `before` and `after`: `loss`, `ece`, `coverage` and `mean_size` of the sets, `unsafe_rate`, `accuracy`, `kappa`
-      by the types that were called; `intervals` of both and of their `difference`; `guessing`: the `loss` of the site's
-      shares of types, cross-fitted, `difference` (`after` less guessing), its `interval`, and the `verdict`: 'better
-      than guessing', 'worse than guessing' or 'cannot be told from guessing'; `to_halve`: how many `cases` and
+      by the types that were called, `auroc`; `intervals` of both and of their `difference`; `guessing`: the `loss` of
+      the site's shares of types, cross-fitted, `difference` (`after` less guessing), its `interval`, and the `verdict`:
+      'better than guessing', 'worse than guessing' or 'cannot be told from guessing'; `to_halve`: how many `cases` and
       `photographs` more would halve the interval of the coverage, whose width goes with the root of their number.
     """
 
@@ -158,7 +162,7 @@ def compare_said(
             "ece": expected_calibration_error(p, y),
             "coverage": float("nan") if held is None else float(held[np.arange(len(y)), y].mean()),
             "mean_size": float("nan") if held is None else float(held.sum(axis=1).mean()),
-            **{name: scalars[name] for name in ("unsafe_rate", "accuracy", "kappa") if name in scalars},
+            **{name: scalars[name] for name in ("unsafe_rate", "accuracy", "kappa", "auroc") if name in scalars},
         }
 
     everything, folds = np.arange(len(labels)), stratified_folds(ids, labels, FOLDS, groups)
