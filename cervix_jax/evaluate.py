@@ -49,6 +49,7 @@ def _evaluate() -> dict[str, Any]:
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
     from cervix_jax.inference.prediction_table import PredictionTable
+    from cervix_jax.inference.readers import describe_readers, read_labels
     from cervix_jax.plots import evaluation_report
     from cervix_jax.training.processes import is_lead_host
 
@@ -63,6 +64,8 @@ def _evaluate() -> dict[str, Any]:
     metrics, probabilities = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
+    if IMAGES.value and (readings := read_labels(Path(IMAGES.value), cases.ids, predictor.class_names)):
+        metrics["readers"] = describe_readers(readings, probabilities, cases.ids, predictor.class_names)
     if TABLE.value and is_lead_host():
         PredictionTable.of(cases, probabilities, predictor.class_names).write(Path(TABLE.value))
     if FIGURES.value and is_lead_host():
