@@ -10,15 +10,20 @@ from absl import flags
 
 from cervix_jax.cli import app
 
-MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "Folder of raw photographs.", required=True)
+MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", None, "Folder of raw photographs, or a CSV of path,type[,case][,split].", required=True
+)
 OUTPUT = flags.DEFINE_string("output", None, "Folder for the page, tables and contact sheets.", required=True)
 CASE_PATTERN = app.case_flag()
 
 
 def main() -> dict[str, Any]:
     from cervix_jax.auditing import findings, page
+    from cervix_jax.datasets.photograph_table import is_table, lay_out
 
     folder, output = Path(MANUAL_DIR.value), Path(OUTPUT.value)
+    if is_table(folder):
+        folder = lay_out(folder, output)
     page.check_output(output, folder)
     audit = findings.audit_folder(folder, output / "measurements.sqlite", CASE_PATTERN.value)
     page.write_page(audit, folder, output)

@@ -33,6 +33,7 @@ from cervix_jax.datasets.builder import (
 )
 from cervix_jax.datasets.cases import cases_by_pattern, unite
 from cervix_jax.datasets.file_digests import file_digests
+from cervix_jax.datasets.photograph_table import is_table, lay_out
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
@@ -164,6 +165,7 @@ def load_dataset(
 
     Raises:
       ManualDirError: the raw photographs are needed and missing.
+      PhotographTableError: `dataset.manual_dir` is a table of them that cannot be used.
       DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
         holds.
       CaseError: `config.dataset.case_pattern` fits no photograph.
@@ -226,6 +228,8 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     builder = _find_builder(dataset)
     raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
     on_disk = builder.data_path.exists()
+    if raw and dataset.manual_dir and is_table(Path(dataset.manual_dir)):
+        dataset.manual_dir = str(lay_out(Path(dataset.manual_dir), _root(builder)))
     if raw and not on_disk:
         if dataset.manual_dir is None:
             raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)
