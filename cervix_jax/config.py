@@ -52,7 +52,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
     "dataset.manual_dir": (
         str,
-        "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test), or a CSV of path,type[,case][,split].",
+        "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test), or a CSV: path,type[,case][,split].",
     ),
     "dataset.data_dir": (str, "Root of prepared data sets; by default that of TFDS, ~/tensorflow_datasets."),
     "dataset.case_pattern": (

@@ -85,9 +85,12 @@ def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: i
             predictor.class_names,
         )
 
-    before = table(source)
+    before, rows = table(source), []
     for size in SIZES:
         chosen = whole_cases(cases, np.flatnonzero(half), size, split)
+        if rows and len(chosen) == rows[-1]["photographs"]:  # there are no more
+            rows.append(rows[-1] | {"size": size})
+            continue
         place = output / f"split{split}_{size or 'all'}"
         shutil.rmtree(place, ignore_errors=True)
         for i in chosen:
@@ -100,9 +103,10 @@ def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: i
         row = {"split": split, "size": size, "photographs": len(chosen), "held_out": len(held_out)}
         row["cases"] = len(set(cases.groups[chosen].tolist()))
         row |= {"conclusion": result["conclusion"], "metrics": {name: result["metrics"][name] for name in SHOWN}}
-        with (output / "results.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        rows.append(row)
         shutil.rmtree(place)
+    with (output / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def whole_cases(cases, rows, size, split):

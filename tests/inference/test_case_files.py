@@ -1,7 +1,6 @@
 """Cases in a table: combined by the chosen rule, with sets that hold for cases, and none where nothing can say."""
 
 import csv
-import dataclasses
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def test_cases_have_sets_that_hold_for_cases(tmp_path) -> None:
 def test_without_a_reference_of_cases_there_is_the_mean_and_no_set(tmp_path) -> None:
     p, _, _, groups = site_predictions(4)
     stub = StubPredictor(lambda image: image)
-    result = write_cases(tmp_path / "x.cases.csv", stub, predictions(p, groups), dataclasses.replace(DecisionRule()))
+    result = write_cases(tmp_path / "x.cases.csv", stub, predictions(p, groups), DecisionRule())
     assert (result["rule"], result["chosen_on"], result["has_sets"]) == ("mean", 0, False)
     rows = read(tmp_path / "x.cases.csv")
     expected = combine(p, groups, "mean")
