@@ -44,8 +44,9 @@ def evaluate(
       batch_size: photographs a step.
 
     Returns:
-      `detailed_metrics`, ready for JSON, and `calibrated`, if there is a calibration; for photographs of a folder
-      `shift`, and `skipped` and `seen` ones. And the uncalibrated probabilities.
+      `detailed_metrics`, ready for JSON, and `calibrated`, if there is a calibration (that of a site is measured on
+      folders alone); for photographs of a folder `shift`, and `skipped` and `seen` ones. And the uncalibrated
+      probabilities.
 
     Raises:
       UnlabelledError: there are photographs without labels.
@@ -60,7 +61,7 @@ def evaluate(
     else:
         probabilities, by_fold = cases.probabilities(uncalibrated, batch_size), None
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
-    if calibration is not None:
+    if calibration is not None and not (isinstance(calibration, SiteCalibration) and cases.origin != "folder"):
         results |= _calibrated_results(calibration, cases, probabilities, by_fold, predictor.class_names, unsafe_rate)
     if robust:
         results["robustness"] = robustness(cases.parts(uncalibrated), probabilities, batch_size)
@@ -88,13 +89,11 @@ def _calibrated_results(
       left out here; if nothing else is left, only `cross_fitted`: what was measured when it was made.
     """
     labels, after = cases.labels, calibration.apply(probabilities)
-    of_site = isinstance(calibration, SiteCalibration)
-    is_reference = cases.origin == "validation" and not of_site
+    is_reference = cases.origin == "validation"
     measured = chosen_otherwise = np.ones(len(labels), bool)
     if isinstance(calibration, SiteCalibration):
         known = set(calibration.digests)
-        if cases.origin == "folder":
-            measured = chosen_otherwise = np.array([photo.digest not in known for photo in cases.photographs], bool)
+        measured = chosen_otherwise = np.array([photo.digest not in known for photo in cases.photographs], bool)
         if not measured.any():
             cross_fitted = {name: calibration.measured[name] for name in ("before", "after", "intervals")}
             return {"calibrated": {"in_reference": len(labels), "cross_fitted": cross_fitted}}
@@ -118,11 +117,11 @@ def _calibrated_results(
             "after": _proper_scores(after[measured], labels[measured]),
             "sets": sets,
         }
-        | ({"in_reference": int((~measured).sum())} if of_site else {})
+        | ({"in_reference": int((~measured).sum())} if isinstance(calibration, SiteCalibration) else {})
     }
     if unsafe_rate is not None:
         rows = chosen_otherwise
-        if cases.folds is not None and not of_site:
+        if cases.folds is not None:
             types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
         else:
             types, _ = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate).apply(after[rows])
