@@ -1,10 +1,10 @@
 """What recalibration and fine-tuning bring at a site: on half of its cases, measured on the other half, five times.
 
 python -m tests.benchmarks.sites recalibrate RUN FOLDER PATTERN
-python -m tests.benchmarks.sites finetune RUN FOLDER PATTERN OUTPUT [SPLIT ...]
+python -m tests.benchmarks.sites finetune RUN FOLDER PATTERN OUTPUT [SPLIT[:SIZE] ...]
 
 RUN is the work directory of a run or a cross-validation of `configs/best.py`, FOLDER has Type_1 to Type_3, PATTERN
-finds the case in a name. `finetune` trains `configs/finetune.py` on 50, 100 and all photographs of a half (whole cases)
+finds the case in a name. `finetune` trains `configs/finetune.py` on 50, 100 or all photographs of a half (whole cases)
 and adds lines to OUTPUT/results.jsonl, whose means it prints; a run is compared with the one that it started from.
 """
 
@@ -65,7 +65,7 @@ def recalibrate(run: Path, folder: Path, pattern: str) -> None:
             print(f"{kind} {name}: mean {values.mean():.3f}, {spread}")
 
 
-def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: int) -> None:
+def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: int, sizes) -> None:
     config = finetune.get_config()
     config.selection.fold = split % 5
     config.init.workdir, config.dataset.crop, config.dataset.case_pattern = str(run), "init", pattern
@@ -85,12 +85,9 @@ def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: i
             predictor.class_names,
         )
 
-    before, rows = table(source), []
-    for size in SIZES:
+    before = table(source)
+    for size in sizes:
         chosen = whole_cases(cases, np.flatnonzero(half), size, split)
-        if rows and len(chosen) == rows[-1]["photographs"]:  # there are no more
-            rows.append(rows[-1] | {"size": size})
-            continue
         place = output / f"split{split}_{size or 'all'}"
         shutil.rmtree(place, ignore_errors=True)
         for i in chosen:
@@ -103,10 +100,9 @@ def finetune_split(run: Path, folder: Path, pattern: str, output: Path, split: i
         row = {"split": split, "size": size, "photographs": len(chosen), "held_out": len(held_out)}
         row["cases"] = len(set(cases.groups[chosen].tolist()))
         row |= {"conclusion": result["conclusion"], "metrics": {name: result["metrics"][name] for name in SHOWN}}
-        rows.append(row)
         shutil.rmtree(place)
-    with (output / "results.jsonl").open("a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        with (output / "results.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def whole_cases(cases, rows, size, split):
@@ -154,6 +150,8 @@ if __name__ == "__main__":
     else:
         output = Path(rest[0])
         output.mkdir(parents=True, exist_ok=True)
-        for number in map(int, rest[1:]):
-            finetune_split(Path(run), Path(folder), pattern, output, number)
+        for job in rest[1:]:
+            split, _, size = job.partition(":")
+            sizes = [None if size == "all" else int(size)] if size else SIZES
+            finetune_split(Path(run), Path(folder), pattern, output, int(split), sizes)
         show(output)
