@@ -43,7 +43,7 @@ def test_a_card_of_a_site_says_for_how_many_cases_and_how_well_there(predictor, 
     measured = made.measured | {"photographs": 90, "groups": 30, "asked": {"coverage": 0.9}, "after": said}
     made = dataclasses.replace(made, measured=measured | {"decision": "recalibrate"})
     of_site = dataclasses.replace(predictor, calibration=made)
-    metrics, _ = evaluate(of_site, validation)
+    metrics = evaluate(of_site, validation)[0]
     assert "calibrated" not in metrics  # by photographs of another camera
     page = card.render(json.loads(json.dumps(describe(of_site, metrics))))
     assert "for a site, by 90 photographs of 30 cases" in page

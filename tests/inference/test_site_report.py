@@ -90,13 +90,13 @@ def test_a_site_is_calibrated_from_a_folder_stored_and_used_by_its_name(predicto
     with pytest.raises(CalibrationError, match="letters, digits"):
         moved.site_path("../there")
     # Measured on its own photographs, it gives what was measured cross-fitted; on others, figures of these alone.
-    results, _ = evaluate(of_site, cases)
+    results = evaluate(of_site, cases)[0]
     assert results["calibrated"] == {
         "in_reference": 48,
         "cross_fitted": {name: made.measured[name] for name in ("before", "after", "intervals")},
     }
     fewer = dataclasses.replace(loaded, digests=loaded.digests[:40])
-    results, _ = evaluate(dataclasses.replace(moved, calibration=fewer), cases, unsafe_rate=0.2)
+    results = evaluate(dataclasses.replace(moved, calibration=fewer), cases, unsafe_rate=0.2)[0]
     assert results["calibrated"]["num_examples"] == results["operating_point"]["num_examples"] == 8
     assert results["calibrated"]["in_reference"] == 40
 
