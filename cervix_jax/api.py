@@ -30,6 +30,7 @@ def load(
     tta: Sequence[str] = (),
     weights: str | None = None,
     calibrated: bool = True,
+    site: str | None = None,
     coverage: float | None = None,
     unsafe_rate: float | None = None,
 ) -> "Classifier":
@@ -41,6 +42,7 @@ def load(
       tta: test-time augmentations to average over, of 'flips' and 'crops'.
       weights: 'raw' for parameters as trained, 'ema' for their moving average; None: the average where there is one.
       calibrated: apply the calibration that `cervix_jax.calibrate` made for these runs and options, where there is one.
+      site: apply the calibration that `cervix_jax.calibrate` made for a site of this name instead.
       coverage: probability with which prediction sets hold the true type; needs a calibration.
       unsafe_rate: fraction of types 2 and 3 that may be called type 1; needs a calibration.
 
@@ -51,7 +53,12 @@ def load(
     """
     folders = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
     predictor = Predictor.restore(
-        [Path(folder) for folder in folders], rule=rule, augmentations=tta, weights=weights, calibrated=calibrated
+        [Path(folder) for folder in folders],
+        rule=rule,
+        augmentations=tta,
+        weights=weights,
+        calibrated=calibrated,
+        site=site,
     )
     return Classifier(predictor, DecisionRule.fit(predictor.calibration, coverage, unsafe_rate))
 

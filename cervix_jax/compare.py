@@ -19,6 +19,7 @@ run_flags.define_data_flags()
 def main() -> dict[str, Any]:
     from cervix_jax.inference.comparison import compare
     from cervix_jax.inference.prediction_table import PredictionTable
+    from cervix_jax.progress import log
 
     def held_out(name: str) -> PredictionTable:
         if name.endswith(".csv"):
@@ -29,7 +30,9 @@ def main() -> dict[str, Any]:
         return PredictionTable.of(cases, probabilities, predictor.class_names)
 
     first, second = run_flags.WORKDIR.value
-    return {"first": first, "second": second} | compare(held_out(first), held_out(second))
+    result = {"first": first, "second": second} | compare(held_out(first), held_out(second))
+    log(f"{second} is {result['conclusion']} than {first}")
+    return result
 
 
 if __name__ == "__main__":

@@ -44,9 +44,22 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     ),
     "eval_batch_size": (32, "Images per batch in evaluation; results do not depend on it."),
     "parallel": ("jit", "Data parallelism by 'jit' (global arrays) or 'pmap' (a program per device); same numbers."),
+    "init.workdir": (
+        str,
+        "Work directory of a run, or of a cross-validation (its run of the same fold), whose weights training starts "
+        "from: fine-tuning on photographs of one's own. The network must be the same. Not in report.",
+    ),
     "dataset.name": ("cervix/synthetic", "TFDS data set: cervix/synthetic, cervix/initial or cervix/cleaned."),
-    "dataset.manual_dir": (str, "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test)."),
+    "dataset.manual_dir": (
+        str,
+        "Folder of raw photographs (train/Type_1..3, additional/Type_1..3, test), or a CSV: path,type[,case][,split].",
+    ),
     "dataset.data_dir": (str, "Root of prepared data sets; by default that of TFDS, ~/tensorflow_datasets."),
+    "dataset.case_pattern": (
+        "",
+        "Regular expression that finds the case (the woman) of a photograph in its name, as a group: "
+        "'atlas_(?P<case>[^_]+)_'. Folds keep cases together, those of cases.csv in manual_dir too. Not in report.",
+    ),
     "dataset.image_size": ((320, 240), "Height and width in pixels of the network's input (report section 5.1)."),
     "dataset.resize": (
         "stretch",
@@ -55,7 +68,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "dataset.crop": (
         AnyType(1.0),
         "Fraction of height and width that a centre crop keeps (report section 8: 1.0 to 0.4); or 'boxes': crop to the "
-        "boxes that were drawn; or the work directory of a localiser: crop to the boxes that it finds.",
+        "boxes that were drawn; or the work directory of a localiser: crop to the boxes that it finds; "
+        "or 'init': those that the localiser of init.workdir finds.",
     ),
     "dataset.crop_margin": (0.1, "Margin on each side of a box that is cropped to, as a fraction of the box."),
     "dataset.annotator": ("", "Whose boxes to use, where several people have drawn them."),
@@ -220,6 +234,7 @@ CHANGEABLE_ON_RESUME = frozenset(
         "dataset.cache_bytes",
         "dataset.num_threads",
         "model.backbone.weights",
+        "init.workdir",
     }
 )
 
@@ -279,11 +294,13 @@ def _is_finite(value: Any) -> bool:
 
 
 def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy whose folders of data do not depend on where the program was started."""
+    """A copy whose folders do not depend on where the program was started."""
     config = config.copy_and_resolve_references()
     for name in ("manual_dir", "data_dir"):
         if config.dataset[name] is not None:
             config.dataset[name] = str(Path(config.dataset[name]).absolute())
+    if config.init.workdir is not None:
+        config.init.workdir = str(Path(config.init.workdir).absolute())
     return config
 
 

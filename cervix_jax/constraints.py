@@ -58,6 +58,11 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
             *_least_size(flat), flat["model.backbone.name"], flat["model.backbone.cut"]
         ),
     ),
+    (
+        "dataset.case_pattern",
+        lambda value, _: value == "" or "(?P<case>" in value,
+        "a pattern with (?P<case>...), or ''",
+    ),
     ("dataset.resize", *_one_of("stretch", "fit")),
     ("task", *_one_of("classify", "localise")),
     (
@@ -71,6 +76,11 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
         "dataset.crop",
         lambda value, flat: flat["task"] != "localise" or value == 1,
         "1.0 with config.task=localise, which looks for the box",
+    ),
+    (
+        "dataset.crop",
+        lambda value, flat: value != "init" or flat["init.workdir"] is not None,
+        "given with config.init.workdir, whose localiser 'init' means",
     ),
     ("dataset.crop_margin", *_within(0, 1)),
     ("dataset.num_threads", *_within(1, 256)),

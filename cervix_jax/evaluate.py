@@ -45,6 +45,8 @@ TABLE = flags.DEFINE_string(
     "reads it.",
 )
 run_flags.define_data_flags()
+run_flags.define_site_flag()
+CASE_PATTERN = app.case_flag()
 
 
 def main() -> dict[str, Any]:
@@ -75,6 +77,7 @@ def _evaluate() -> dict[str, Any]:
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
     from cervix_jax.inference.prediction_table import PredictionTable
+    from cervix_jax.inference.readers import describe_readers, read_labels
     from cervix_jax.inference.systems import probabilities_alone
     from cervix_jax.plots import evaluation_page, evaluation_report
     from cervix_jax.training.processes import is_lead_host
@@ -86,13 +89,18 @@ def _evaluate() -> dict[str, Any]:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
     if IMAGES.value:
-        cases, source = folder_photographs(predictor, Path(IMAGES.value)), {"images": IMAGES.value}
+        cases = folder_photographs(predictor, Path(IMAGES.value), CASE_PATTERN.value)
+        source = {"images": IMAGES.value}
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
     evaluation = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     name = IMAGES.value or SPLIT.value
+    if IMAGES.value and (readings := read_labels(Path(IMAGES.value), cases.ids, predictor.class_names)):
+        evaluation.metrics["readers"] = describe_readers(
+            readings, evaluation.probabilities, cases.ids, predictor.class_names
+        )
     if TABLE.value and is_lead_host():
         PredictionTable.of(cases, evaluation.probabilities, predictor.class_names, evaluation.sets).write(
             Path(TABLE.value)

@@ -23,6 +23,7 @@ TARGET = flags.DEFINE_enum(
 TYPE = flags.DEFINE_string("type", None, "The type to explain, such as Type_1; else each photograph's likeliest.")
 LAYER = flags.DEFINE_string("layer", None, "Layer that Grad-CAM reads; else the last feature map.")
 FORMAT = flags.DEFINE_enum("format", "png", ["png", "pdf", "html"], "Files, or one page that holds all figures.")
+run_flags.define_site_flag()
 
 
 def main() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cervix_jax.cli import app, output_flags, run_flags
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write; made if missing.", required=True)
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
 run_flags.define_data_flags()
+run_flags.define_site_flag()
 
 
 def main() -> dict[str, Any]:

@@ -22,6 +22,8 @@ OUTPUT = flags.DEFINE_string(
 COVERAGE = flags.DEFINE_float("coverage", None, "Probability with which prediction sets hold the true type.")
 UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Fraction of types 2 and 3 that may be called type 1.")
 CALIBRATED = flags.DEFINE_boolean("calibrated", True, "Use the calibration of these runs, where there is one.")
+run_flags.define_site_flag()
+CASE_PATTERN = app.case_flag()
 
 
 def main() -> dict[str, Any]:
@@ -41,6 +43,7 @@ def main() -> dict[str, Any]:
         Path(IMAGES.value),
         Path(OUTPUT.value),
         rule=DecisionRule.fit(predictor.calibration, COVERAGE.value, UNSAFE_RATE.value),
+        case_pattern=CASE_PATTERN.value,
         batch_size=run_flags.BATCH_SIZE.value,
     )
 

@@ -15,7 +15,12 @@ from cervix_jax.training.state import create_state
 
 NETWORK_OF_REPORT = {"system", "one_vs_rest"}
 NAMES = sorted({path.stem for path in (Path(__file__).parents[1] / "configs").glob("[!_]*.py")} - NETWORK_OF_REPORT)
-SLOW = {"no_backbone", "localiser", "best"}  # deeper forms of quickstart and quickstart_localiser, and of report
+SLOW = {
+    "no_backbone",
+    "localiser",
+    "best",
+    "finetune",
+}  # deeper forms of quickstart and quickstart_localiser, and of report
 SIZES = {"naive_inception_v3": (75, 75)}  # its least
 
 

@@ -114,6 +114,10 @@ def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, 
     alone = [f"--workdir={tmp_path / 'run'}", "--tta=flips"]
     status, _, message = call("predict", *alone, *files, "--coverage=0.9")
     assert (status, "python -m cervix_jax.calibrate with the same" in message) == (2, True)
+    status, _, message = call("predict", *alone, *files, "--site=there")
+    assert (status, "no calibration for this --site" in message) == (2, True)
+    status, _, message = call("calibrate", *alone, f"--images={manual_dir}")
+    assert (status, "--images=FOLDER and --site=NAME go together" in message) == (2, True)
     status, _, message = call("predict", *alone, *alone, *files)
     assert (status, "is given twice" in message) == (2, True)
     status, _, message = call("evaluate", *alone, f"--images={manual_dir / 'train'}", "--split=train")

@@ -17,6 +17,7 @@ from cervix_jax.auditing.box_findings import BOX_KINDS, box_findings
 from cervix_jax.auditing.suspicious_labels import suspicious_findings
 from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.builder import make_manifest
+from cervix_jax.datasets.cases import find_cases
 from cervix_jax.datasets.folders import SOURCES, log_found, scan
 from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import draw_boxes
@@ -31,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "uniform_band": "The lower part is one flat colour, as where a transfer broke off.",
     "near_duplicates": "The same scene more than once; training and validation must not share one.",
     "label_conflict": "The same scene under different types.",
+    "case_conflict": "A case whose photographs lie in several folders or under several types.",
     "uncorrected_label": "A published correction gives another type than the folder does.",
     "suspicious_label": "Predictions by a model that has not seen the photograph are confident of another type.",
     "blurred": "Far less sharp in the middle than the others (below Tukey's fence of the logarithm).",
@@ -96,13 +98,14 @@ class Audit:
         return draw_boxes(pixels, self.manifest.boxes[i].tolist()) if with_boxes else pixels
 
 
-def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> Audit:
+def audit_folder(folder: Path, cache: Path, predictions: Path | None = None, case_pattern: str | None = None) -> Audit:
     """Audits the initial photographs, and the additional and test ones if there are any.
 
     Args:
       folder: raw photographs.
       cache: SQLite file of features; made if missing.
       predictions: see `suspicious_findings`; without them labels are not doubted.
+      case_pattern: see `cases.cases_by_pattern`; `cases.csv` in the folder is read too.
 
     Raises:
       ManualDirError: the folder is not laid out as expected.
@@ -123,6 +126,7 @@ def audit_folder(folder: Path, cache: Path, predictions: Path | None = None) -> 
         *_group_findings(manifest),
         *_label_findings(manifest),
         *(Finding(*finding) for finding in (suspicious_findings(manifest, predictions) if predictions else ())),
+        *_case_findings(manifest, find_cases(folder, manifest.names, case_pattern)),
         *(
             Finding("rejected", name, reason)
             for name, reason in zip(manifest.names, assignment.reasons, strict=True)
@@ -218,6 +222,17 @@ def _group_findings(manifest: Manifest) -> Iterator[Finding]:
                 if manifest.labels[i] >= 0:
                     detail = f"{CLASS_NAMES[manifest.labels[i]]} here; the group has {', '.join(types)}"
                     yield Finding("label_conflict", manifest.names[i], detail, group)
+
+
+def _case_findings(manifest: Manifest, cases: Mapping[str, str]) -> Iterator[Finding]:
+    places: dict[str, set[str]] = {}
+    for name, label in zip(manifest.names, manifest.labels.tolist(), strict=True):
+        if name in cases:
+            label_name = CLASS_NAMES[label] if label >= 0 else "unlabelled"
+            places.setdefault(cases[name], set()).add(f"{name.split('/')[0]}, {label_name}")
+    for name in manifest.names:
+        if name in cases and len(places[cases[name]]) > 1:
+            yield Finding("case_conflict", name, f"case {cases[name]}: {' + '.join(sorted(places[cases[name]]))}")
 
 
 def _label_findings(manifest: Manifest) -> Iterator[Finding]:

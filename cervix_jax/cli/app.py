@@ -28,6 +28,16 @@ def config_flag() -> flags.FlagHolder:
     return holder
 
 
+def case_flag() -> flags.FlagHolder[str | None]:
+    """Defines `--case_pattern`, for folders of photographs."""
+    return flags.DEFINE_string(
+        "case_pattern",
+        None,
+        "Regular expression that finds the case of a photograph in its name, as a group: atlas_(?P<case>[^_]+)_; "
+        "cases.csv in the folder comes first.",
+    )
+
+
 def given_config_flags() -> list[str]:
     """The flags of `config_flag` as they were given, for another program."""
     flag = flags.FLAGS["config"]

@@ -36,12 +36,17 @@ WEIGHTS = flags.DEFINE_enum(
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Photographs per step.", lower_bound=1)
 
 
+def define_site_flag() -> None:
+    """`--site`, by which `restore` finds the calibration of a site."""
+    flags.DEFINE_string("site", None, "Use the calibration that `calibrate --images --site=NAME` made for a site.")
+
+
 def restore(*, workdirs: Sequence[str] | None = None, calibrated: bool = False) -> Predictor:
     """The predictor that the flags name.
 
     Args:
       workdirs: in place of those of `--workdir`.
-      calibrated: with the calibration that was made for these flags, if there is one.
+      calibrated: with the calibration that was made for these flags, if there is one; that of `--site`, where given.
     """
     from cervix_jax.inference.predictor import Predictor
 
@@ -51,6 +56,7 @@ def restore(*, workdirs: Sequence[str] | None = None, calibrated: bool = False) 
         augmentations=TTA.value,
         weights=WEIGHTS.value,
         calibrated=calibrated,
+        site=flags.FLAGS.site if calibrated and "site" in flags.FLAGS else None,
     )
 
 

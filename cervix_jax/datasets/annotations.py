@@ -70,7 +70,7 @@ def read_boxes(folder: Path, names: Collection[str]) -> tuple[dict[str, dict[str
     boxes: dict[str, dict[str, Box]] = {}
     wrong: list[str] = []
     absent = 0
-    find = _finder(names)
+    find = finder(names)
     for annotation in _annotations(folder, names):
         candidates = find(annotation.image_name)
         if not candidates:
@@ -113,7 +113,7 @@ def files(folder: Path, names: Iterable[str]) -> list[str]:
     return [name for name in candidates if (folder / name).is_file()]
 
 
-def _finder(names: Collection[str]) -> Callable[[str], list[str]]:
+def finder(names: Collection[str]) -> Callable[[str], list[str]]:
     """A function from a name in a file to the photographs that it may mean."""
     exact, by_file_name = set(names), dict[str, list[str]]()
     for name in names:

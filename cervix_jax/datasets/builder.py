@@ -22,6 +22,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from cervix_jax.datasets import annotations, feature_cache, kaggle
+from cervix_jax.datasets.cases import CASES, read_cases, unite
 from cervix_jax.datasets.file_digests import NAME, file_digests
 from cervix_jax.datasets.folders import ManualDirError, scan, source_of
 from cervix_jax.datasets.splits import INITIAL, Manifest, SplitConfig, assign_splits
@@ -111,6 +113,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
         if config.drawn:
             drawn, labels, boxes = _draw_all()
             notes: list[str] = []
+            cases: dict[str, str] = {}
             fingerprint = hashlib.sha256(b"".join(drawn.values())).hexdigest()
             sources: dict[str, feature_cache.Source] = dict(drawn)
             folder = None
@@ -123,9 +126,10 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
             sources = {name: folder / name for name in labels}
             corrections = kaggle.find_corrections(folder, labels)
             boxes, notes = annotations.read_boxes(folder, labels)
+            cases = read_cases(folder, list(labels))
         sources = {name: source for name, source in sources.items() if name not in corrections.removed}
         self._table = table = feature_cache.extract_all(sources, feature_cache_path(Path(self.data_dir)), inside=folder)
-        rows, manifest = make_manifest(table, labels, corrections, boxes)
+        rows, manifest = make_manifest(table, labels, corrections, boxes, cases)
         unreadable = {name: reason for name, reason in zip(table.names, table.reasons, strict=True) if reason}
         _check_types(manifest, labels, unreadable)
         self.info.metadata.update(
@@ -186,8 +190,9 @@ def make_manifest(
     labels: Mapping[str, int],
     corrections: kaggle.Corrections,
     boxes: Mapping[str, Mapping[str, Box]],
+    cases: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[int], Manifest]:
-    """The rows of `table` whose photographs can be read, and the manifest of these."""
+    """The rows of `table` whose photographs can be read, and the manifest of these, grouped by cases too."""
     rows = [i for i, reason in enumerate(table.reasons) if not reason]
     names = [table.names[i] for i in rows]
     folder_labels = np.array([labels[name] for name in names], int)
@@ -199,7 +204,7 @@ def make_manifest(
         folder_labels=folder_labels,
         histograms=table.histograms[rows],
         sharpness=table.sharpness[rows],
-        groups=near_duplicates.groups(table.signatures[rows]),
+        groups=unite(near_duplicates.groups(table.signatures[rows]), names, cases),
         annotators=annotations.annotators(boxes),
         boxes=annotations.to_array(boxes, names),
     )
@@ -216,7 +221,7 @@ def _check_types(manifest: Manifest, labels: Mapping[str, int], unreadable: Mapp
 
 
 def fingerprint_of(folder: Path, names: Iterable[str], digests: Mapping[str, str] | None) -> str:
-    """SHA-256 over names and contents of the photographs, and tables and boxes; the same wherever the folder lies.
+    """SHA-256 over names and contents of the photographs, and of tables; the same wherever the folder lies.
 
     Args:
       folder: of raw photographs.
@@ -228,7 +233,7 @@ def fingerprint_of(folder: Path, names: Iterable[str], digests: Mapping[str, str
     for name in photographs:
         content = _size(folder / name, folder) if digests is None else digests[name]
         digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
-    for table in (*kaggle.TABLES, *annotations.files(folder, photographs)):
+    for table in (*kaggle.TABLES, CASES, *annotations.files(folder, photographs)):
         if (folder / table).is_file():
             digest.update(read_bytes(folder / table, inside=folder))
     return digest.hexdigest()

@@ -30,8 +30,10 @@ from cervix_jax.datasets.builder import (
     feature_cache_path,
     fingerprint_of,
 )
+from cervix_jax.datasets.cases import cases_by_pattern, unite
 from cervix_jax.datasets.file_digests import file_digests
 from cervix_jax.datasets.folders import ManualDirError, log_found, scan
+from cervix_jax.datasets.photograph_table import is_table, lay_out
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
@@ -163,8 +165,10 @@ def load_dataset(
 
     Raises:
       ManualDirError: the raw photographs are needed and missing.
+      PhotographTableError: `dataset.manual_dir` is a table of them that cannot be used.
       DatasetError: there is no such data set, or it was prepared from other photographs than `dataset.manual_dir`
         holds.
+      CaseError: `config.dataset.case_pattern` fits no photograph.
     """
     dataset = ml_collections.ConfigDict(config.dataset).unlock()
     dataset.update({k: v for k, v in {"manual_dir": manual_dir, "data_dir": data_dir}.items() if v is not None})
@@ -173,6 +177,8 @@ def load_dataset(
     sources = [builder.as_data_source(split, decoders=decoders) for split in builder.info.splits]
     stored = [(source, i) for source in sources for i in range(len(source))]
     manifest = _load_manifest(builder, stored)
+    cases = cases_by_pattern(manifest.names, dataset.get("case_pattern"))
+    manifest = dataclasses.replace(manifest, groups=unite(manifest.groups, manifest.names, cases))
     assignment = assign_splits(manifest, _split_config(config.selection))
     data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
     return data._with_drawn_crops() if dataset.crop == BOXES else data
@@ -222,6 +228,8 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     builder = _find_builder(dataset)
     raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
     on_disk = builder.data_path.exists()
+    if raw and dataset.manual_dir and is_table(Path(dataset.manual_dir)):
+        dataset.manual_dir = str(lay_out(Path(dataset.manual_dir), _root(builder)))
     if raw and not on_disk:
         if dataset.manual_dir is None:
             raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)

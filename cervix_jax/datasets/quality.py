@@ -4,7 +4,8 @@ The reference is the initial photographs that a run trains on. A photograph's ra
 reference that is as bad or worse. If any rank is below 0.01 the photograph should be taken again, and the criterion
 says why (with a reference of fewer than 100 photographs, none is). Criteria are functions of the features that cleaning
 uses (`features.py`), so none is computed twice; and, where a run has a localiser, of the box that it finds. The
-reference of these is the validation photographs, from whose boxes the localiser has not learned.
+reference of these is the validation photographs, from whose boxes the localiser has not learned. How familiar a
+photograph is to the network comes from elsewhere (`inference/outliers.py`).
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ REASONS = {  # by criterion
     "brightness": "too bright",
     "framing": "badly framed",
     "log_density": "not like the training pictures",
+    "familiarity": "unlike what the network knows",
     "confidence": "no cervix found",
     "cervix_size": "cervix too small",
     "cervix_whole": "cervix cut off by the border",
@@ -63,6 +65,10 @@ class QualityAssessment:
 
     ranks: dict[str, float]
     values: dict[str, float]
+
+    def with_rank(self, name: str, rank: float) -> "QualityAssessment":
+        """And a criterion that the reference does not hold, of REASONS."""
+        return dataclasses.replace(self, ranks=self.ranks | {name: rank})
 
     @property
     def rank(self) -> float:

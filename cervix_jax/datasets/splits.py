@@ -30,7 +30,7 @@ class Manifest:
       folder_labels: by the folder that a photograph lies in; 0, 1, 2, or -1.
       histograms: `features.colour_histograms`.
       sharpness: `features.sharpness`, 0 to 1020.
-      groups: near-duplicates have the same number.
+      groups: near-duplicates and the photographs of a case have the same number.
       annotators: names of those who drew boxes around the cervix; '' if the file does not say.
       boxes: the box by each annotator: left, top, right, bottom as fractions of the upright photograph; NaN where
         there is none.

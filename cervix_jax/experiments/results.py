@@ -13,7 +13,6 @@ from cervix_jax.experiments.variants import VARIANTS
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.bootstrap import mean_intervals
 from cervix_jax.inference.calibration import apply_temperature, fit_temperature
-from cervix_jax.inference.comparison import RESAMPLES
 from cervix_jax.inference.prediction_table import PredictionTable
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.training.metrics import confusion_matrix
@@ -84,7 +83,7 @@ def difference(first: Measured, second: Measured) -> dict[str, Any] | None:
         return None
     (table, of_first), (_, of_second) = (scores([table.take(ids) for table in m.tables]) for m in (first, second))
     values = of_second - of_first
-    intervals = mean_intervals(values, table.groups, RESAMPLES)
+    intervals = mean_intervals(values, table.groups)
     compared: dict[str, Any] = {"num_examples": len(ids)}
     for i, (name, sign) in enumerate((("loss", -1), ("accuracy", 1))):
         low, high = intervals[i].tolist()
@@ -167,7 +166,7 @@ def _summary(measured: Measured, base: Measured | None) -> dict[str, Any]:
     """`measured`; see `table_rows`."""
     table, of_photographs = scores(measured.tables)
     loss, accuracy = of_photographs.mean(axis=0).tolist()
-    intervals: list[Any] = mean_intervals(of_photographs, table.groups, RESAMPLES).tolist()
+    intervals: list[Any] = mean_intervals(of_photographs, table.groups).tolist()
     compared = None if base is None else difference(base, measured)
     is_single = len(measured.members) == 1
     runs = measured.members[0].runs if is_single else ()

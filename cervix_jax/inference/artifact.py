@@ -33,7 +33,6 @@ from cervix_jax import runs
 from cervix_jax.atomic import write_atomic
 from cervix_jax.errors import UserError
 from cervix_jax.inference import card, localiser_card
-from cervix_jax.inference.calibration import apply_temperature
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.tta import make_views
 from cervix_jax.outputs import check_outputs
@@ -133,7 +132,7 @@ def exported_weights(predictor: Predictor) -> dict[str, np.ndarray]:
 
 def serving_function(predictor: Predictor) -> ServingFunction:
     """Weights, as `exported_weights` names them, and images at the runs' size -> float32 probabilities."""
-    views, combination, temperature = make_views(predictor.augmentations), predictor.combination, predictor.temperature
+    views, combination, calibration = make_views(predictor.augmentations), predictor.combination, predictor.calibration
     models = [member.model for member in predictor.members]
     places = [predictor.network_inputs.index(member.network_input) for member in predictor.members]
 
@@ -148,7 +147,7 @@ def serving_function(predictor: Predictor) -> ServingFunction:
             views_of_x = jnp.stack([jax.nn.log_softmax(model.apply(variables, view(x))[0]) for view in views])
             logs.append(jax.scipy.special.logsumexp(views_of_x, axis=0) - jnp.log(len(views)))
         combined = logs[0] if len(logs) == 1 else combination.log_probabilities(logs)
-        return apply_temperature(jnp.exp(combined), temperature)
+        return calibration.apply(jnp.exp(combined)) if calibration else jnp.exp(combined)
 
     return serve
 

@@ -24,7 +24,7 @@ def group_samples(groups: Int[np.ndarray, "n"], resamples: int) -> Iterator[Int[
 
 
 def mean_intervals(
-    values: Float[np.ndarray, "n m"], groups: Int[np.ndarray, "n"], resamples: int
+    values: Float[np.ndarray, "n m"], groups: Int[np.ndarray, "n"], resamples: int = 1000
 ) -> Float[np.ndarray, "m 2"]:
     """95 % intervals of the means of m values over photographs, from the samples of `group_samples`.
 

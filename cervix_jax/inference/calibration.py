@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ from cervix_jax.atomic import write_atomic
 from cervix_jax.datasets.splits import stratified_folds
 from cervix_jax.errors import UserError
 from cervix_jax.inference.array_namespace import ArrayT, namespaces
+from cervix_jax.inference.case_predictions import best_rule
 from cervix_jax.inference.conformal import repeated_splits
 from cervix_jax.progress import log
 from cervix_jax.training.metrics import cross_entropy, expected_calibration_error
@@ -35,6 +36,7 @@ from cervix_jax.training.metrics import cross_entropy, expected_calibration_erro
 COVERAGES = (0.8, 0.9, 0.95)  # of prediction sets, that are measured
 MIN_PHOTOGRAPHS = 6  # in each half; with fewer a temperature says nothing
 TEMPERATURE_BOUNDS = (0.05, 20.0)
+CalibrationT = TypeVar("CalibrationT", bound="Calibration")
 
 
 class CalibrationError(UserError):
@@ -52,6 +54,7 @@ class Calibration:
       measured: how good it is on the reference, ready for JSON; see `calibrate`.
       folds: of a cross-validation, the fold that held out each reference photograph.
       fold_temperatures: by which the probabilities of the runs of each fold, in order, were calibrated.
+      groups: near-duplicates and the photographs of a case have the same number; None in older files, for each alone.
     """
 
     temperature: float
@@ -60,15 +63,25 @@ class Calibration:
     measured: dict[str, Any]
     folds: Int[np.ndarray, "n"] | None = None
     fold_temperatures: tuple[float, ...] = ()
+    groups: Int[np.ndarray, "n"] | None = None
 
-    def apply(self, probabilities: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    def apply(self, probabilities: Float[ArrayT, "n k"]) -> Float[ArrayT, "n k"]:
         """Calibrates probabilities of the predictor that this was fitted for."""
         return apply_temperature(probabilities, self.temperature)
 
-    def apply_by_fold(self, by_fold: Float[np.ndarray, "f n k"]) -> Float[np.ndarray, "f n k"]:
-        """Calibrates those of the runs of each fold, as the reference photographs that they held out were."""
+    def crossed(
+        self, probabilities: Float[np.ndarray, "n k"], by_fold: Float[np.ndarray, "f n k"] | None
+    ) -> Float[np.ndarray, "f n k"] | None:
+        """What is compared with the reference photographs of each fold, calibrated as these were; None without folds.
+
+        Args:
+          probabilities: of the predictor, uncalibrated.
+          by_fold: of a cross-validation, those of the runs of each fold.
+        """
+        if by_fold is None:
+            return None
         pairs = zip(by_fold, self.fold_temperatures, strict=True)
-        return np.stack([apply_temperature(probabilities, temperature) for probabilities, temperature in pairs])
+        return np.stack([apply_temperature(of_fold, temperature) for of_fold, temperature in pairs])
 
     def save(self, path: Path, predictor: str) -> None:
         """Writes it as JSON, with a checksum.
@@ -78,12 +91,12 @@ class Calibration:
           predictor: `Predictor.identity` of the one that it was fitted for.
         """
         arrays = {"probabilities": self.probabilities.tolist(), "labels": self.labels.tolist()}
-        arrays["folds"] = None if self.folds is None else self.folds.tolist()
+        arrays |= {name: None if (x := getattr(self, name)) is None else x.tolist() for name in ("folds", "groups")}
         fields = {"predictor": predictor} | dataclasses.asdict(self) | arrays
         write_atomic(path, json.dumps(fields | {"sha256": _checksum(fields)}, indent=2) + "\n")
 
     @classmethod
-    def load(cls, path: Path, predictor: str) -> "Calibration | None":
+    def load(cls: type[CalibrationT], path: Path, predictor: str) -> CalibrationT | None:
         """Reads what `save` wrote for a predictor; None if there is no such file.
 
         Raises:
@@ -97,19 +110,24 @@ class Calibration:
                 raise ValueError("its checksum does not fit its content")
             if fields.pop("predictor") != predictor:
                 raise ValueError("it was made for other runs or other flags")
-            arrays: dict[str, Any] = {
-                "probabilities": np.array(fields["probabilities"], float),
-                "labels": np.array(fields["labels"]),
-                "folds": None if fields["folds"] is None else np.array(fields["folds"]),
-                "fold_temperatures": tuple(fields["fold_temperatures"]),
-            }
-            calibration = cls(**(fields | arrays))
+            calibration = cls(**cls._from_json(fields))
             calibration._check()
         except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             raise CalibrationError(
                 f"{path} cannot be used: {error}; run python -m cervix_jax.calibrate again, which replaces it"
             ) from error
         return calibration
+
+    @classmethod
+    def _from_json(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The attributes that a file holds, arrays as arrays."""
+        arrays = {name: None if fields.get(name) is None else np.array(fields[name]) for name in ("folds", "groups")}
+        return fields | {
+            "probabilities": np.array(fields["probabilities"], float),
+            "labels": np.array(fields["labels"]),
+            "fold_temperatures": tuple(fields["fold_temperatures"]),
+            **arrays,
+        }
 
     def _check(self) -> None:
         """Raises ValueError for numbers that no calibration has."""
@@ -124,9 +142,15 @@ class Calibration:
         if labels.shape != p.shape[:1] or labels.dtype.kind != "i" or not ((labels >= 0) & (labels < p.shape[1])).all():
             raise ValueError("its labels do not fit its probabilities")
         if self.folds is not None and (
-            self.folds.shape != labels.shape or len(np.unique(self.folds)) != len(self.fold_temperatures)
+            self.folds.shape != labels.shape or len(np.unique(self.folds)) != self._num_folds()
         ):
             raise ValueError("its folds do not fit its probabilities")
+        if self.groups is not None and self.groups.shape != labels.shape:
+            raise ValueError("its groups do not fit its probabilities")
+
+    def _num_folds(self) -> int:
+        """How many folds there should be."""
+        return len(self.fold_temperatures)
 
 
 def calibrate(
@@ -148,6 +172,7 @@ def calibrate(
 
     Returns:
       `measured` has `fitted_on` and `reference`: numbers of photographs; `before` and `after`, each `loss` and `ece`;
+      `cases`: how photographs of a case are combined, see `case_predictions.best_rule`;
       `kept`: why the temperature is 1 instead of a fitted one, None if it is not; `sets` by coverage, see
       `conformal.repeated_splits`.
 
@@ -168,6 +193,7 @@ def calibrate(
         after[rows] = apply_temperature(probabilities[rows], found)
     temperature = fit_temperature(probabilities[fitted], labels[fitted])
     before, after, reference_labels = probabilities[reference], after[reference], labels[reference]
+    reference_groups = groups[reference]
     kept = _why_keep_one(temperature, before, after, reference_labels)
     if kept is not None:
         log(f"the temperature stays 1: {kept}")
@@ -178,11 +204,12 @@ def calibrate(
         "before": _loss_and_ece(before, reference_labels),
         "after": _loss_and_ece(after, reference_labels),
         "kept": kept,
+        "cases": best_rule(after, reference_labels, reference_groups),
         "sets": {str(coverage): repeated_splits(after, reference_labels, coverage) for coverage in COVERAGES},
     }
     if folds is None:
-        return Calibration(temperature, after, reference_labels, measured)
-    return Calibration(temperature, after, reference_labels, measured, folds, tuple(temperatures))
+        return Calibration(temperature, after, reference_labels, measured, groups=reference_groups)
+    return Calibration(temperature, after, reference_labels, measured, folds, tuple(temperatures), reference_groups)
 
 
 def _why_keep_one(

@@ -9,6 +9,7 @@ from cervix_jax.inference import localiser_card
 from cervix_jax.inference.calibration import COVERAGES, Calibration
 from cervix_jax.inference.conformal import set_threshold
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.site_calibration import SiteCalibration
 
 TASK = "Type of the transformation zone of the cervix, from a photograph of it."
 INTENDED_USE = "Research on telling the types of transformation zone by photographs, and teaching."
@@ -80,6 +81,7 @@ def describe(
         "test_time_augmentation": list(predictor.augmentations),
         "temperature": calibration.temperature if calibration else None,
         "set_thresholds": _set_thresholds(calibration),
+        "site": _site(calibration),
         "model": member.config.model.to_dict(),
         "parameters": num_parameters,
         "weights": member.weights,
@@ -102,11 +104,20 @@ def describe(
     }
 
 
+def _site(calibration: Calibration | None) -> dict[str, Any] | None:
+    """What was measured, cross-fitted, at the site that the calibration is for."""
+    if not isinstance(calibration, SiteCalibration):
+        return None
+    names = ("photographs", "groups", "scaling", "asked", "after", "intervals", "decision")
+    return {name: calibration.measured.get(name) for name in names}
+
+
 def _set_thresholds(calibration: Calibration | None) -> dict[str, float] | None:
     """By coverage, the least probability of a type that is in the set; the likeliest is in it anyhow."""
     if calibration is None:
         return None
-    return {str(c): set_threshold(calibration.probabilities, calibration.labels, c) for c in COVERAGES}
+    reference = calibration.probabilities, calibration.labels
+    return {str(c): set_threshold(*reference, c, calibration.groups) for c in COVERAGES}
 
 
 def render(card: Mapping[str, Any]) -> str:
@@ -153,6 +164,15 @@ def render(card: Mapping[str, Any]) -> str:
                 + ("- |" if row["singleton_error"] is None else f"{row['singleton_error']:.3f} |")
                 for coverage, row in calibrated["sets"].items()
             ),
+            "",
+        ]
+    if site := card["site"]:
+        after, asked = site["after"], site["asked"]
+        lines += [
+            f"The function is calibrated ({site['scaling']}) for a site, by {site['photographs']} photographs of "
+            f"{site['groups']} cases there. Cross-fitted, cross-entropy is {after['loss']:.3f} there, kappa "
+            f"{after['kappa']:.2f}, and sets of {asked['coverage']:.0%} hold {after['coverage']:.1%}; what was "
+            f"advised: {site['decision']}.",
             "",
         ]
     lines += [

@@ -26,7 +26,8 @@ def compare(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
     Returns:
       `num_examples`: photographs that both hold out; `metrics`: by name `first`, `second`, `difference`, its 95 %
       `interval` (bootstrap over photographs, near-duplicates together, the same samples for both), and `verdict` on the
-      second: 'better' or 'worse' if the interval is on one side of 0, else 'cannot tell'.
+      second: 'better' or 'worse' if the interval is on one side of 0, else 'cannot tell'; `conclusion`: 'better' if it
+      is so in `loss` and in neither of `kappa` and `unsafe_rate` worse, else 'no better'.
 
     Raises:
       TableError: they have no photograph in common, or differ in types or labels.
@@ -55,7 +56,9 @@ def compare(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
             "interval": interval,
             "verdict": _verdict(name, interval),
         }
-    return {"num_examples": len(ids), "metrics": metrics}
+    harms = any(metrics[name]["verdict"] == "worse" for name in ("kappa", "unsafe_rate") if name in metrics)
+    conclusion = "better" if metrics["loss"]["verdict"] == "better" and not harms else "no better"
+    return {"num_examples": len(ids), "conclusion": conclusion, "metrics": metrics}
 
 
 def _verdict(name: str, interval: list[float] | None) -> str:

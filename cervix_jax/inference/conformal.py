@@ -3,6 +3,10 @@
 Split conformal prediction (Vovk et al. 2005; Sadinle, Lei & Wasserman 2019 for these scores): if new photographs and
 those of the reference are exchangeable, a set holds the true type with at least the probability asked for, on average
 over references and photographs. It is no promise for one type, one hospital or one woman.
+
+Where photographs come in groups (near-duplicates, the cases of women) groups are exchangeable, not photographs: each
+group of the reference weighs one, spread evenly over its photographs (Lee, Barber & Willett 2023), and the promise is
+for a photograph of a new group.
 """
 
 import math
@@ -16,24 +20,41 @@ from cervix_jax.labels import ABLATABLE
 _ROUNDING = 1e-12  # a probability that equals the threshold is in the set, however it was rounded
 
 
-def upper_quantile(scores: Float[np.ndarray, "n"], level: float) -> float:
+def upper_quantile(scores: Float[np.ndarray, "n"], level: float, groups: Int[np.ndarray, "n"] | None = None) -> float:
     """The ceil((n + 1) level)-th smallest score: a new exchangeable one is at most that with probability >= level.
 
-    Infinite if there are too few scores for the level.
+    Infinite if there are too few scores for the level. With groups, n is their number, and a score of a group of g
+    counts 1 / g.
     """
-    rank = math.ceil((len(scores) + 1) * level - 1e-9)
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else math.inf
+    order, weights = np.argsort(scores, kind="stable"), group_weights(groups, len(scores))
+    below = np.cumsum(weights[order])
+    place = int(np.searchsorted(below, (weights.sum() + 1) * level - 1e-9))
+    return float(scores[order[place]]) if place < len(scores) else math.inf
 
 
-def set_threshold(reference: Float[np.ndarray, "m k"], labels: Int[np.ndarray, "m"], coverage: float) -> float:
+def group_weights(groups: Int[np.ndarray, "n"] | None, count: int) -> Float[np.ndarray, "n"]:
+    """1 over the size of the group of each of `count` photographs; 1 without groups."""
+    if groups is None:
+        return np.ones(count)
+    _, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return 1 / sizes[index]
+
+
+def set_threshold(
+    reference: Float[np.ndarray, "m k"],
+    labels: Int[np.ndarray, "m"],
+    coverage: float,
+    groups: Int[np.ndarray, "m"] | None = None,
+) -> float:
     """The least probability of a type in a prediction set, 0 to 1; 0 if the reference is too small for the coverage.
 
     Args:
       reference: probabilities of photographs of known type that neither network nor temperature was fitted on.
       labels: their types, 0 to k - 1.
       coverage: probability that a set holds the true type, above 0 and below 1.
+      groups: photographs of one group have the same number; each alone if not given.
     """
-    return max(0.0, 1 - upper_quantile(1 - reference[np.arange(len(reference)), labels], coverage))
+    return max(0.0, 1 - upper_quantile(1 - reference[np.arange(len(reference)), labels], coverage, groups))
 
 
 def prediction_sets(probabilities: Float[np.ndarray, "n k"], threshold: float) -> Bool[np.ndarray, "n k"]:
@@ -49,6 +70,7 @@ def cv_plus_sets(
     labels: Int[np.ndarray, "m"],
     folds: Int[np.ndarray, "m"],
     coverage: float,
+    groups: Int[np.ndarray, "m"] | None = None,
 ) -> Bool[np.ndarray, "n k"]:
     """Types in the set of each photograph by cross-validation: CV+ (Barber et al. 2021; Romano et al. 2020, section 3).
 
@@ -62,12 +84,16 @@ def cv_plus_sets(
       labels: their types, 0 to k - 1.
       folds: the fold of each.
       coverage: above 0 and below 1.
+      groups: see `set_threshold`.
     """
-    scores = 1 - reference[np.arange(len(reference)), labels]
-    surer = np.zeros(by_fold.shape[1:], int)  # photographs of the reference that are less strange than this type here
+    scores, weights = 1 - reference[np.arange(len(reference)), labels], group_weights(groups, len(reference))
+    surer = np.zeros(by_fold.shape[1:])  # weight of the reference that is less strange than this type here
     for probabilities, fold in zip(by_fold, np.unique(folds), strict=True):
-        surer += np.searchsorted(np.sort(scores[folds == fold]), 1 - probabilities - _ROUNDING, side="left")
-    sets = surer < coverage * (len(scores) + 1) - 1e-9
+        rows = np.flatnonzero(folds == fold)
+        rows = rows[np.argsort(scores[rows], kind="stable")]
+        below = np.concatenate([[0.0], np.cumsum(weights[rows])])
+        surer += below[np.searchsorted(scores[rows], 1 - probabilities - _ROUNDING, side="left")]
+    sets = surer < coverage * (weights.sum() + 1) - 1e-9
     sets[np.arange(len(sets)), by_fold.mean(axis=0).argmax(axis=1)] = True
     return sets
 
@@ -89,15 +115,22 @@ def describe_sets(sets: Bool[np.ndarray, "n k"], labels: Int[np.ndarray, "n"]) -
     }
 
 
-def ablation_threshold(reference: Float[np.ndarray, "m k"], labels: Int[np.ndarray, "m"], unsafe_rate: float) -> float:
+def ablation_threshold(
+    reference: Float[np.ndarray, "m k"],
+    labels: Int[np.ndarray, "m"],
+    unsafe_rate: float,
+    groups: Int[np.ndarray, "m"] | None = None,
+) -> float:
     """The probability that type 1 has to exceed, such that types 2 and 3 exceed it with probability <= `unsafe_rate`.
 
     Args:
       reference: probabilities, as for `set_threshold`.
       labels: their types.
       unsafe_rate: fraction of photographs of types 2 and 3 that may be called type 1.
+      groups: see `set_threshold`.
     """
-    return upper_quantile(reference[labels != ABLATABLE, ABLATABLE], 1 - unsafe_rate)
+    others = labels != ABLATABLE
+    return upper_quantile(reference[others, ABLATABLE], 1 - unsafe_rate, None if groups is None else groups[others])
 
 
 def decide(probabilities: Float[np.ndarray, "n k"], threshold: float | None = None) -> Int[np.ndarray, "n"]:

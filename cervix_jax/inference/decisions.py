@@ -34,7 +34,8 @@ class DecisionRule:
       ablation_threshold: probability that type 1 has to exceed to be called; None to call the likeliest type.
       expected: `unsafe_rate`, `sensitivity/Type_1` and `accuracy` of the reference photographs at the ablation
         threshold; None without one.
-      reference: of a cross-validation, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
+      reference: of folds, whose sets are those of `conformal.cv_plus_sets` instead of a threshold's.
+      unsafe_rate: that the ablation threshold was chosen for; None without one.
     """
 
     coverage: float | None = None
@@ -42,6 +43,7 @@ class DecisionRule:
     ablation_threshold: float | None = None
     expected: Mapping[str, float | None] | None = None
     reference: Calibration | None = None
+    unsafe_rate: float | None = None
 
     @classmethod
     def fit(
@@ -68,17 +70,20 @@ class DecisionRule:
                 "--coverage and --unsafe_rate need a calibration of these runs, and there is none: "
                 "python -m cervix_jax.calibrate with the same --workdir, --combine, --tta and --weights"
             )
-        reference, labels = calibration.probabilities, calibration.labels
+        reference, labels, groups = calibration.probabilities, calibration.labels, calibration.groups
         if unsafe_rate is not None and reference.shape[1] != 3:
             raise DecisionRuleError("--unsafe_rate is for the three types, not for one against the rest")
         crossed = calibration.folds is not None and coverage is not None
-        threshold = None if unsafe_rate is None else conformal.ablation_threshold(reference, labels, unsafe_rate)
+        threshold = None
+        if unsafe_rate is not None:
+            threshold = conformal.ablation_threshold(reference, labels, unsafe_rate, groups)
         return cls(
             coverage,
-            None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage),
+            None if coverage is None or crossed else conformal.set_threshold(reference, labels, coverage, groups),
             threshold,
             None if threshold is None else _expected(labels, conformal.decide(reference, threshold)),
             calibration if crossed else None,
+            unsafe_rate,
         )
 
     def apply(
@@ -93,7 +98,9 @@ class DecisionRule:
         types = conformal.decide(probabilities, self.ablation_threshold)
         known = self.reference
         if known is not None and known.folds is not None and self.coverage is not None and by_fold is not None:
-            return types, conformal.cv_plus_sets(by_fold, known.probabilities, known.labels, known.folds, self.coverage)
+            return types, conformal.cv_plus_sets(
+                by_fold, known.probabilities, known.labels, known.folds, self.coverage, known.groups
+            )
         if self.set_threshold is None:
             return types, np.eye(probabilities.shape[1], dtype=bool)[types]
         return types, conformal.prediction_sets(probabilities, self.set_threshold)
@@ -160,12 +167,15 @@ def predict(
     probabilities, by_fold = predictor.distributions(photographs, batch_size)
     types, sets = rule.apply(probabilities, by_fold)
     class_names, reference = predictor.class_names, predictor.quality_reference
+    familiarity = predictor.familiarity(photographs, batch_size) if reference else None
     predictions = []
     for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):
         called = class_names[types[i]]
         members = tuple(class_name for class_name, held in zip(class_names, sets[i], strict=True) if held)
         features, located = photograph.features, photograph.located[0]
         quality = reference.assess(features, located) if reference and features else None
+        if quality and familiarity is not None:
+            quality = quality.with_rank("familiarity", float(familiarity[i]))
         predictions.append(
             Prediction(
                 name=name,

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
 from cervix_jax.inference.calibration import COVERAGES, Calibration, halves
-from cervix_jax.inference.clinical_metrics import auroc, detailed_metrics, none_if_nan, scalar_metrics
+from cervix_jax.inference.clinical_metrics import detailed_metrics, none_if_nan, scalar_metrics
 from cervix_jax.inference.conformal import ablation_threshold, decide, describe_sets, prediction_sets, set_threshold
 from cervix_jax.inference.decisions import DecisionRule
 from cervix_jax.inference.labelled import LabelledPhotographs
-from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.inference.robustness import robustness
+from cervix_jax.inference.shift import shift
+from cervix_jax.inference.site_calibration import SiteCalibration
 from cervix_jax.training import metrics
 
 SET_COVERAGE = 0.9  # of the prediction set that is told of each photograph
@@ -63,8 +63,8 @@ def evaluate(
       batch_size: photographs a step.
 
     Returns:
-      Its metrics are `detailed_metrics`, and `calibrated`, if there is a calibration; for photographs of a folder
-      `shift`, and `skipped` and `seen` ones.
+      Its metrics are `detailed_metrics`, and `calibrated`, if there is a calibration (that of a site is measured on
+      folders alone); for photographs of a folder `shift`, and `skipped` and `seen` ones.
 
     Raises:
       UnlabelledError: there are photographs without labels.
@@ -80,12 +80,12 @@ def evaluate(
         probabilities, by_fold = cases.probabilities(uncalibrated, batch_size), None
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)
     after = sets = None
-    if calibration is not None:
+    if calibration is not None and not (isinstance(calibration, SiteCalibration) and cases.origin != "folder"):
         after = calibration.apply(probabilities) if cases.folds is None else calibration.probabilities
-        crossed = None if by_fold is None else calibration.apply_by_fold(by_fold)
+        crossed = calibration.crossed(probabilities, by_fold)
         sets = _sets(calibration, SET_COVERAGE, after, crossed)
         results |= _calibrated_results(calibration, cases, probabilities, after, crossed)
-        if unsafe_rate is not None:
+        if unsafe_rate is not None and _chose_nothing(calibration, cases).any():
             results["operating_point"] = _at_unsafe_rate(calibration, cases, after, predictor.class_names, unsafe_rate)
     if robust:
         results["robustness"] = robustness(cases.parts(uncalibrated), probabilities, batch_size)
@@ -107,15 +107,21 @@ def _calibrated_results(
 
     Returns:
       `calibrated`: `temperature`; `num_examples`; `before` and `after`, each `loss`, `ece`, `brier`; `reliability`
-      after; `sets` by coverage: of the reference as means over random halves of it, of others as they are.
+      after; `sets` by coverage: of the reference as means over random halves of it, of others as they are. Of a site's
+      calibration `in_reference` too: how many photographs it was made from, which are left out here; if nothing else is
+      left, only `cross_fitted`: what was measured when it was made.
     """
     labels, is_reference = cases.labels, cases.origin == "validation"
-    measured = np.ones(len(labels), bool)
+    measured = _chose_nothing(calibration, cases)
     if is_reference and cases.folds is None:
         measured = halves(cases.ids, labels, cases.groups)[1]
+    if not measured.any():
+        cross_fitted = {name: calibration.measured[name] for name in ("before", "after", "intervals")}
+        return {"calibrated": {"in_reference": len(labels), "cross_fitted": cross_fitted}}
     sets = calibration.measured["sets"] if is_reference else None
     if sets is None:
-        sets = {str(c): describe_sets(_sets(calibration, c, after, by_fold), labels) for c in COVERAGES}
+        by_coverage = {c: _sets(calibration, c, after, by_fold)[measured] for c in COVERAGES}
+        sets = {str(c): describe_sets(of_coverage, labels[measured]) for c, of_coverage in by_coverage.items()}
     return {
         "calibrated": {
             "temperature": calibration.temperature,
@@ -125,7 +131,16 @@ def _calibrated_results(
             "reliability": metrics.reliability(after[measured], labels[measured]),
             "sets": sets,
         }
+        | ({"in_reference": int((~measured).sum())} if isinstance(calibration, SiteCalibration) else {})
     }
+
+
+def _chose_nothing(calibration: Calibration, cases: LabelledPhotographs) -> Bool[np.ndarray, "n"]:
+    """Mask of the photographs that a site's calibration was not made from; of another calibration all."""
+    if not isinstance(calibration, SiteCalibration):
+        return np.ones(len(cases.ids), bool)
+    known = set(calibration.digests)
+    return np.array([photograph.digest not in known for photograph in cases.photographs], bool)
 
 
 def _sets(
@@ -137,7 +152,8 @@ def _sets(
     """Prediction sets as `predict` makes them; of the reference of a cross-validation by its threshold."""
     if by_fold is not None:
         return DecisionRule.fit(calibration, coverage).apply(calibrated, by_fold)[1]
-    return prediction_sets(calibrated, set_threshold(calibration.probabilities, calibration.labels, coverage))
+    known = calibration
+    return prediction_sets(calibrated, set_threshold(known.probabilities, known.labels, coverage, known.groups))
 
 
 def _at_unsafe_rate(
@@ -148,7 +164,8 @@ def _at_unsafe_rate(
     unsafe_rate: float,
 ) -> dict[str, Any]:
     """`operating_point` on photographs that did not choose the threshold, and the rule."""
-    rule, labels, rows = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate), cases.labels, np.arange(len(cases.ids))
+    rule, labels = DecisionRule.fit(calibration, unsafe_rate=unsafe_rate), cases.labels
+    rows = np.flatnonzero(_chose_nothing(calibration, cases))
     if cases.folds is not None:
         types = cross_fitted_types(calibration, cases.folds, unsafe_rate)
     else:
@@ -195,38 +212,11 @@ def cross_fitted_types(
       folds: of its n reference photographs.
       unsafe_rate: see `conformal.ablation_threshold`.
     """
-    probabilities, labels = calibration.probabilities, calibration.labels
+    probabilities, labels, groups = calibration.probabilities, calibration.labels, calibration.groups
     types = np.zeros(len(labels), int)
     for fold in np.unique(folds).tolist():
         rows = folds == fold
-        threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate)
+        others = None if groups is None else groups[~rows]
+        threshold = ablation_threshold(probabilities[~rows], labels[~rows], unsafe_rate, others)
         types[rows] = decide(probabilities[rows], threshold)
     return types
-
-
-def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, Any]:
-    """How far photographs are from those that a run was trained on, by the features of cleaning and quality control.
-
-    Args:
-      reference: of the run.
-      photographs: with features.
-
-    Returns:
-      `scores`: by feature, the `median` here, the `training_median`, and `auroc`: the probability that a photograph
-      from here has less than one of the training set (0.5: no shift; densities of the training set are cross-fitted);
-      `retake`: how many would be flagged, by reason.
-    """
-    assessments = [reference.assess(p.features, p.located[0]) for p in photographs if p.features is not None]
-    scores = {}
-    for name, trained_on in reference.values.items():
-        values = np.array([assessment.values[name] for assessment in assessments])
-        trained = np.concatenate([np.zeros(len(values), bool), np.ones(len(trained_on), bool)])
-        scores[name] = {
-            "median": float(np.median(values)),
-            "training_median": float(np.median(trained_on)),
-            "auroc": auroc(np.concatenate([values, trained_on]), trained),
-        }
-    del scores["brightness"]  # darkness with another sign
-    reasons = [reason for assessment in assessments for reason in assessment.retake.split(" | ") if reason]
-    retake = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-    return {"scores": scores, "retake": retake | {"photographs": sum(bool(a.retake) for a in assessments)}}

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
+from cervix_jax.datasets.cases import find_cases, unite
 from cervix_jax.datasets.folders import types_folder
 from cervix_jax.images.files import find_photographs
 from cervix_jax.inference.image_folder import NoPhotographsError, read_all
@@ -51,7 +52,7 @@ class LabelledPhotographs:
       photographs: n of them, as the predictor reads them.
       labels: indices into the predictor's class names.
       ids: names.
-      groups: near-duplicates have the same number.
+      groups: near-duplicates and the photographs of a case have the same number.
       origin: 'validation', by which the epoch was chosen and a calibration is made; another 'split' of the predictor's
         own data; or a 'folder'.
       skipped: names and reasons of files that cannot be read.
@@ -180,37 +181,41 @@ def split_photographs(
     )
 
 
-def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotographs:
+def folder_photographs(predictor: Predictor, folder: Path, case_pattern: str | None = None) -> LabelledPhotographs:
     """Photographs of known type that no run has seen the like of: external validation.
 
     Args:
       predictor: whose runs recorded which photographs they have seen.
-      folder: with `Type_1`, `Type_2` and `Type_3`, of which one or two may be missing, or with `train` that has them.
+      folder: with `Type_1`, `Type_2` and `Type_3`, of which one or two may be missing, or with `train` that has them;
+        and with `cases.csv`, if there is one.
+      case_pattern: see `cases.cases_by_pattern`.
 
     Raises:
       NoPhotographsError: there is none.
       RunError: a run has not recorded what it has seen.
+      CaseError: the cases cannot be read.
     """
     if not folder.is_dir():
         raise NoPhotographsError(f"there is no folder {folder}")
-    folder = types_folder(folder)
-    subfolders = [folder / name for name in CLASS_NAMES if (folder / name).is_dir()]
+    types = types_folder(folder)
+    subfolders = [types / name for name in CLASS_NAMES if (types / name).is_dir()]
     paths = [path for subfolder in subfolders for path in find_photographs(subfolder, inside=folder)]
     if not paths:
         raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
-    counts = [f"{name} {sum(path.is_relative_to(folder / name) for path in paths)}" for name in CLASS_NAMES]
-    log(f"found in {folder}: {', '.join(counts)}")
+    counts = [f"{name} {sum(path.is_relative_to(types / name) for path in paths)}" for name in CLASS_NAMES]
+    log(f"found in {types}: {', '.join(counts)}")
     photographs, labels, ids, skipped = [], [], [], []
     for name, photograph in read_all(predictor, folder, paths, with_features=True):
         if isinstance(photograph, str):
             skipped.append({"image_name": name, "reason": photograph})
         else:
             photographs.append(photograph)
-            labels.append(_label(name.split("/")[0], predictor.class_names))
+            labels.append(_label(name.removeprefix("train/").split("/")[0], predictor.class_names))
             ids.append(name)
     for subfolder in subfolders:  # a type that vanishes would be measured as if it did not exist
-        if not any(name.startswith(f"{subfolder.name}/") for name in ids):
-            reasons = sorted({row["reason"] for row in skipped if row["image_name"].split("/")[0] == subfolder.name})
+        place = f"{subfolder.relative_to(folder).as_posix()}/"
+        if not any(name.startswith(place) for name in ids):
+            reasons = sorted({row["reason"] for row in skipped if row["image_name"].startswith(place)})
             raise NoPhotographsError(f"no picture of {subfolder} can be read: {', '.join(reasons) or 'it holds none'}")
     seen, groups = predictor.has_seen(photographs) if photographs else (np.zeros(0, bool), np.zeros(0, int))
     if seen.all():
@@ -218,6 +223,7 @@ def folder_photographs(predictor: Predictor, folder: Path) -> LabelledPhotograph
             f"{folder}: no usable pictures: all are unreadable or near-duplicates of training data"
         )
     new = np.flatnonzero(~seen).tolist()
+    groups = unite(groups, ids, find_cases(folder, ids, case_pattern))
     return LabelledPhotographs(
         photographs=[photographs[i] for i in new],
         labels=np.array(labels)[new],

@@ -7,7 +7,7 @@ photographs are cropped and resized, and what a usable photograph looks like.
 import dataclasses
 import hashlib
 import json
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.progress import log
 from cervix_jax.runs import LOCALISER, QUALITY_REFERENCE, RunError, read_metrics, read_record
 from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints, read_checkpoints
-from cervix_jax.training.forward import Forward, make_forward
+from cervix_jax.training.forward import Forward, make_embed, make_forward
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.mesh import replicated
@@ -112,6 +112,11 @@ class Member:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes that the run tells apart."""
         return tuple(self.record["class_names"])
+
+    @cached_property
+    def embed(self) -> Forward:
+        """Jitted (variables, images) -> what the network has before its last layer."""
+        return make_embed(self.model)
 
     @property
     def fold(self) -> int:

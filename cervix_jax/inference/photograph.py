@@ -5,6 +5,7 @@ or to the cervix that the run's localiser finds, and resized.
 """
 
 import dataclasses
+import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -51,6 +52,11 @@ class Photograph:
     size: tuple[int, int]
     located: tuple[LocatedBox | None, ...]
     features: ImageFeatures | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `jpeg`, by which a photograph is known again."""
+        return hashlib.sha256(self.jpeg).hexdigest()
 
     @classmethod
     def read(

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cervix_jax.csv_files import csv_writer
-from cervix_jax.inference.decisions import REFER, DecisionRule, predict
+from cervix_jax.datasets.cases import find_cases
+from cervix_jax.inference.case_files import write_cases
+from cervix_jax.inference.decisions import NOT_ASSESSED, REFER, DecisionRule, Prediction, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
@@ -48,6 +50,7 @@ def predict_folder(
     output: Path,
     *,
     rule: DecisionRule | None = None,
+    case_pattern: str | None = None,
     batch_size: int = 32,
 ) -> dict[str, Any]:
     """Writes `image_name,Type_1,Type_2,Type_3`, a row a photograph; names are paths inside the folder.
@@ -58,22 +61,30 @@ def predict_folder(
     training photographs as bad or worse); with a localiser also the box around the cervix, `left`, `top`, `right`,
     `bottom` as fractions of the photograph, and its `confidence`.
 
+    Where the folder has `cases.csv`, or names have cases, `NAME.cases.csv` has a row for each, see `write_cases`.
+
     Args:
       predictor: one run or many.
       folder: searched with its subfolders; or a file.
       output: the CSV file.
       rule: how decisions are made; the likeliest type unless given.
+      case_pattern: see `cases.cases_by_pattern`.
       batch_size: photographs held in memory at a time.
 
     Returns:
       `predicted`: number of photographs; `skipped`: names and reasons of files that could not be read; `output` and
-      `decisions`: the files; `referred` and `retake`: how many; `temperature`; `rule`: see `DecisionRule.describe`.
+      `decisions`: the files; `referred` and `retake`: how many; `temperature`; `rule`: see `DecisionRule.describe`;
+      `familiarity`: whether unfamiliar photographs are among those to take again, 'assessed' or 'not assessed';
+      `cases`: what `write_cases` returns, None without cases.
 
     Raises:
+      CaseError: cases cannot be read.
       NoPhotographsError: there is nothing to predict.
     """
     folder, paths = photographs_in(folder)
     rule = rule or DecisionRule()
+    cases = find_cases(folder, [path.relative_to(folder).as_posix() for path in paths], case_pattern)
+    of_cases: dict[str, list[Prediction]] = {}
     if predictor.quality_reference is None:
         log(f"{predictor.name} has no {QUALITY_REFERENCE}: it cannot tell which photographs to take again")
     skipped: list[dict[str, str]] = []
@@ -92,6 +103,8 @@ def predict_folder(
                 quality = "" if p.quality is None else f"{p.quality:.4f}"
                 box = [f"{x:.4f}" for x in (*p.located.box, p.located.confidence)] if p.located else []
                 decision_rows.writerow([p.name, p.type, " ".join(p.set), p.decision, p.retake, quality, *box])
+                if cases:
+                    of_cases.setdefault(cases.get(p.name, p.name), []).append(p)
                 counts["predicted"] += 1
                 counts["referred"] += p.decision == REFER
                 counts["retake"] += bool(p.retake) and p.quality is not None
@@ -104,4 +117,6 @@ def predict_folder(
         "retake": counts["retake"],
         "temperature": predictor.temperature,
         "rule": rule.describe(),
+        "familiarity": "assessed" if predictor.embedding_references else NOT_ASSESSED,
+        "cases": write_cases(output.with_suffix(".cases.csv"), predictor, of_cases, rule) if cases else None,
     }

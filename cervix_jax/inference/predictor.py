@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +19,12 @@ from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import UserError
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.inference import ensemble
-from cervix_jax.inference.calibration import Calibration
+from cervix_jax.inference.calibration import Calibration, CalibrationError
 from cervix_jax.inference.ensemble import Combination, EnsembleError
 from cervix_jax.inference.member import Member
+from cervix_jax.inference.outliers import EMBEDDINGS, EmbeddingReference
 from cervix_jax.inference.photograph import NetworkInput, Photograph
+from cervix_jax.inference.site_calibration import SITE_PREFIX, SiteCalibration
 from cervix_jax.inference.tta import View, make_views
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.progress import log
@@ -64,6 +67,7 @@ class Predictor:
         augmentations: Sequence[str] = (),
         weights: str | None = None,
         calibrated: bool = False,
+        site: str | None = None,
     ) -> "Predictor":
         """Restores runs onto this process's devices.
 
@@ -74,8 +78,10 @@ class Predictor:
           augmentations: names of `tta.AUGMENTATIONS`.
           weights: 'raw' or 'ema'; None for the moving average where a run kept one.
           calibrated: use the calibration that was made for these runs and options, where there is one.
+          site: use that of a site instead, see `site_calibration.py`.
 
         Raises:
+          CalibrationError: there is no calibration of these runs and options for the site.
           RunError: a folder holds no run.
           CheckpointError: no epoch has been finished, or there is no moving average.
           EnsembleError: the runs do not belong together.
@@ -98,7 +104,11 @@ class Predictor:
             if rule == "report" and len(group) > 1 and ensemble.report_weights(losses) is None:
                 names = ", ".join(str(members[i].workdir) for i in group)
                 log(f"no validation loss is below {ensemble.REPORT_BASE}: {names} are averaged with equal weights")
-        calibration = Calibration.load(predictor.calibration_path, predictor.identity) if calibrated else None
+        calibration: Calibration | None = None
+        if calibrated and site is not None:
+            calibration = SiteCalibration.load_site(predictor.site_path(site), predictor.identity)
+        elif calibrated:
+            calibration = Calibration.load(predictor.calibration_path, predictor.identity)
         return dataclasses.replace(predictor, calibration=calibration)
 
     @cached_property
@@ -177,6 +187,16 @@ class Predictor:
         """Where the calibration of this very predictor is kept: with one of its runs, whatever their order."""
         return min(self.members, key=lambda member: member.digest).workdir / f"calibration-{self.identity}.json"
 
+    def site_path(self, site: str) -> Path:
+        """Where the calibration for a site is kept: beside the other.
+
+        Raises:
+          CalibrationError: the site's name is not of letters, digits, '-' and '_'.
+        """
+        if not re.fullmatch(r"[\w-]+", site):
+            raise CalibrationError(f"--site is {site!r}; a name has letters, digits, '-' and '_' only")
+        return self.calibration_path.with_name(f"{SITE_PREFIX}{site}-{self.identity}.json")
+
     def read(self, source: str | os.PathLike[str] | bytes, *, with_features: bool = False) -> Photograph:
         """One photograph as the runs see it; see `Photograph.read`."""
         return Photograph.read(source, self.network_inputs, with_features=with_features)
@@ -193,6 +213,8 @@ class Predictor:
         self, photographs: Sequence[Photograph], batch_size: int = 32
     ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "f n k"] | None]:
         """Probabilities of the classes in float64; and of a cross-validation also by the runs of each of its folds.
+
+        With the calibration of a site the latter are by the scalings of its folds instead; see `Calibration.crossed`.
 
         Args:
           photographs: from `read`; of several processes each accesses its own alone.
@@ -214,14 +236,53 @@ class Predictor:
             ]
             by_fold = np.stack(parts)
         if self.calibration:
+            by_fold = self.calibration.crossed(combined, by_fold)
             combined = self.calibration.apply(combined)
-            by_fold = None if by_fold is None else self.calibration.apply_by_fold(by_fold)
         if not np.isfinite(combined).all():
             raise PredictionError(
                 f"{self.name} gives probabilities that are not numbers, so nothing can be said: its weights are "
                 "damaged, or too large for their precision"
             )
         return combined, by_fold
+
+    def embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> list[Float[np.ndarray, "n _"]]:
+        """What each member's network has before its last layer, of n > 0 photographs as they are (without `tta`)."""
+        return [
+            predict_logits(
+                member.embed,
+                member.variables,
+                image_batches(self._network_inputs(member, photographs), batch_size),
+                self.mesh,
+            )
+            for member in self.members
+        ]
+
+    def save_embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> None:
+        """Keeps embeddings of photographs that no member has learned from with each, for `familiarity`."""
+        for member, embeddings in zip(self.members, self.embeddings(photographs, batch_size), strict=True):
+            EmbeddingReference(embeddings.astype(float)).save(member.workdir, member.digest)
+
+    @cached_property
+    def embedding_references(self) -> tuple[EmbeddingReference, ...] | None:
+        """What `save_embeddings` has kept; None, and a line in the log, where a member has none."""
+        found = [EmbeddingReference.load(member.workdir, member.digest) for member in self.members]
+        known = tuple(reference for reference in found if reference is not None)
+        if len(known) < len(found):
+            log(
+                f"{self.name}: unfamiliar photographs are not recognised; calibrate makes what that needs, {EMBEDDINGS}"
+            )
+            return None
+        return known
+
+    def familiarity(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n"] | None:
+        """Rank of each photograph among those that the networks know, 0 to 1: the median over members; None if unknown.
+
+        See `EmbeddingReference.ranks`.
+        """
+        if not photographs or self.embedding_references is None:
+            return None
+        pairs = zip(self.embedding_references, self.embeddings(photographs, batch_size), strict=True)
+        return np.median([known.ranks(embeddings.astype(float)) for known, embeddings in pairs], axis=0)
 
     def check_data(self, fingerprint: str) -> None:
         """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""
@@ -293,6 +354,10 @@ def _check_same_data(members: Sequence[Member]) -> None:
     for member in members[1:]:
         if member.record["data_fingerprint"] != first.record["data_fingerprint"]:
             raise EnsembleError(f"{member.workdir} was trained on other photographs than {first.workdir}")
+        if member.config.dataset.case_pattern != first.config.dataset.case_pattern:
+            raise EnsembleError(
+                f"config.dataset.case_pattern differs in {first.workdir} and {member.workdir}, so folds do"
+            )
         for name in SELECTION:
             if member.config.selection[name] != first.config.selection[name]:
                 raise EnsembleError(

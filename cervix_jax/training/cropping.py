@@ -4,7 +4,8 @@
 validation, and for photographs that are in no fold, the localiser of the run's own fold is used, which has not learned
 from the boxes of the validation photographs. Training photographs are located by the localiser of their own fold, if
 there is one for each, so that training sees boxes like those of prediction; else they are cropped to the boxes that
-people drew, and located where nobody did.
+people drew, and located where nobody did. With 'init' all are located by the localiser of the run that training starts
+from, which has learned from the boxes of other photographs.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ from cervix_jax.datasets.splits import NO_FOLD
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.progress import log
 from cervix_jax.runs import RECORD
+from cervix_jax.training.initial_run import CROP, initial_localiser
 from cervix_jax.training.localiser import Localiser
 
 SELECTION = ("folds", "split")  # options by which a localiser's folds are those of a run
@@ -36,6 +38,10 @@ def crop_boxes(
       ConfigError: `dataset.crop` names no localiser of this fold, or one that was trained on other data or folds.
       RunError, CheckpointError: it is no localiser, or not trained yet.
     """
+    if config.dataset.crop == CROP:
+        localiser, rows = initial_localiser(config), range(len(data.manifest.names))
+        located = _located(localiser, data, list(rows))
+        return localiser, np.stack([located[i] for i in rows]).astype(np.float32)
     folder, fold = Path(config.dataset.crop), config.selection.fold
     by_fold = {i: folder / f"fold{i}" for i in range(config.selection.folds) if (folder / f"fold{i}" / RECORD).exists()}
     if not by_fold and not (folder / RECORD).exists():
@@ -61,6 +67,8 @@ def _restore(workdir: Path, fold: int, config: ml_collections.ConfigDict, data: 
     localiser = Localiser.restore(workdir)
     if localiser.record["data_fingerprint"] != data.fingerprint:
         raise ConfigError(f"the localiser {workdir} was trained on other photographs than {config.dataset.name} holds")
+    if localiser.config.dataset.case_pattern != config.dataset.case_pattern:
+        raise ConfigError(f"the localiser {workdir} was trained with another config.dataset.case_pattern: other folds")
     learned = localiser.config.selection
     for name, wanted in (("fold", fold), *((name, config.selection[name]) for name in SELECTION)):
         if learned[name] != wanted:

@@ -36,6 +36,16 @@ def make_forward(model: Classifier) -> Forward:
     return jax.jit(forward)
 
 
+def make_embed(model: Classifier) -> Forward:
+    """Likewise to what the head has before its last layer: (variables, images [b h w 3]) -> features [b d]."""
+
+    def embed(variables: Variables, images: Array) -> Float[Array, "b d"]:
+        features = model.apply(variables, images)[1]["features"]
+        return features.reshape(len(features), -1)
+
+    return jax.jit(embed)
+
+
 def image_batches(images: ImageSequence, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of each global batch, in order; each image is accessed once, when its batch is due.
 

@@ -33,6 +33,7 @@ from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.cropping import crop_boxes
 from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
+from cervix_jax.training.initial_run import initial_variables, warn_of_seen
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
 from cervix_jax.training.recovery import rebuild_record, recovered_rows, restore_newest, set_unreadable_aside
@@ -120,7 +121,12 @@ def _train(
         localiser, boxes = lead_host_first(lambda: crop_boxes(config, prepared))
         seen = prepared.with_crops(boxes)
     context = _make_context(config, seen, on_step)
-    state = context.setup.initial_state(lambda: _mean_image(context.examples))
+    variables = None
+    if config.init.workdir is not None:
+        sharding = replicated(context.setup.mesh)
+        variables = lead_host_first(lambda: initial_variables(config, prepared.fingerprint, sharding))
+        on_lead_host(lambda: warn_of_seen(config, prepared.fingerprint, context.validation.images))
+    state = context.setup.initial_state(lambda: _mean_image(context.examples), variables)
     record = {
         "class_names": list(context.examples.class_names),
         "class_shares": context.examples.class_priors(),

@@ -43,15 +43,20 @@ class TrainSetup:
     tx: optax.GradientTransformation
     train_step: TrainStep
 
-    def initial_state(self, mean_image: Callable[[], Float[np.ndarray, "h w 3"]]) -> TrainState:
+    def initial_state(
+        self, mean_image: Callable[[], Float[np.ndarray, "h w 3"]], variables: Variables | None = None
+    ) -> TrainState:
         """The replicated state at step 0: random weights by `config.seed`, the backbone's from its file.
 
         Args:
           mean_image: the training set's, RGB, 0 to 255; called only if the model subtracts it.
+          variables: all of them, to start from instead; see `initial_run.initial_variables`.
 
         Raises:
           ConfigError, WeightsError, WeightsNotFoundError: see `pretrained_backbone`.
         """
+        if variables is not None:
+            return replicate(self._state(variables), replicated(self.mesh))
         variables = self._random_variables()
         if self.model.backbone is not None and (loaded := pretrained_backbone(variables, self.config.model.backbone)):
             variables = variables | {name: {**variables[name], "backbone": loaded[name]} for name in loaded}

@@ -14,6 +14,7 @@ from cervix_jax.errors import UserError
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
 from cervix_jax.inference.calibration import Calibration
+from cervix_jax.inference.site_calibration import SITE_PREFIX, SiteCalibration
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
 from cervix_jax.training.checkpoints import DAMAGED, DIRECTORY, CheckpointError, Checkpoints
@@ -76,6 +77,9 @@ def check_runs(workdir: Path, report: Report) -> None:
         for path in run.glob("calibration-*.json"):
             identity = path.stem.removeprefix("calibration-")
             report.look(partial(Calibration.load, path, identity), "or remove it")
+        for path in run.glob(f"{SITE_PREFIX}*.json"):
+            identity = path.stem.rpartition("-")[2]
+            report.look(partial(SiteCalibration.load, path, identity), "or remove it")
 
 
 def check_data(data_dir: Path, report: Report) -> None:

@@ -29,6 +29,8 @@ def folder(tmp_path_factory):
     def drawn(index):
         return synthetic.draw(12, "train", index).image.copy()
 
+    rows = [f"train/{path.parent.name}/{path.name},A" for path in (original, train / "Type_3/conflict.jpg")]
+    (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows]))
     lost = drawn(0)
     lost[200:] = 128
     save(train / "Type_2/lost.jpg", lost)

@@ -218,3 +218,22 @@ def test_a_build_that_was_killed_does_not_pass_for_complete_and_resumes(tmp_path
     assert len(calls) == len(distinct) + 1  # the one it died of is the only one extracted twice
     assert made.data_path.exists()
     assert cache.stat().st_size < jpegs / 10
+
+
+def test_a_table_of_cases_groups_the_photographs_and_makes_another_data_set(tiny_config, manual_dir, tmp_path):
+    folder = shutil.copytree(manual_dir, tmp_path / "raw")
+    photographs = sorted((folder / "train").rglob("*.jpg"))[::2]
+    rows = [f"{path.relative_to(folder).as_posix()},{i // 3}" for i, path in enumerate(photographs)]
+    (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows]))
+    names = list(folders.scan(folder, additional=False))
+    assert builder.fingerprint_of(folder, names, None) != builder.fingerprint_of(manual_dir, names, None)
+    tiny_config.dataset.manual_dir, tiny_config.dataset.data_dir = str(folder), str(tmp_path / "prepared")
+    data = load_dataset(tiny_config)
+    place = {name: i for i, name in enumerate(data.manifest.names)}
+    for start in range(0, len(rows), 3):
+        members = [place[row.rpartition(",")[0]] for row in rows[start : start + 3]]
+        assert len({int(data.manifest.groups[i]) for i in members}) == 1
+        assert len({int(data.assignment.folds[i]) for i in members}) == 1
+    (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows[1:]]))
+    with pytest.raises(DatasetError, match="prepared from other photographs"):
+        load_dataset(tiny_config)

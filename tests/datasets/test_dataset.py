@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.data_sources.array_record import ArrayRecordDataSource
 
 from cervix_jax.datasets.builder import Cervix
+from cervix_jax.datasets.cases import CaseError
 from cervix_jax.datasets.dataset import MANIFEST_FILE, load_dataset
 from cervix_jax.datasets.pipeline import DatasetError
 
@@ -167,3 +168,20 @@ def test_boxes_of_several_people_concern_only_runs_that_use_them(config) -> None
     config.task = "localise"
     with pytest.raises(DatasetError, match="boxes were drawn by 'A', 'B'"):
         data.with_splits(config).examples("train")
+
+
+def test_cases_of_a_pattern_stay_in_one_fold_and_rebuild_nothing(config, reads):
+    plain = load_dataset(config)
+    config.dataset.case_pattern = r"/(?P<case>\d)\d*\.jpg"  # by the first digit
+    by_case = load_dataset(config)
+    assert reads == [0]
+    initial = by_case.manifest.of("initial")
+    cases = np.array([name.rpartition("/")[2][0] for name in by_case.manifest.names])
+    for case in set(cases[initial]):
+        rows = initial & (cases == case)
+        assert len(set(by_case.manifest.groups[rows])) == len(set(by_case.assignment.folds[rows])) == 1
+    split = [plain.assignment.folds[initial & (cases == case)] for case in set(cases[initial])]
+    assert any(len(set(folds)) > 1 for folds in split)
+    config.dataset.case_pattern = "(?P<case>nobody)"
+    with pytest.raises(CaseError, match="fits no name"):
+        load_dataset(config)

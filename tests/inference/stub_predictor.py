@@ -15,6 +15,7 @@ class StubPredictor(Predictor):
 
     class_names = CLASS_NAMES
     quality_reference = None
+    embedding_references = None
     name = "stub"
 
     def __init__(self, answer: Callable[[np.ndarray], np.ndarray], size=(32, 24)):

@@ -150,7 +150,7 @@ def test_of_a_cross_validation_each_fold_is_calibrated_by_the_others(tmp_path) -
         assert made.fold_temperatures[fold] == own
     by_fold = np.stack([p[:7]] * 4)
     expected = [calibration.apply_temperature(p[:7], temperature) for temperature in made.fold_temperatures]
-    np.testing.assert_array_equal(made.apply_by_fold(by_fold), expected)
+    np.testing.assert_array_equal(made.crossed(p[:7], by_fold), expected)
     made.save(tmp_path / "c.json", "this")
     back = calibration.Calibration.load(tmp_path / "c.json", "this")
     np.testing.assert_array_equal(back.folds, folds)

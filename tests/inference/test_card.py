@@ -8,6 +8,8 @@ import pytest
 from cervix_jax import runs
 from cervix_jax.inference import card, clinical_metrics
 from cervix_jax.inference.evaluation import evaluate
+from cervix_jax.inference.site_calibration import calibrate_site
+from tests.inference.site_photographs import site_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +34,21 @@ def test_a_card_has_metrics_limits_and_what_is_not_intended(predictor, calibrati
     page = card.render(entries)
     for words in ("Not for clinical decisions", "Limitations", f"{metrics['accuracy']:.3f}", "Temperature", "1,234"):
         assert words in page
+
+
+def test_a_card_of_a_site_says_for_how_many_cases_and_how_well_there(predictor, validation) -> None:
+    p, labels, ids, groups = site_predictions(30)
+    made = calibrate_site(p, labels, ids, groups)
+    said = {"loss": 0.7, "kappa": 0.4, "coverage": 0.912}
+    measured = made.measured | {"photographs": 90, "groups": 30, "asked": {"coverage": 0.9}, "after": said}
+    made = dataclasses.replace(made, measured=measured | {"decision": "recalibrate"})
+    of_site = dataclasses.replace(predictor, calibration=made)
+    metrics = evaluate(of_site, validation)[0]
+    assert "calibrated" not in metrics  # by photographs of another camera
+    page = card.render(json.loads(json.dumps(describe(of_site, metrics))))
+    assert "for a site, by 90 photographs of 30 cases" in page
+    assert "sets of 90% hold 91.2%; what was advised: recalibrate." in page
+    assert "Temperature" not in page
 
 
 def test_a_card_says_only_what_is_so(predictor, metrics) -> None:

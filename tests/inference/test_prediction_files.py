@@ -56,6 +56,25 @@ def test_a_run_with_a_localiser_says_where_it_looked(cropped_run, manual_dir, tm
         np.testing.assert_allclose(box, (*found.box, found.confidence), atol=1e-4)
 
 
+def test_cases_have_rows_of_their_own(predictor, manual_dir, tmp_path):
+    folder = shutil.copytree(manual_dir / "test", tmp_path / "test")
+    (folder / "cases.csv").write_text("image_name,case\n0.jpg,A\n1.jpg,A\n2.jpg,B\n")
+    result = predict_folder(predictor, folder, tmp_path / "p.csv", batch_size=2)
+    assert (result["cases"]["count"], result["familiarity"]) == (6, "not assessed")
+    table = {row["image_name"]: row for row in rows_of(tmp_path / "p.csv")}
+    cases = {row["case"]: row for row in rows_of(tmp_path / "p.cases.csv")}
+    assert {name: row["photographs"] for name, row in cases.items()} == {
+        **{"A": "2", "B": "1"},
+        **{f"{i}.jpg": "1" for i in range(3, 7)},
+    }
+    mean = (float(table["0.jpg"]["Type_2"]) + float(table["1.jpg"]["Type_2"])) / 2
+    assert float(cases["A"]["Type_2"]) == pytest.approx(mean, abs=1e-7)
+    by_pattern = predict_folder(predictor, manual_dir / "test", tmp_path / "q.csv", case_pattern="(?P<case>[0-2])")
+    assert by_pattern["cases"]["count"] == 7
+    assert predict_folder(predictor, manual_dir / "test", tmp_path / "r.csv")["cases"] is None
+    assert not (tmp_path / "r.cases.csv").exists()
+
+
 def test_unreadable_files_are_named_and_left_out(predictor, manual_dir, tmp_path):
     folder = tmp_path / "a, b"
     (folder / "sub").mkdir(parents=True)
