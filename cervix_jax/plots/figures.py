@@ -172,7 +172,9 @@ def escape(text: str) -> str:
 
 def fit(text: str, inches: float, fontsize: int) -> str:
     """The text in lines that are no wider than a figure or panel, escaped."""
-    columns = max(8, int(inches * 72 / (0.58 * fontsize)))  # the mean width of a character is about 0.58 of the size
+    columns = max(
+        8, int(inches * 72 / (0.63 * fontsize))
+    )  # a character is about 0.63 of the size wide, if names are long
     lines = [line for each in text.split("\n") for line in textwrap.wrap(each, columns) or [""]]
     return escape("\n".join(lines))
 
