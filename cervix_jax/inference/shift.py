@@ -136,8 +136,8 @@ def decide_use(measured: Mapping[str, Any], photographs: int) -> dict[str, Any]:
 
     The rules, the first that fits:
 
-    1. After recalibration the types cannot be told apart (its loss not better than guessing, or its AUROC's interval
-       reaches 0.5): 'fine-tune' with at least MIN_FINE_TUNING photographs, else 'do not use'.
+    1. After recalibration the types cannot be told apart (its AUROC's interval reaches 0.5, or its loss is worse than
+       guessing): 'fine-tune' with at least MIN_FINE_TUNING photographs, else 'do not use'.
     2. What the runs say as they are keeps what was asked for (sets, the unsafe rate) and recalibration does not lower
        the loss, as far as can be told: 'use as is'.
     3. 'recalibrate'.
@@ -151,8 +151,7 @@ def decide_use(measured: Mapping[str, Any], photographs: int) -> dict[str, Any]:
     """
     after, limits, asked = measured["after"], measured["intervals"], measured["asked"]
     guessing, low = measured["guessing"], limits["after"]["auroc"][0]
-    blind = guessing["verdict"] != "better than guessing" or low is None or low <= 0.5
-    if blind:
+    if guessing["verdict"] == "worse than guessing" or low is None or low <= 0.5:
         because = [
             f"recalibrated, its loss is {after['loss']:.3f}: {guessing['verdict']} ({guessing['loss']:.3f})",
             f"AUROC {after['auroc']:.2f}, from {low:.2f} on; 0.5 is chance" if low is not None else "no AUROC",

@@ -84,7 +84,8 @@ def measured(*, auroc=(0.6, 0.8), verdict="better than guessing", coverage=(0.85
         ({"gain": (-0.5, -0.3)}, 40, "recalibrate", r"lowers the loss by at least 0\.300"),
         ({"auroc": (0.45, 0.6)}, 49, "do not use", r"from 0\.45 on; 0\.5 is chance"),
         ({"auroc": (0.45, 0.6)}, 50, "fine-tune", "chance"),
-        ({"verdict": "cannot be told from guessing", "coverage": (0.6, 0.7)}, 80, "fine-tune", "cannot be told"),
+        ({"verdict": "worse than guessing", "coverage": (0.6, 0.7)}, 80, "fine-tune", "worse than guessing"),
+        ({"verdict": "cannot be told from guessing", "coverage": (0.6, 0.7)}, 80, "recalibrate", "hold at most"),
     ],
 )
 def test_the_decision_follows_the_rules(changes, photographs, decision, reason) -> None:
