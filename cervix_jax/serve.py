@@ -16,7 +16,7 @@ ADDRESS = flags.DEFINE_string("address", "127.0.0.1", "Address to listen on; oth
 TOKEN = flags.DEFINE_string(
     "token", None, "Secret that requests have to bear; CERVIX_JAX_TOKEN of the environment, where it is set."
 )
-HOSTNAME = flags.DEFINE_multi_string("hostname", [], "Name by which browsers address this machine, beside its addresses.")
+HOSTNAME = flags.DEFINE_multi_string("hostname", [], "Name that browsers may call this machine by.")
 COVERAGE = flags.DEFINE_float("coverage", 0.9, "Probability with which prediction sets hold the true type.")
 UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Fraction of types 2 and 3 that may be called type 1.")
 flags.set_default(run_flags.BATCH_SIZE, 8)  # requests are small, and a batch is compiled for each power of two

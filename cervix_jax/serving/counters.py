@@ -1,4 +1,4 @@
-"""Counts of what the server has done, in Prometheus' text format (version 0.0.4). Nothing in them is of a photograph."""
+"""Counts of what the server has done, in Prometheus' text format (version 0.0.4); nothing that photographs show."""
 
 import threading
 from collections import Counter
@@ -11,11 +11,11 @@ SIZES = (1, 2, 4, 8, 16, 32)  # of the buckets of batch sizes
 class Histogram:
     """Counts of values at most some upper ends, their sum and number."""
 
-    def __init__(self, name: str, meaning: str, ends: Sequence[float]):
+    def __init__(self, name: str, meaning: str, ends: Sequence[float | int]):
         self._name, self._meaning, self._ends = name, meaning, ends
         self._counts, self._sum = [0] * (len(ends) + 1), 0.0
 
-    def add(self, value: float) -> None:
+    def add(self, value: float | int) -> None:
         self._counts[sum(value > end for end in self._ends)] += 1
         self._sum += value
 

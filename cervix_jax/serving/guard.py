@@ -67,13 +67,10 @@ class Guard:
             else:
                 await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            status = status or 499  # nginx's number for it
+            status = 499  # nginx's number for it
         except Exception as error:  # a bug; its message may hold data
             where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-3:]]
             log(f"error: {type(error).__name__} at {' '.join(where)}")
-            if not status:
-                problem = RequestError(500, "internal", "something went wrong here; nothing was kept")
-                await error_response(problem)(scope, receive, send_with_headers)
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._counters.count_request(route, status, time.monotonic() - began)

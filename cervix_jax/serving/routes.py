@@ -1,7 +1,6 @@
 """The application: the page and its files, predictions, explanations, health and counts."""
 
 import asyncio
-import json
 import mimetypes
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -108,17 +107,12 @@ def page_files() -> dict[str, tuple[bytes, str]]:
     return {path: (entry.read_bytes(), types[path]) for path, entry in files.items()}
 
 
-def openapi() -> dict[str, Any]:
-    """The description of the interface."""
-    return json.loads((resources.files("cervix_jax.serving") / "openapi.json").read_bytes())
-
-
 async def _results(request: Request, futures: Sequence[Future[Any]]) -> list[Any]:
     """Results of futures; cancels them if the client goes away."""
-    results = asyncio.gather(*map(asyncio.wrap_future, futures))
-    gone = asyncio.ensure_future(_disconnection(request))
+    results: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
+    gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnection(request))
     try:
-        await asyncio.wait({results, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([results, gone], return_when=asyncio.FIRST_COMPLETED)
         if not results.done():
             raise ClientDisconnect
         return results.result()
@@ -157,10 +151,16 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
     return error_response(RequestError(405, "method_not_allowed", "/openapi.json says how it is asked"))
 
 
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer to a bug, which Starlette raises again for the guard to log."""
+    return error_response(RequestError(500, "internal", "something went wrong here; nothing was kept"))
+
+
 _HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     RequestError: _refused,
     BusyError: _refused,
     UnreadableError: _refused,
     404: _no_such_page,
     405: _wrong_method,
+    Exception: _failed,
 }

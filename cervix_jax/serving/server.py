@@ -1,9 +1,10 @@
-"""Starting and stopping: the socket, compilation before the first request, uvicorn, and connections that end in time."""
+"""Starting and stopping: socket, compilation before the first request, uvicorn, and connections that end in time."""
 
 import asyncio
 import ipaddress
 import secrets
 import socket
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,7 @@ MAX_CONNECTIONS = 512
 MIN_TOKEN = 16  # characters
 HEADER_SECONDS = 15.0  # from connecting, or from the last answer, to the end of the next request's head
 REQUEST_SECONDS = UPLOAD_SECONDS + 60.0  # from there to the end of the answer
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
 class AddressError(UserError):
@@ -104,7 +106,9 @@ def listen(address: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
     except (OSError, OverflowError) as error:
-        raise AddressError(f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}") from error
+        raise AddressError(
+            f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def url(listener: socket.socket, token: str | None) -> str:
@@ -118,6 +122,7 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
     """uvicorn, silent, with connections that end in time; `.run(sockets=[...])`."""
     config = uvicorn.Config(
         app,
+        loop="asyncio",  # uvloop is there by chance, as what checkpoints are written with needs it
         http=TimedProtocol,
         ws="none",
         lifespan="off",
@@ -175,7 +180,8 @@ class TimedProtocol(H11Protocol):
         if self._has_request and not self._is_answering:  # it came together with the one before
             self._is_answering = True
             self._allow(REQUEST_SECONDS)
-        else:
+        else:  # without lingering, or the system would go on offering what is not taken
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
 

@@ -91,7 +91,8 @@ class _MemoryParser(MultiPartParser):
 
 async def _form_files(request: Request, chunks: AsyncGenerator[bytes, None]) -> list[bytes]:
     try:
-        form = await _MemoryParser(request.headers, chunks, max_files=MAX_PHOTOGRAPHS, max_fields=MAX_PHOTOGRAPHS).parse()
+        parser = _MemoryParser(request.headers, chunks, max_files=MAX_PHOTOGRAPHS, max_fields=MAX_PHOTOGRAPHS)
+        form = await parser.parse()
     except (MultiPartException, MultipartParseError, KeyError, UnicodeError) as error:
         raise RequestError(400, "form", "the form cannot be read, or holds too many photographs") from error
     files = []
