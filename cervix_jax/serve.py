@@ -29,13 +29,15 @@ def main() -> dict[str, Any]:
         raise UserError(f"serve needs {error.name}, which the extra brings: pip install 'cervix_jax[serve]'") from error
     from cervix_jax.inference.decisions import DecisionRule
 
+    token = TOKEN.value or os.environ.get("CERVIX_JAX_TOKEN")
+    server.check_token(ADDRESS.value, token)  # before what takes seconds
     predictor = run_flags.restore(calibrated=True)
     return server.serve(
         predictor,
         DecisionRule.fit(predictor.calibration, COVERAGE.value, UNSAFE_RATE.value),
         address=ADDRESS.value,
         port=PORT.value,
-        token=TOKEN.value or os.environ.get("CERVIX_JAX_TOKEN"),
+        token=token,
         hostnames=HOSTNAME.value,
         batch_size=run_flags.BATCH_SIZE.value,
     )

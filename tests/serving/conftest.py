@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cervix_jax.explainers.methods import METHODS
 from cervix_jax.images import synthetic
 from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.decode import read_photograph
@@ -31,7 +32,7 @@ ABOUT = {
     "temperature": 1.0,
     "reference": 60,
     "site": None,
-    "methods": {"grad_cam": "Grad-CAM", "occlusion": "Occlusion"},
+    "methods": {name: method.title for name, method in METHODS.items()},
     "default_method": "grad_cam",
     "note": "Research software, not for clinical decisions.",
     "coverage": 0.9,

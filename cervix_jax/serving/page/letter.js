@@ -3,7 +3,7 @@
 import { bars, picture } from "./card.js";
 import { element } from "./dom.js";
 import { summary, verdict } from "./verdict.js";
-import { language, word } from "./words.js";
+import { language, percent, word } from "./words.js";
 
 const SHOWN = 4; // photographs that fit
 
@@ -35,6 +35,7 @@ export function writeLetter(parent, photographs, about) {
     element("p", { textContent: advice }),
     element("div", { className: "figures" }, ...figures),
     more > 0 ? element("p", { textContent: word("letter_more", { number: more }) }) : "",
-    element("p", { className: "small", textContent: word("letter_model", { model: about?.model ?? "" }) }),
+    element("p", { className: "small", textContent: word("set_help", { coverage: percent(about.coverage) }) }),
+    element("p", { className: "small", textContent: word("letter_model", { model: about.model }) }),
   );
 }
