@@ -85,9 +85,8 @@ def compare(run: Path, files: list[bytes], port: int, pid: int, requests: int) -
     for clients, rounds in served.items():
         seconds = np.concatenate([latencies for latencies, _ in rounds])
         speed = len(seconds) / sum(total for _, total in rounds)
-        print(
-            f"| {clients} client{'s' * (clients > 1)} | {quantiles(seconds)} | {speed:.1f} | {speed / rate:.2f} | {cost[clients]:.1f} |"
-        )
+        name = f"{clients} client{'s' * (clients > 1)}"
+        print(f"| {name} | {quantiles(seconds)} | {speed:.1f} | {speed / rate:.2f} | {cost[clients]:.1f} |")
 
 
 def call_in_a_loop(run: Path, files: list[bytes], pipe) -> None:
