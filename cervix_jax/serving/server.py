@@ -104,11 +104,15 @@ def listen(address: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
+        listener = socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
     except (OSError, OverflowError) as error:
         raise AddressError(
             f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}"
         ) from error
+    # Connections inherit it. asyncio sets it only where the socket names its protocol, and an answer of two parts would
+    # wait 40 ms for the acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def url(listener: socket.socket, token: str | None) -> str:

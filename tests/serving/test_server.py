@@ -28,6 +28,7 @@ def test_others_need_a_token_that_cannot_be_guessed(address) -> None:
 def test_a_port_in_use_and_an_address_of_elsewhere_are_named() -> None:
     with server.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert server.url(listener, None) == f"http://127.0.0.1:{port}/"
         assert server.url(listener, "abc") == f"http://127.0.0.1:{port}/#abc"
         with pytest.raises(server.AddressError, match=f"cannot listen on 127.0.0.1 port {port}: .*in use"):
