@@ -14,6 +14,8 @@ python -m cervix_jax.train --config=configs/quickstart_localiser.py $DATA --work
 python -m cervix_jax.evaluate --workdir=$LOCALISER --figures=$LOCALISER/figures
 echo "== training configs/quickstart.py on photographs cropped to the cervix" >&2
 python -m cervix_jax.train --config=configs/quickstart.py $DATA --config.dataset.crop=$LOCALISER --workdir=$RUN
+echo "== calibrating, so that it can say that it does not know" >&2
+python -m cervix_jax.calibrate --workdir=$RUN
 echo "== predicting the photographs in $RUN/photographs" >&2
 [ -d $RUN/photographs ] || python - $RUN/photographs <<'PYTHON'
 import pathlib, sys
@@ -23,3 +25,4 @@ PYTHON
 python -m cervix_jax.predict --workdir=$RUN --images=$RUN/photographs/test --output=$RUN/predictions.csv
 echo "== evaluating the best checkpoint; figures in $RUN/figures" >&2
 python -m cervix_jax.evaluate --workdir=$RUN --figures=$RUN/figures
+echo "== done; a page that says what may be said of a photograph: ./launch/serve.sh $RUN" >&2

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "plots": {"explainers", "inference", "training", "images"} | RUN | SHARED,
     "experiments": {"plots", "inference", "training", "models", "datasets"} | RUN | SHARED,
     "benchmarks": {"cli", "inference", "training", "models", "datasets", "images"} | RUN | SHARED,
+    "serving": {"plots", "explainers", "inference", "images"} | SHARED,
     "planning": {"benchmarks", "training", "models", "config"} | SHARED,
     "cli": {"inference", "training", "datasets"} | RUN | SHARED,
 }
@@ -72,7 +73,7 @@ def test_the_programs_are_those_of_the_contract() -> None:
     names = (
         "prepare audit check train crossvalidate calibrate evaluate compare predict explain export reproduce benchmark"
     )
-    names += " plan options"
+    names += " plan serve options"
     assert set(names.split()) == PROGRAMS
 
 
@@ -126,6 +127,7 @@ def test_every_test_file_has_its_module() -> None:
     about_the_whole = {
         *("test_architecture.py", "test_configs.py", "test_links.py", "test_programs.py", "launch/test_launch.py"),
         "models/heads/test_heads.py",  # what every head of the registry promises
+        "serving/test_browser.py",  # the page, in chromium
         "images/test_hostile_photographs.py",  # files made to break decoding, through every door that reads them
         *("training/test_layouts.py", "training/test_learning.py"),  # the whole of training: on meshes, to an accuracy
     }

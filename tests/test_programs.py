@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,29 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     exported = result("export", workdir, f"--output={tmp_path / 'export'}", "--nocalibrated")
     assert exported["temperature"] is None
     assert all(Path(path).stat().st_size for path in exported["files"].values())
+
+    page = start("serve", workdir, "--port=0", "--batch_size=1")
+    address = next(line for line in page.stderr if "ready" in line).split("open ")[1].split()[0]
+    body = (manual_dir / "test/0.jpg").read_bytes()
+    with urllib.request.urlopen(f"{address}v1/predict", data=body) as response:
+        (answer,) = json.load(response)["photographs"]
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    page.send_signal(signal.SIGTERM)
+    out, err = page.communicate(timeout=60)
+    assert (page.returncode, json.loads(out)["photographs"], "0.jpg" in err) == (0, 1, False)
+
+
+def test_a_page_for_others_needs_a_token_and_the_extra():
+    status, _, message = call("serve", "--workdir=nowhere", "--address=0.0.0.0")
+    assert (status, "give them a secret: --token=" in message) == (2, True)
+    code = "import runpy, sys; sys.modules['uvicorn'] = None; runpy.run_module('cervix_jax.serve', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--workdir=x"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "error: serve needs uvicorn, which the extra brings: pip install 'cervix_jax[serve]'",
+    )
 
 
 def test_one_type_against_the_rest_from_training_to_prediction(flags, tmp_path, manual_dir):

@@ -32,7 +32,7 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh"])
+@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_vm.sh", "serve.sh"])
 def test_scripts_say_how_they_are_used(name: str) -> None:
     assert os.access(LAUNCH / name, os.X_OK)
     done = subprocess.run([LAUNCH / name], capture_output=True, text=True, check=False)
