@@ -105,7 +105,7 @@ class Calibration:
             }
             calibration = cls(**(fields | arrays))
             calibration._check()
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
             raise CalibrationError(
                 f"{path} cannot be used: {error}; run python -m cervix_jax.calibrate again, which replaces it"
             ) from error

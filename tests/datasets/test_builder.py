@@ -1,11 +1,13 @@
 """The TFDS builder: what is in which split, and what it says when photographs are missing or damaged."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import file_utils
 
 from cervix_jax.datasets import builder, feature_cache
 from cervix_jax.datasets.dataset import load_dataset
@@ -232,6 +234,21 @@ def test_a_build_that_was_killed_does_not_pass_for_complete_and_resumes(tmp_path
     assert len(calls) == len(distinct) + 1  # the one it died of is the only one extracted twice
     assert made.data_path.exists()
     assert cache.stat().st_size < jpegs / 10
+
+
+def test_nothing_is_left_beside_the_data_set(tiny_config, tmp_path, monkeypatch):
+    """Neither what a build that was killed had begun to write, nor temporary folders of TFDS."""
+    draw = synthetic.photographs
+    monkeypatch.setattr(synthetic, "photographs", lambda: draw(counts={"train": 20, "additional": 0, "test": 2}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    tiny_config.dataset.update(name="cervix/synthetic", manual_dir=None, data_dir=str(tmp_path / "data"))
+    version = str(builder.Cervix.VERSION)
+    begun = file_utils.incomplete_dir(tmp_path / "data/cervix/synthetic" / version)
+    (Path(begun.__enter__()) / "half").touch()  # and never left, as if it was killed
+    load_dataset(tiny_config)
+    assert [path.name for path in (tmp_path / "data/cervix/synthetic").iterdir()] == [version]
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_class_folders_elsewhere_are_an_error(tmp_path):

@@ -200,6 +200,12 @@ def test_a_calibration_that_cannot_be_is_refused_whoever_wrote_it(tmp_path, name
         calibration.Calibration.load(tmp_path / "c.json", "this")
 
 
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path) -> None:
+    (tmp_path / "c.json").write_text("[" * 99999)
+    with pytest.raises(calibration.CalibrationError, match="cannot be used: maximum recursion depth"):
+        calibration.Calibration.load(tmp_path / "c.json", "this")
+
+
 def test_a_calibration_of_other_runs_is_refused(tmp_path) -> None:
     with pytest.raises(calibration.CalibrationError, match="other runs or other flags"):
         calibration.Calibration.load(saved(tmp_path), "that")
