@@ -232,10 +232,13 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
     if not on_disk:
         with exclusive(_root(builder) / LOCK, f"{_root(builder)}, where data sets are prepared", wait=True):
-            _remove_remains(builder)
-            log(f"preparing {builder.data_path}")
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
-                builder.download_and_prepare(download_config=download)
+            builder = _find_builder(dataset)  # anew: another process may have built it meanwhile
+            on_disk = builder.data_path.exists()
+            if not on_disk:
+                _remove_remains(builder)
+                log(f"preparing {builder.data_path}")
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
+                    builder.download_and_prepare(download_config=download)
     if raw and on_disk and dataset.manual_dir:
         folder = Path(dataset.manual_dir)
         names, digests = scan(folder, additional=additional), None
