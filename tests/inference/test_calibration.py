@@ -190,6 +190,7 @@ def test_any_flipped_bit_of_a_calibration_is_found(tmp_path) -> None:
         ("probabilities", np.full((12, 3), 0.5), "no distributions"),
         ("probabilities", np.full((12, 3), float("nan")), "no distributions"),
         ("labels", np.full(12, 3), "labels do not fit"),
+        ("folds", np.arange(12) // 6, "folds do not fit"),  # without a temperature of each
     ],
 )
 def test_a_calibration_that_cannot_be_is_refused_whoever_wrote_it(tmp_path, name, value, message) -> None:

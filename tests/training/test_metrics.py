@@ -64,8 +64,9 @@ def test_calibration_error_in_closed_form() -> None:
 
 def test_calibration_error_is_that_of_fifteen_bins_which_are_open_below() -> None:
     rng = np.random.default_rng(0)
-    probabilities, labels = rng.dirichlet(np.full(20, 0.5), 300), rng.integers(0, 20, 300)  # the lowest bins as well
+    probabilities = rng.dirichlet(np.full(20, 0.5), 300)  # the lowest bins as well
     probabilities[:4] = np.array([[1 / 15 + 1e-9] * 15 + [0] * 5, [0.05] * 20, [1 / 3] * 3 + [0] * 17, [1] + [0] * 19])
+    labels = (probabilities.cumsum(axis=1) < rng.uniform(size=(300, 1))).sum(axis=1)  # calibrated: gaps of both signs
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = [(confidence > i / 15) & (confidence <= (i + 1) / 15) for i in range(15)]
     assert np.sum(bins) == 300
