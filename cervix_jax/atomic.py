@@ -1,5 +1,8 @@
 """Files that are replaced as a whole: a reader, or a run that was killed, never sees one half written."""
 
+import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +20,30 @@ def open_atomic(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open(mode, **options) as file:
+    with open(partial, mode, opener=_open_alone, **options) as file:
+        try:
             yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            file.flush()
+            partial.replace(path)  # while nobody else can open it
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _open_alone(path: str, flags: int) -> int:
+    """Opens a file that no other process writes, waiting for one that does: else one would move what both have begun.
+
+    What a process that was killed has left is written over.
+    """
+    while True:
+        descriptor = os.open(path, flags & ~os.O_TRUNC, 0o666)
+        with contextlib.suppress(OSError):  # of a file system that has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):  # it was moved while this waited
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # noqa: PTH116
+                os.ftruncate(descriptor, 0)
+                return descriptor
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -98,8 +98,8 @@ def read_record(workdir: Path) -> dict[str, Any]:
         raise RunError(f"{workdir} holds no run: {path} is missing; train one with --workdir={workdir}")
     try:
         record = json.loads(path.read_text())
-        options.flatten(record["config"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        hash(tuple(options.flatten(record["config"]).items()))  # as values of options can be
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
             f"{path} is damaged; remove it and rerun the command that trained the run, which rebuilds it"
         ) from error
@@ -135,8 +135,9 @@ def _row(line: str) -> dict[str, Any] | None:
     """A row of the metrics; None if it is damaged."""
     try:
         row = json.loads(line)
-        return row if isinstance(row["epoch"], int) and isinstance(row.get("step", 0), int) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        is_whole = isinstance(row["epoch"], int) and isinstance(row.get("step", 0), int)
+        return row if is_whole and all(x is None or isinstance(x, int | float) for x in row.values()) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -129,6 +129,7 @@ def test_every_test_file_has_its_module() -> None:
         "models/heads/test_heads.py",  # what every head of the registry promises
         "serving/test_browser.py",  # the page, in chromium
         "images/test_hostile_photographs.py",  # files made to break decoding, through every door that reads them
+        "reliability/test_kill.py",  # programs that are killed
         *("training/test_layouts.py", "training/test_learning.py"),  # the whole of training: on meshes, to an accuracy
     }
     tests = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}

@@ -1,5 +1,8 @@
 """Files are replaced as a whole or not at all."""
 
+import fcntl
+import threading
+
 import pytest
 
 from cervix_jax.atomic import open_atomic, write_atomic
@@ -28,3 +31,32 @@ def test_an_error_leaves_the_old_content(tmp_path) -> None:
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_file_wait_for_each_other(tmp_path) -> None:
+    path, errors = tmp_path / "table.csv", []
+
+    def write_another() -> None:
+        try:
+            write_atomic(path, "another")
+        except OSError as error:
+            errors.append(error)
+
+    other = threading.Thread(target=write_another)
+    with open_atomic(path) as file:
+        file.write("half")
+        with (tmp_path / "table.csv.partial").open() as partial, pytest.raises(BlockingIOError):
+            fcntl.flock(partial, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other.start()
+        file.write(" and half")
+    other.join()
+    assert errors == []
+    assert path.read_text() in ("another", "half and half")  # in the order in which they came
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_a_killed_writer_has_left_is_written_over(tmp_path) -> None:
+    (tmp_path / "a.txt.partial").write_text("much longer than what is written now")
+    write_atomic(tmp_path / "a.txt", "short")
+    assert (tmp_path / "a.txt").read_text() == "short"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

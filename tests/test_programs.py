@@ -290,20 +290,16 @@ def whole(manual_dir, data_dir, tmp_path_factory):
     return metrics_of(workdir)
 
 
-@pytest.mark.parametrize(
-    "number",
-    # The others are handled alike, and by the tests of several processes.
-    [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.reliability) for n in (signal.SIGINT, signal.SIGTERM))],
-    ids=lambda number: number.name,
-)
-def test_a_killed_run_resumes_and_ends_with_the_same_metrics(flags, whole, tmp_path, number):
+@pytest.mark.reliability  # by default one of several processes is asked to stop, and `reliability/kill.py` kills
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_run_that_is_asked_to_stop_resumes_and_ends_with_the_same_metrics(flags, whole, tmp_path, number):
     process = start("train", *flags, EPOCHS, f"--workdir={tmp_path}")
     for line in process.stderr:  # after the first epoch of many
         if line.startswith("epoch 1/"):
             process.send_signal(number)
             break
     process.communicate(timeout=300)
-    assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    assert process.returncode == 130
     assert 1 <= len(runs.read_metrics(tmp_path)) < len(whole)
     result("train", *flags, EPOCHS, f"--workdir={tmp_path}")
     assert metrics_of(tmp_path) == whole

@@ -44,7 +44,9 @@ def test_without_a_record_there_is_no_run(tmp_path) -> None:
         runs.read_record(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": 3}', "\x00"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"config": 3}', "\x00", "[" * 99999, '{"config": {"seed": [[1]]}}']
+)
 def test_a_damaged_record_is_named(tmp_path, content) -> None:
     (tmp_path / runs.RECORD).write_text(content)
     with pytest.raises(runs.RunError, match=r"run\.json is damaged; remove it and rerun"):
@@ -54,7 +56,18 @@ def test_a_damaged_record_is_named(tmp_path, content) -> None:
 ROWS = [{"epoch": 1, "step": 3, "loss": 0.1 + 0.2}, {"epoch": 2, "step": 6, "loss": 1e-30}]
 
 
-@pytest.mark.parametrize("damage", ['{"epoch": 1, "st', "\x00\xff", "[]", '{"epoch": null, "step": 1}', '"epoch"'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"epoch": 1, "st',
+        "\x00\xff",
+        "[]",
+        '{"epoch": null, "step": 1}',
+        '"epoch"',
+        '{"epoch": 1, "loss": []}',
+        "[" * 9**5,
+    ],
+)
 def test_a_damaged_line_of_the_metrics_hides_no_other_and_is_kept_aside(tmp_path, damage, capsys) -> None:
     assert runs.read_metrics(tmp_path) == []
     runs.write_metrics(tmp_path, ROWS)

@@ -28,6 +28,7 @@ from cervix_jax.images.boxes import Box
 CSV, COCO, CVAT = "boxes.csv", "boxes.json", "boxes.xml"
 FILES = (CSV, COCO, CVAT)
 COLUMNS = ("image_name", "left", "top", "right", "bottom")
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error, ElementTree.ParseError)
 SHOWN = 10  # wrong rows that a message names
 
 
@@ -167,7 +168,7 @@ def _checked(path: Path, read: Callable[[Path], Iterator[Annotation]]) -> Iterat
         yield from read(path)
     except BoxesError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, csv.Error, ElementTree.ParseError) as error:
+    except _DAMAGE as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise BoxesError(f"{path} cannot be read as boxes: {reason}") from error
 
@@ -209,13 +210,14 @@ def _read_labelme(path: Path) -> Iterator[Annotation]:
         return
     size = (_number(content["imageHeight"]), _number(content["imageWidth"]))
     for shape in content["shapes"]:
-        x, y = zip(*((_number(point[0]), _number(point[1])) for point in shape["points"]), strict=True)
-        yield Annotation(path.name, "", "", (min(x), min(y), max(x), max(y)), size)
+        points = np.array([[_number(point[0]), _number(point[1])] for point in shape["points"]])
+        sides = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())  # NaN where a point is no number
+        yield Annotation(path.name, "", "", sides, size)
 
 
 def _number(value: Any) -> float:
     """NaN for what is no number."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan

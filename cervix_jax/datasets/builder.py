@@ -65,6 +65,11 @@ class CervixConfig(tfds.core.BuilderConfig):
     additional: bool = True
 
 
+class _DatasetInfo(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Nothing: TFDS has no such data set in its bucket, and would leave an empty temporary folder at each look."""
+
+
 class Cervix(tfds.core.GeneratorBasedBuilder):
     """See the module's documentation."""
 
@@ -85,7 +90,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         boxes = tfds.features.Sequence({"annotator": tfds.features.Text(), "box": tfds.features.BBoxFeature()})
-        return tfds.core.DatasetInfo(
+        return _DatasetInfo(
             builder=self,
             description=__doc__,
             features=tfds.features.FeaturesDict(

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import ml_collections
 import numpy as np
@@ -240,10 +239,13 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     download = tfds.download.DownloadConfig(manual_dir=dataset.manual_dir or "none")
     if not on_disk:
         with exclusive(_root(builder) / LOCK, f"{_root(builder)}, where data sets are prepared", wait=True):
-            _remove_remains(builder)
-            log(f"preparing {builder.data_path}")
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
-                builder.download_and_prepare(download_config=download)
+            builder = _find_builder(dataset)  # anew: another process may have built it meanwhile
+            on_disk = builder.data_path.exists()
+            if not on_disk:
+                _remove_remains(builder)
+                log(f"preparing {builder.data_path}")
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS would speak of downloading
+                    builder.download_and_prepare(download_config=download)
     if raw and on_disk and dataset.manual_dir:
         folder = Path(dataset.manual_dir)
         names, digests = scan(folder, additional=additional), None
@@ -282,7 +284,7 @@ def _root(builder: tfds.core.DatasetBuilder) -> Path:
 def _remove_remains(builder: tfds.core.DatasetBuilder) -> None:
     """Removes what builds that were killed have left of this data set; the caller is the only one who builds."""
     path = Path(builder.data_path)
-    for remains in path.parent.glob(f"{path.name}.incomplete*") if path.parent.is_dir() else []:
+    for remains in path.parent.glob(f"incomplete.*_{path.name}") if path.parent.is_dir() else []:
         shutil.rmtree(remains, ignore_errors=True)
 
 
@@ -291,7 +293,7 @@ def _load_manifest(builder: tfds.core.DatasetBuilder, stored: Sequence[tuple[Any
     path = Path(builder.data_path) / MANIFEST_FILE
     sizes = {name: split.num_examples for name, split in builder.info.splits.items()}
     identity = json.dumps([str(builder.version), builder.info.metadata["fingerprint"], sizes])
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+    with contextlib.suppress(Exception):  # as many kinds as there are ways to damage it
         return _read_manifest(path, identity)
     manifest = _manifest_of_examples(stored)
     with contextlib.suppress(OSError), open_atomic(path, "wb") as file:  # a folder without write access is only slower

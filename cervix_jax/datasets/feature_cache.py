@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -35,6 +36,10 @@ MIN_PARALLEL = 64  # photographs; fewer are decoded by this process, since start
 
 Source = Path | bytes
 
+_DAMAGED = (  # error codes; the last two of a header that says what is not so
+    *(sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT),
+    *(sqlite3.SQLITE_ERROR, sqlite3.SQLITE_READONLY),
+)
 _WINDOW = 256  # results in flight, so that memory is bounded
 _COLUMNS = "reason, jpeg, height, width, histograms, sharpness, signature"
 
@@ -110,13 +115,24 @@ def extract_all(
       inside: folder that no file may lie outside of, by a link.
       processes: number of processes that decode; None for one per core.
     """
+    try:
+        return _extract_all(sources, cache, inside, processes or _num_cores())
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:  # the latter of arrays of another size
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
+            raise  # a full disk, another build
+    log(f"{cache} is damaged: it is removed, and features are extracted again")
+    cache.unlink()
+    return _extract_all(sources, cache, inside, processes or _num_cores())
+
+
+def _extract_all(sources: Mapping[str, Source], cache: Path, inside: Path | None, processes: int) -> FeatureTable:
     with _open_cache(cache) as database:
         cached = frozenset(digest for (digest,) in database.execute("SELECT digest FROM measured"))
         if not sys.stderr.isatty():
             log(f"extracting features of {len(sources)} photographs")
         digests, unopened = {}, {}
         for name, digest, record in tqdm(
-            _map(partial(read_and_extract, cached=cached, inside=inside), sources, processes or _num_cores()),
+            _map(partial(read_and_extract, cached=cached, inside=inside), sources, processes),
             total=len(sources),
             desc="extracting features",
             disable=None,
@@ -189,12 +205,24 @@ def _map(
         return
     # Not forked: a process that has threads, as JAX and Grain make them, may hang after a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
         items = iter(sources.items())
         while window := list(itertools.islice(items, _WINDOW)):
             with _main_hidden():  # submitting starts the processes
                 results = pool.map(function, window, chunksize=4)
             yield from results
+
+
+def _end_with_parent() -> None:
+    """Has this process end when the one that started it is killed; else it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a process of a pool
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

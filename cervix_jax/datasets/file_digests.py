@@ -48,7 +48,7 @@ def _key(path: Path) -> _Key | None:
 
 
 def _known(cache: Path) -> dict[_Key | None, str]:
-    with contextlib.suppress(sqlite3.Error, OSError):
+    with contextlib.suppress(sqlite3.Error, OSError, ValueError):  # the last of a text that is no longer UTF-8
         if cache.exists():
             with contextlib.closing(sqlite3.connect(cache)) as database:
                 rows = database.execute("SELECT path, size, time, inode, digest FROM files")

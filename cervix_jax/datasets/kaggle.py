@@ -111,10 +111,13 @@ def _test_labels(table: Path, names: set[str]) -> dict[str, int]:
 
 
 def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = [column for column in columns if column not in (reader.fieldnames or ())]
-        if missing:
-            raise TableError(f"{table} has no column {', '.join(missing)}")
-        for row in reader:
-            yield reader.line_num, {column: (row[column] or "").strip() for column in columns}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise TableError(f"{table} has no column {', '.join(missing)}")
+            for row in reader:
+                yield reader.line_num, {column: (row[column] or "").strip() for column in columns}
+    except (ValueError, csv.Error) as error:  # no UTF-8, or no CSV
+        raise TableError(f"{table} cannot be read as a table: {error}") from error

@@ -20,6 +20,7 @@ from PIL import Image
 from cervix_jax.atomic import open_atomic
 from cervix_jax.datasets.cleaning import Gaussian, cross_fitted_log_density
 from cervix_jax.datasets.splits import INITIAL, Manifest, SplitAssignment, stratified_folds
+from cervix_jax.errors import UserError
 from cervix_jax.images import features, near_duplicates
 from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.geometry import CropResize
@@ -37,8 +38,13 @@ REASONS = {  # by criterion
     "cervix_whole": "cervix cut off by the border",
     "cervix_centered": "cervix far from the middle",
 }
+_ALWAYS = 5  # criteria that need no localiser
 _EDGE = 0.01  # distance from the border, as a fraction of the photograph, at which a side of a box touches it
 _BLACK = 0  # the cells' bin of the darkest 17 levels, as around a round field of view
+
+
+class QualityReferenceError(UserError):
+    """The file of a quality reference is damaged; the message names it and what to do."""
 
 
 class ImageFeatures(NamedTuple):
@@ -156,12 +162,38 @@ class QualityReference:
 
     @classmethod
     def load(cls, path: Path) -> "QualityReference | None":
-        """Reads what `save` wrote; None if there is no such file."""
+        """Reads what `save` wrote; None if there is no such file.
+
+        Raises:
+          QualityReferenceError: the file is damaged.
+        """
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            gaussian = Gaussian(**{field.name: arrays[field.name] for field in dataclasses.fields(Gaussian)})
-            return cls(gaussian, {name: arrays[name] for name in REASONS if name in arrays}, arrays["seen"])
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                gaussian = Gaussian(**{field.name: arrays[field.name] for field in dataclasses.fields(Gaussian)})
+                values = {name: arrays[name] for name in REASONS if name in arrays}
+                reference = cls(gaussian, values, arrays["seen"])
+            reference._check()
+        except Exception as error:  # as many kinds as there are ways to damage it
+            raise QualityReferenceError(
+                f"{path} is damaged; rerun the command that trained the run, which writes it again"
+            ) from error
+        return reference
+
+    def _check(self) -> None:
+        """Raises ValueError for arrays that no reference has."""
+        size, normal = features.NUM_FEATURES, self.gaussian
+        if (normal.mean.shape, normal.axes.shape, normal.variances.shape) != ((size,), (size, size), (size,)):
+            raise ValueError("its distribution has other features")
+        if any(values.ndim != 1 or not len(values) for values in self.values.values()) or len(self.values) < _ALWAYS:
+            raise ValueError("it has no values of a criterion")
+        if self.seen.ndim != 1 or self.seen.dtype != near_duplicates.SIGNATURE:
+            raise ValueError("it does not say what was seen")
+        if not all(np.isfinite(array).all() for array in (*vars(normal).values(), *self.values.values())):
+            raise ValueError("a number is not finite")
+        if not (normal.variances > 0).all():
+            raise ValueError("a variance is not positive")
 
 
 def _criteria(photograph: ImageFeatures) -> dict[str, float]:

@@ -112,7 +112,7 @@ class Calibration:
                 raise ValueError("it was made for other runs or other flags")
             calibration = cls(**cls._from_json(fields))
             calibration._check()
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
             raise CalibrationError(
                 f"{path} cannot be used: {error}; run python -m cervix_jax.calibrate again, which replaces it"
             ) from error

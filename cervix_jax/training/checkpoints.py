@@ -9,6 +9,7 @@ The record has a SHA-256 of each of these items, of the validation metrics and o
 one flipped bit would change what a network says, and nothing else would tell. Checkpoints of older versions have none.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -139,6 +140,18 @@ class Checkpoints:
         if not losses:
             raise CheckpointError("this run kept no moving average; it had config.optimizer.ema_decay=0")
         return min(losses, key=lambda step: losses[step])
+
+    def remove_replaced(self) -> None:
+        """Removes checkpoints that are neither the latest nor a best one.
+
+        Orbax does when it saves; a run that was killed then may have removed nothing, or a part of one.
+        """
+        kept = {self.latest}
+        for item in LOSSES:
+            with contextlib.suppress(CheckpointError):
+                kept.add(self.best(item))
+        for step in set(self.steps) - kept:
+            self.manager.delete(step)
 
     def restore(self, step: int, state: TrainState, sharding: Sharding) -> tuple[TrainState, dict[str, Any]]:
         """Restores state and record of a checkpoint.

@@ -4,6 +4,7 @@ The metrics of a task are `loss` and one more, `accuracy` or `mean_iou`. In a ro
 `validation_` or, of the moving average if one is kept, `ema_validation_`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ def best(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
       rows: one or more.
       prefix: 'ema_' for the moving average.
     """
-    row = min(rows, key=lambda row: row[f"{prefix}validation_loss"])
+    row = min(rows, key=lambda row: _loss(row, prefix))
     return {"epoch": row["epoch"]} | _metrics(row, f"{prefix}validation_")
 
 
@@ -55,6 +56,12 @@ def format_row(row: Row, epochs: int) -> str:
         columns.append(f"averaged {averaged['loss']:.4f} {averaged[name]:.3f}")
     columns.append(f"{row['images_per_second']:.1f} images/s" if row["images_per_second"] else "")
     return "  ".join(columns)
+
+
+def _loss(row: Row, prefix: str) -> float:
+    """The validation loss; infinite where the row has none, or one that is not a number and compares with nothing."""
+    loss = row.get(f"{prefix}validation_loss")
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def _metrics(row: Row, prefix: str) -> dict[str, float]:

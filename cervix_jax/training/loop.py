@@ -153,6 +153,7 @@ def _train(
     on_lead_host(lambda: set_unreadable_aside(workdir))
     with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as asked_to_stop:
         state, saved = restore_newest(workdir, checkpoints, state, replicated(context.setup.mesh))
+        checkpoints.remove_replaced()
         if saved is not None:
             context.batches.set_state(saved["iterator"])
         record["config"] = config.to_dict()

@@ -1,5 +1,6 @@
 """What a cross-validation says of every photograph by a run that has not seen it, and how good that is."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -42,10 +43,11 @@ def gather(plan: FoldPlan) -> dict[str, Any]:
         return _gather_boxes(plan, [Localiser.restore(workdir) for workdir in workdirs])
     predictor = Predictor.restore(workdirs)
     path, results = plan.workdir / TABLE, plan.workdir / RESULTS
-    if path.exists() and results.exists():
-        recorded = json.loads(results.read_text())
-        if recorded["predictor"] == predictor.identity:
-            return recorded
+    if path.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: computed again
+            recorded = json.loads(results.read_text())
+            if recorded["predictor"] == predictor.identity:
+                return recorded
     config = plan.config
     cases = split_photographs(
         predictor,

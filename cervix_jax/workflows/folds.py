@@ -13,7 +13,7 @@ from cervix_jax.config import ConfigError
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
 from cervix_jax.training import epoch_metrics, loop
-from cervix_jax.training.checkpoints import DIRECTORY
+from cervix_jax.training.checkpoints import DIRECTORY, Checkpoints
 from cervix_jax.training.processes import on_lead_host
 
 
@@ -91,11 +91,15 @@ def train_folds(plan: FoldPlan) -> None:
     for config, workdir in plan.runs(plan.chosen):
         if _is_finished(config, workdir):
             log(f"{workdir}: finished")
+            with Checkpoints.open(workdir) as checkpoints:
+                checkpoints.remove_replaced()
             continue
         log(f"{workdir}: fold {config.selection.fold} of {config.selection.folds}, seed {config.seed}")
         loop.train(config, workdir)
 
 
 def _is_finished(config: ml_collections.ConfigDict, workdir: Path) -> bool:
-    is_over = epoch_metrics.is_over(runs.read_metrics(workdir), config.epochs, config.patience)
-    return is_over and (workdir / DIRECTORY).is_dir()
+    """Whether the last epoch is done and saved: a run may have been killed between its metrics and its checkpoint."""
+    rows = runs.read_metrics(workdir)
+    is_over = epoch_metrics.is_over(rows, config.epochs, config.patience)
+    return is_over and (workdir / DIRECTORY / str(rows[-1].get("step", ""))).is_dir()

@@ -127,10 +127,7 @@ def _check_metrics(workdir: Path) -> None:
 def _check_quality(workdir: Path) -> None:
     if not (workdir / runs.QUALITY_REFERENCE).exists():
         raise RunError(f"{workdir / runs.QUALITY_REFERENCE} is missing")
-    try:
-        QualityReference.load(workdir / runs.QUALITY_REFERENCE)
-    except Exception as error:
-        raise RunError(f"{workdir / runs.QUALITY_REFERENCE} is damaged") from error
+    QualityReference.load(workdir / runs.QUALITY_REFERENCE)
 
 
 def _check_checkpoints(workdir: Path, report: Report) -> None:

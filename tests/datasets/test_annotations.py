@@ -87,6 +87,7 @@ def test_boxes_of_other_photographs_are_counted(tmp_path):
         (f"{NAMES[1]},0,0,1.5,1", "line 3: 0, 0, 1.5, 1 lies outside"),
         (f"{NAMES[1]},0,0,nan,1", "line 3: a side is no number"),
         (f"{NAMES[1]},0,0,x,1", "line 3: a side is no number"),
+        (f"{NAMES[1]},0,0,1e999,1", "line 3: a side is no number"),
         (f"{NAMES[1]},0,0", "line 3: a side is no number"),
         (f"{NAMES[0]},0,0,1,1", "line 3: a second box of train/Type_1/1.jpg"),
         ("1.jpg,0,0,1,1", r"line 3: '1.jpg' may be train/Type_1/1.jpg or additional/Type_1/1.jpg"),
@@ -101,6 +102,19 @@ def test_wrong_rows_are_named(tmp_path, row, reason):
 def test_a_missing_column_is_named(tmp_path):
     write_csv(tmp_path, header="image_name,left,top,right")
     with pytest.raises(BoxesError, match="no column bottom"):
+        read_boxes(tmp_path, NAMES)
+
+
+def test_a_number_that_no_float_holds_is_named(tmp_path):
+    content = {"imageHeight": 40, "imageWidth": 30, "shapes": [{"points": [[3, 4], [10**400, 20], [12, 9]]}]}
+    (tmp_path / "1.json").write_text(json.dumps(content))
+    with pytest.raises(BoxesError, match=r"1\.json: a side is no number"):
+        read_boxes(tmp_path, ["1.jpg"])
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_that_names_the_file(tmp_path):
+    (tmp_path / "boxes.json").write_text("[" * 99999)
+    with pytest.raises(BoxesError, match=r"boxes\.json cannot be read as boxes: maximum recursion depth"):
         read_boxes(tmp_path, NAMES)
 
 

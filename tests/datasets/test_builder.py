@@ -1,13 +1,16 @@
 """The TFDS builder: what is in which split, and what it says when photographs are missing or damaged."""
 
+import contextlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils import file_utils
 
-from cervix_jax.datasets import builder, feature_cache, folders
+from cervix_jax.datasets import builder, dataset, feature_cache, folders
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.pipeline import DatasetError
 from cervix_jax.images import synthetic
@@ -237,3 +240,36 @@ def test_a_table_of_cases_groups_the_photographs_and_makes_another_data_set(tiny
     (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows[1:]]))
     with pytest.raises(DatasetError, match="prepared from other photographs"):
         load_dataset(tiny_config)
+
+
+def test_nothing_is_left_beside_the_data_set(tiny_config, tmp_path, monkeypatch):
+    """Neither what a build that was killed had begun to write, nor temporary folders of TFDS."""
+    draw = synthetic.photographs
+    monkeypatch.setattr(synthetic, "photographs", lambda: draw(counts={"train": 20, "additional": 0, "test": 2}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    tiny_config.dataset.update(name="cervix/synthetic", manual_dir=None, data_dir=str(tmp_path / "data"))
+    version = str(builder.Cervix.VERSION)
+    begun = file_utils.incomplete_dir(tmp_path / "data/cervix/synthetic" / version)
+    (Path(begun.__enter__()) / "half").touch()  # and never left, as if it was killed
+    load_dataset(tiny_config)
+    assert [path.name for path in (tmp_path / "data/cervix/synthetic").iterdir()] == [version]
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_data_set_that_another_process_has_built_while_this_one_waited_is_read(tiny_config, tmp_path, monkeypatch):
+    draw = synthetic.photographs
+    monkeypatch.setattr(synthetic, "photographs", lambda: draw(counts={"train": 20, "additional": 0, "test": 2}))
+    tiny_config.dataset.update(name="cervix/synthetic", manual_dir=None, data_dir=str(tmp_path))
+    hold = dataset.exclusive
+
+    @contextlib.contextmanager
+    def waited(*arguments, **options):
+        with hold(*arguments, **options):
+            made = tfds.builder("cervix/synthetic", data_dir=tmp_path, file_format="array_record")
+            made.download_and_prepare()
+            monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("built"))
+            yield
+
+    monkeypatch.setattr(dataset, "exclusive", waited)
+    assert sum(load_dataset(tiny_config).splits.values()) == 22

@@ -1,6 +1,7 @@
 """Features: extracted once per content, the same by any number of processes, and discarded when they are stored."""
 
 import io
+import select
 import sqlite3
 import subprocess
 import sys
@@ -114,6 +115,54 @@ def test_numbers_of_another_version_are_not_taken(sources, tmp_path):
     with sqlite3.connect(cache) as database:
         database.execute("UPDATE measured SET version = version - 1, sharpness = -1")
     assert (feature_cache.extract_all(two, cache).sharpness > 0).all()
+
+
+@pytest.mark.parametrize("place", [0, 60, 4096, 8192])
+def test_a_damaged_cache_is_begun_anew(sources, tmp_path, place, capsys):
+    cache, two = tmp_path / "m.sqlite", some(sources, 2)
+    before = feature_cache.extract_all(two, cache)
+    content = bytearray(cache.read_bytes())
+    content[place : place + 100] = b"\xff" * 100
+    cache.write_bytes(content)
+    again = feature_cache.extract_all(two, cache)
+    np.testing.assert_array_equal(again.histograms, before.histograms)
+    assert list(again.jpegs([0, 1])) == list(before.jpegs([0, 1]))
+
+
+def test_a_cache_that_another_process_holds_is_not_removed(sources, tmp_path, monkeypatch):
+    cache, connect = tmp_path / "m.sqlite", sqlite3.connect
+    feature_cache.extract_all(some(sources, 1), cache)
+    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0))
+    with connect(cache) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            feature_cache.extract_all(some(sources, 2), cache)
+    assert cache.exists()
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    """It is killed, so that it cannot end them; the pipe is open as long as one of them lives."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", DYING, tmp_path / "m.sqlite"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout.readline() == "extracted\n"
+    process.kill()
+    readable, _, _ = select.select([process.stdout], [], [], 60)
+    assert readable
+    assert process.stdout.read() == ""
+
+
+DYING = """
+import pathlib, sys
+from cervix_jax.datasets import feature_cache
+sources = {str(i): b"no picture" for i in range(feature_cache.MIN_PARALLEL)}
+insert, feature_cache._insert = feature_cache._insert, lambda *_: (print("extracted", flush=True), sys.stdin.read())
+feature_cache.extract_all(sources, pathlib.Path(sys.argv[1]), processes=2)
+"""
 
 
 def test_what_cannot_be_read_has_a_reason_and_zeros(sources, tmp_path):

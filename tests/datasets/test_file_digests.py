@@ -63,3 +63,7 @@ def test_what_cannot_be_read_has_no_digest_and_without_a_cache_all_is_read(folde
     assert read.count("a") == 2
     (tmp_path / "damaged").write_bytes(b"no database" * 99)
     assert len(file_digests(folder, "a", tmp_path / "damaged")["a"]) == 64
+    file_digests(folder, "a", tmp_path / "kept")
+    content = (tmp_path / "kept").read_bytes()
+    (tmp_path / "kept").write_bytes(content.replace(str(folder).encode(), b"\xff" * len(str(folder))))
+    assert len(file_digests(folder, "a", tmp_path / "kept")["a"]) == 64

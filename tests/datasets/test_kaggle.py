@@ -41,14 +41,15 @@ def test_tables_that_are_there_are_applied(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("name", "content", "message"),
     [
         ("fixed_labels_v2.csv", "name,label\n", "has no column filename, old_label, new_label"),
         ("fixed_labels.csv", "filename,old_label,new_label\n1.jpg,one,two\n", "line 2: old_label is 'one'"),
         ("solution_stg1_release.csv", "image_name,Type_1,Type_2,Type_3\n0.jpg,1,1,0\n", "line 2: one of Type_1"),
+        ("removed_files.csv", b"filename,old_label,new_label\n\xff", "cannot be read as a table: 'utf-8' codec"),
     ],
 )
-def test_tables_of_another_layout_are_refused(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
+def test_tables_of_another_layout_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(kaggle.TableError, match=message):
         kaggle.find_corrections(tmp_path, ["test/0.jpg", "additional/Type_1/1.jpg"])

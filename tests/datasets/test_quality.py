@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from cervix_jax.datasets.dataset import load_dataset
-from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityReference
+from cervix_jax.datasets.quality import REASONS, ImageFeatures, QualityReference, QualityReferenceError
 from cervix_jax.images import synthetic
 from cervix_jax.images.boxes import LocatedBox
 from cervix_jax.images.decode import read_photograph
@@ -113,6 +113,29 @@ def test_it_comes_back_from_its_file(reference, tmp_path, photograph) -> None:
     assert back.assess(ImageFeatures.of(photograph)) == reference.assess(ImageFeatures.of(photograph))
     np.testing.assert_array_equal(back.seen, reference.seen)
     assert QualityReference.load(tmp_path / "none.npz") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mean": np.full(456, np.nan)},
+        {"variances": np.zeros(456)},
+        {"axes": np.eye(3)},
+        {"sharpness": np.zeros(0)},
+        {"seen": np.zeros(9)},
+        {"seen": np.array([{}])},  # a pickle
+    ],
+)
+def test_a_file_of_arrays_that_no_reference_has_is_refused(reference, tmp_path, damage) -> None:
+    path = tmp_path / "quality.npz"
+    reference.save(path)
+    with np.load(path) as arrays:
+        np.savez(path, **dict(arrays) | damage)
+    with pytest.raises(QualityReferenceError, match=r"quality\.npz is damaged; rerun the command"):
+        QualityReference.load(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(QualityReferenceError, match=r"quality\.npz is damaged"):
+        QualityReference.load(path)
 
 
 def test_junk_ranks_below_photographs_of_a_cervix(reference) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cervix_jax.config import get_config
 from cervix_jax.datasets.splits import (
     ADDITIONAL,
     INITIAL,
@@ -111,6 +112,22 @@ def test_whatever_is_selected_validation_is_one_fold_of_initial_photographs(choi
     assert set(split[source == INITIAL]) == {"train", "validation"}
     assert set(split[source == TEST]) == {"test"}
     assert all((reason != "") == (s == "rejected") for reason, s in zip(assignment.reasons, split, strict=True))
+
+
+def test_data_sets_are_built_with_the_defaults_of_the_options():
+    assert SplitConfig(**get_config().selection) == SplitConfig()
+
+
+def test_near_duplicates_share_a_fold_unless_folds_are_random():
+    manifest = dataclasses.replace(make_manifest(), groups=np.arange(106) // 6)
+    initial = manifest.of(INITIAL)
+
+    def folds_of_groups(split):
+        folds = assign_splits(manifest, SplitConfig(split=split)).folds[initial].reshape(-1, 6)
+        return {len(set(group)) for group in folds.tolist()}
+
+    assert folds_of_groups("grouped") == {1}
+    assert max(folds_of_groups("random")) > 1
 
 
 def test_what_is_fitted_does_not_see_the_validation_fold():

@@ -190,6 +190,7 @@ def test_any_flipped_bit_of_a_calibration_is_found(tmp_path) -> None:
         ("probabilities", np.full((12, 3), 0.5), "no distributions"),
         ("probabilities", np.full((12, 3), float("nan")), "no distributions"),
         ("labels", np.full(12, 3), "labels do not fit"),
+        ("folds", np.arange(12) // 6, "folds do not fit"),  # without a temperature of each
     ],
 )
 def test_a_calibration_that_cannot_be_is_refused_whoever_wrote_it(tmp_path, name, value, message) -> None:
@@ -197,6 +198,12 @@ def test_a_calibration_that_cannot_be_is_refused_whoever_wrote_it(tmp_path, name
     fields = {"temperature": 2.0, "probabilities": 0.1 + 0.7 * np.eye(3)[labels], "labels": labels, "measured": {}}
     calibration.Calibration(**(fields | {name: value})).save(tmp_path / "c.json", "this")
     with pytest.raises(calibration.CalibrationError, match=message):
+        calibration.Calibration.load(tmp_path / "c.json", "this")
+
+
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path) -> None:
+    (tmp_path / "c.json").write_text("[" * 99999)
+    with pytest.raises(calibration.CalibrationError, match="cannot be used: maximum recursion depth"):
         calibration.Calibration.load(tmp_path / "c.json", "this")
 
 

@@ -127,3 +127,12 @@ def test_sets_of_cv_plus_hold_the_true_type_though_runs_are_far_too_sure(coverag
     reference = np.stack([view[known] for view in views])[folds, np.arange(1000)]
     sets = conformal.cv_plus_sets(np.stack([v[new] for v in views]), reference, labels[known], folds, coverage)
     assert coverage - 0.02 < conformal.describe_sets(sets, labels[new])["coverage"]
+
+
+def test_a_probability_that_equals_the_threshold_is_in_the_set() -> None:
+    threshold = 0.1 + 0.2  # 4e-17 above 0.3
+    assert conformal.prediction_sets(np.array([[0.6, 0.3, 0.1]]), threshold).tolist() == [[True, True, False]]
+    reference, folds = np.array([[0.3, 0.7, 0.0]] * 2), np.array([0, 1])
+    by_fold = np.array([[[0.7 - 1e-16, 0.3 - 1e-16, 0.0]]] * 2)
+    sets = conformal.cv_plus_sets(by_fold, reference, np.array([0, 0]), folds, 0.5)
+    assert sets.tolist() == [[True, True, False]]

@@ -48,6 +48,8 @@ def test_a_prediction_is_referred_unless_its_set_is_the_type_that_is_called() ->
     assert sure.probabilities == pytest.approx({"Type_1": 0.7, "Type_2": 0.2, "Type_3": 0.1})
     assert str(unsure) == "b: Type_1 45.0%, Type_2 40.0%, Type_3 15.0% -> refer (set: Type_1, Type_2)"
     assert rule.describe() == {"coverage": 0.9, "threshold": 0.5, "expected": None}
+    never = DecisionRule(ablation_threshold=float("inf"))
+    assert never.describe() == {"coverage": None, "threshold": 1.0, "expected": None}
 
 
 def test_a_threshold_comes_with_what_it_does_to_the_reference() -> None:

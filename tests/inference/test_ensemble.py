@@ -98,3 +98,9 @@ def test_members_and_rules_that_do_not_fit_are_refused() -> None:
             Combination.of("mean", [1.0, 1.0], class_names)
     with pytest.raises(EnsembleError, match="no rule 'median'"):
         Combination.of("median", [1.0], [CLASS_NAMES])
+
+
+def test_a_logit_of_one_vs_rest_members_is_that_of_the_class_less_that_of_the_rest() -> None:
+    members = [np.array([[0.5, 2.0 * i]]) for i in range(3)]
+    logits = Combination.of("mean", LOSSES, BINARY).logits(members)
+    np.testing.assert_allclose(logits, [[-0.5, 1.5, 3.5]])

@@ -1,86 +1,98 @@
-"""Kills training (SIGKILL) at random moments until it has ended, and compares it with a run that was left alone.
+"""Kills programs (SIGKILL) at random moments until they have ended, and compares them with one that was left alone.
 
-python -m tests.reliability.kill [--kills=200] [--seed=0]
+python -m tests.reliability.kill [--kills=200] [--programs=train,prepare,crossvalidate] [--seed=0]
 
-Weights, moving average, optimizer and metrics have to be the same, bit by bit (but for times). A run is killed up to
-five times, then left to end; runs are made until there were that many kills. Status 1 if one ends differently.
+Weights, moving average, optimizer, metrics, prepared examples and out-of-fold predictions have to be the same, bit by
+bit (but for times); no other files than those of the program left alone may be there, and no process may live on. Each
+is killed up to five times, then left to end; this is repeated until there were that many kills. Status 1 if one ends
+differently.
 """
 
 import argparse
-import json
+import collections
+import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from cervix_jax import runs
 from cervix_jax.images import synthetic
-from cervix_jax.training.checkpoints import Checkpoints
+from tests.reliability.programs import DifferentError, Programs, compare, read_to_end
 
-CLOCK = ("images_per_second", "validation_seconds")
-OPTIONS = {
-    **{"epochs": 4, "batch_size": 16, "dataset.name": "cervix/initial", "dataset.image_size": "(32,24)"},
-    **{"model.backbone.name": "none", "model.widths": "(4,)", "model.blocks": "(1,)", "optimizer.ema_decay": 0.9},
-}
+PROGRAMS = ("train", "prepare", "crossvalidate")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    draw = random.Random(arguments.seed)
+    draw, failed, ended = random.Random(arguments.seed), 0, 0
+    kills: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         synthetic.write_folder(folder / "photographs", seed=3, counts={"train": 60, "additional": 0, "test": 7})
-        finish(folder, folder / "first")  # which prepares and compiles
-        start = time.monotonic()
-        finish(folder, folder / "alone")
-        seconds = time.monotonic() - start
-        expected, kills, ended, differing = end_of(folder / "alone"), 0, 0, 0
-        while kills < arguments.kills:
-            workdir = folder / f"run{ended}"
-            for _ in range(min(5, arguments.kills - kills)):
-                process = start_training(folder, workdir)
+        programs = Programs(folder, folder / "photographs", folder / "data")
+        killer = Killer(programs)
+        for program in arguments.programs.split(","):
+            programs.finish(program, folder / "first")  # which prepares and compiles
+            programs.clear("first")
+        while kills.total() < arguments.kills:
+            for program in arguments.programs.split(","):
+                wanted = min(5, arguments.kills - kills.total())
                 try:
-                    process.wait(draw.uniform(0.2, 1.0) * seconds)
-                    break  # it ended first
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                    kills += 1
-            finish(folder, workdir)
-            is_same = end_of(workdir) == expected
-            ended, differing = ended + 1, differing + (not is_same)
-            print(f"{kills} kills, {ended} runs, {differing} ended differently", flush=True)
-            shutil.rmtree(workdir)
-    sys.exit(min(differing, 1))
+                    kills[program] += killer.kill(program, wanted, lambda: draw.uniform(0.02, 0.8))
+                except DifferentError as error:
+                    failed += 1
+                    print(error, flush=True)
+                ended += 1
+            print(f"{kills.total()} kills {dict(kills)}, {ended} ended, {failed} differently", flush=True)
+    sys.exit(min(failed, 1))
 
 
-def start_training(folder: Path, workdir: Path) -> subprocess.Popen[bytes]:
-    options = OPTIONS | {"dataset.manual_dir": folder / "photographs", "dataset.data_dir": folder / "data"}
-    flags = [f"--config.{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "cervix_jax.train", "--config=configs/report.py", *flags, f"--workdir={workdir}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+class Killer:
+    """Kills programs, and knows how each ends when it is left alone."""
 
+    def __init__(self, programs: Programs):
+        self._programs = programs
+        self._alone: dict[str, tuple[float, dict[str, str]]] = {}
 
-def finish(folder: Path, workdir: Path) -> None:
-    process = start_training(folder, workdir)
-    _, err = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(f"training does not go on: {err.decode()}")
+    def kill(self, program: str, kills: int, moment: Callable[[], float]) -> int:
+        """Kills a program, then lets it end; returns how often it was killed, fewer if it has ended before.
 
+        Args:
+          program: which.
+          kills: how often.
+          moment: of each, as a share of the time that it takes.
 
-def end_of(workdir: Path) -> str:
-    """Metrics, and the checksums of all that the checkpoints hold, which name every array's content."""
-    rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in runs.read_metrics(workdir)]
-    with Checkpoints.open(workdir) as checkpoints:
-        saved = {step: checkpoints.checksums(step) for step in checkpoints.steps}
-    return json.dumps([rows, saved], sort_keys=True)
+        Raises:
+          DifferentError: it does not go on, ends differently, or leaves files or processes behind.
+        """
+        programs, place, made = self._programs, self._programs.folder / "killed", 0
+        if program not in self._alone:
+            start = time.monotonic()
+            programs.finish(program, programs.folder / "alone")
+            self._alone[program] = time.monotonic() - start, programs.end_of(programs.folder / "alone")
+            programs.clear("alone")
+        seconds, expected = self._alone[program]
+        while made < kills:
+            process, output = programs.start(program, place)
+            process.join(moment() * seconds)
+            if process.exitcode is not None:
+                break  # it ended first
+            process.kill()
+            process.join()
+            made += 1
+            read_to_end(output, f"processes of a killed {program} live on")
+        programs.finish(program, place)
+        found = programs.end_of(place)
+        programs.clear("killed")
+        compare(f"{program}, killed {made} times,", found, expected)
+        return made
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which checkpoints are kept, which is best, and that what comes back is what was saved."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,21 @@ def test_the_latest_and_the_one_of_least_loss_are_kept(tmp_path, losses, best, s
         assert checkpoints.latest == len(losses)
         assert checkpoints.best() == best
         assert checkpoints.record(best) == {"step": best, "iterator": {"position": 3 * best}}
+
+
+def test_what_a_killed_run_had_yet_to_remove_is_removed(tmp_path) -> None:
+    """A checkpoint in whole and one in part; Orbax removes them only as it saves."""
+    fill(tmp_path, [0.5, 0.7])
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "first")
+    fill(tmp_path / "more", [0.5, 0.7, 0.8, 0.6, 0.9])
+    for name, source in {"2": "first/2", "4": "first/2/variables"}.items():
+        shutil.copytree(tmp_path / source, tmp_path / "more/checkpoints" / name)
+    assert kept(tmp_path / "more") == {1, 2, 4, 5}
+    with Checkpoints.open(tmp_path / "more") as checkpoints:
+        checkpoints.remove_replaced()
+        assert checkpoints.steps == [5, 1]
+        assert checkpoints.best() == 1
+    assert kept(tmp_path / "more") == {1, 5}
 
 
 def test_the_best_average_is_kept_beside_the_best_and_the_latest(tmp_path) -> None:

@@ -19,6 +19,12 @@ def test_the_best_epoch_has_the_lowest_validation_loss() -> None:
     assert epoch_metrics.best(ROWS, "ema_") == {"epoch": 3, "loss": 0.65, "accuracy": 0.75}
 
 
+@pytest.mark.parametrize("loss", [float("nan"), None])
+def test_an_epoch_whose_loss_is_no_number_is_never_the_best(loss) -> None:
+    others = [{"epoch": 4, "validation_loss": loss}, {"epoch": 5}]
+    assert epoch_metrics.best([*others, *ROWS, *others])["epoch"] == 2
+
+
 def test_checkpoints_are_compared_by_validation_metrics_only() -> None:
     metrics = {"loss": 0.9, "accuracy": 0.5, "ema_loss": 0.7, "ema_accuracy": 0.75}
     assert epoch_metrics.validation(ROWS[0]) == metrics

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.special import log_softmax
 
 from cervix_jax.training.losses import cross_entropy, l2_penalty, soft_targets
@@ -45,6 +46,14 @@ def test_softened_cross_entropy_is_least_at_the_soft_targets() -> None:
     np.testing.assert_allclose(cross_entropy(LOGITS, labels, **options), expected, rtol=1e-5)
     gradient = jax.grad(lambda logits: cross_entropy(logits, labels, **options).sum())(jnp.log(targets))
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"ambiguity": 0.2}])
+def test_one_way_to_soften_is_enough(options) -> None:
+    logits, labels = jnp.array([[1.0, 2.0, 0.5]] * 5), np.array([0, 1, 2, 1, 0])  # more examples than classes
+    targets = soft_targets(3, **({"label_smoothing": 0.0, "ambiguity": 0.0} | options))[labels]
+    expected = -(targets * log_softmax(np.asarray(logits, float), axis=1)).sum(axis=1)
+    np.testing.assert_allclose(cross_entropy(logits, jnp.asarray(labels), **options), expected, rtol=1e-5)
 
 
 def test_l2_is_over_kernels_alone() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import softmax
 
-from cervix_jax.training.metrics import classification_metrics, expected_calibration_error
+from cervix_jax.training.metrics import classification_metrics, expected_calibration_error, reliability
 
 NAMES = ("a", "b", "c")
 
@@ -62,13 +62,30 @@ def test_calibration_error_in_closed_form() -> None:
     assert expected_calibration_error(probabilities, labels) == pytest.approx((10 * 0.2 + 10 * 0.0) / 20)
 
 
+def test_calibration_error_is_that_of_fifteen_bins_which_are_open_below() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(20, 0.5), 300)  # the lowest bins as well
+    probabilities[:4] = np.array([[1 / 15 + 1e-9] * 15 + [0] * 5, [0.05] * 20, [1 / 3] * 3 + [0] * 17, [1] + [0] * 19])
+    labels = (probabilities.cumsum(axis=1) < rng.uniform(size=(300, 1))).sum(axis=1)  # calibrated: gaps of both signs
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = [(confidence > i / 15) & (confidence <= (i + 1) / 15) for i in range(15)]
+    assert np.sum(bins) == 300
+    expected = sum(abs(correct[rows].sum() - confidence[rows].sum()) for rows in bins) / 300
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(expected)
+
+
+def test_a_probability_that_rounding_has_put_above_one_is_in_the_last_bin() -> None:
+    (row,) = reliability(np.array([[1 + 1e-12, 0.0], [0.99, 0.01]]), np.array([0, 1]))
+    assert row == {"count": 2, "confidence": pytest.approx(0.995), "accuracy": 0.5}
+
+
 def test_a_certain_mistake_costs_what_kaggle_charges() -> None:
     metrics = classification_metrics(np.array([[1.0, 0.0, 0.0]]), np.array([2]), NAMES)
     assert metrics["loss"] == pytest.approx(-np.log(1e-15))
 
 
-@pytest.mark.parametrize("labels", [[], [0, -1]])
-def test_examples_without_labels_are_refused(labels) -> None:
+@pytest.mark.parametrize(("labels", "message"), [([], "no examples"), ([0, -1], "this split has none")])
+def test_examples_without_labels_are_refused(labels, message) -> None:
     probabilities = np.full((len(labels), 3), 1 / 3)
-    with pytest.raises(ValueError, match=r"labelled|no examples"):
+    with pytest.raises(ValueError, match=message):
         classification_metrics(probabilities, np.array(labels, int), NAMES)

@@ -45,6 +45,8 @@ def test_nothing_is_computed_again_while_the_runs_are_the_same(folds_copy, monke
     with monkeypatch.context() as patch:
         patch.setattr(cross_validation, "split_photographs", lambda *_: pytest.fail("computed"))
         assert gather(folds_copy) == first
+    (folds_copy.workdir / RESULTS).write_text("{}")
+    assert gather(folds_copy) == first
     (folds_copy.workdir / TABLE).unlink()
     assert gather(folds_copy) == first
 

@@ -5,6 +5,7 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.runs import RunError
+from cervix_jax.training.checkpoints import DIRECTORY
 from cervix_jax.workflows import folds as module
 from cervix_jax.workflows.folds import FoldPlan, train_folds
 
@@ -36,13 +37,22 @@ def test_finished_runs_are_not_trained_again_and_others_are(folds_copy, monkeypa
     plan = folds_copy
     trained = []
     monkeypatch.setattr(module.loop, "train", lambda config, workdir: trained.append(workdir.name))
+    (plan.workdir / "fold0" / DIRECTORY / "1/variables").mkdir(parents=True)  # killed while it removed the first
     train_folds(plan)
     assert trained == []
+    assert not (plan.workdir / "fold0" / DIRECTORY / "1").exists()
     rows = runs.read_metrics(plan.workdir / "fold1")
     runs.write_metrics(plan.workdir / "fold1", rows[:-1])
     assert [path.name for path in plan.unfinished()] == ["fold1"]
     train_folds(plan)
     assert trained == ["fold1"]
+
+
+def test_a_run_that_was_killed_before_its_last_checkpoint_was_saved_is_not_finished(folds_copy, monkeypatch) -> None:
+    """Its metrics are written first; what Orbax had begun to write has another name."""
+    (checkpoint,) = [path for path in (folds_copy.workdir / "fold1" / DIRECTORY).iterdir() if path.is_dir()]
+    checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.orbax-checkpoint-tmp"))
+    assert [path.name for path in folds_copy.unfinished()] == ["fold1"]
 
 
 def test_another_configuration_is_refused_before_anything_is_trained(folds_copy, monkeypatch) -> None:
