@@ -19,6 +19,7 @@ TOKEN = flags.DEFINE_string(
 HOSTNAME = flags.DEFINE_multi_string("hostname", [], "Name that browsers may call this machine by.")
 COVERAGE = flags.DEFINE_float("coverage", 0.9, "Probability with which prediction sets hold the true type.")
 UNSAFE_RATE = flags.DEFINE_float("unsafe_rate", None, "Fraction of types 2 and 3 that may be called type 1.")
+run_flags.define_site_flag()
 flags.set_default(run_flags.BATCH_SIZE, 8)  # requests are small, and a batch is compiled for each power of two
 
 
@@ -40,6 +41,7 @@ def main() -> dict[str, Any]:
         token=token,
         hostnames=HOSTNAME.value,
         batch_size=run_flags.BATCH_SIZE.value,
+        site=flags.FLAGS.site,
     )
 
 

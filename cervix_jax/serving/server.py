@@ -44,6 +44,7 @@ def serve(
     token: str | None = None,
     hostnames: Sequence[str] = (),
     batch_size: int = 8,
+    site: str | None = None,
 ) -> dict[str, Any]:
     """Serves the page until SIGTERM or Ctrl-C.
 
@@ -55,6 +56,7 @@ def serve(
       token: that requests for predictions have to bear.
       hostnames: names that the machine goes by, beside its addresses.
       batch_size: most photographs a step.
+      site: whose calibration the predictor has, see `Service`.
 
     Returns:
       `photographs`: how many were answered, and `seconds`: for how long the page was open.
@@ -63,7 +65,7 @@ def serve(
       AddressError: the address can be reached by other machines and there is no token, or it is not free.
       ServiceError: the predictor cannot be served.
     """
-    service, counters = Service(predictor, rule, batch_size), Counters()
+    service, counters = Service(predictor, rule, batch_size, site), Counters()
     check_token(address, token)
     with listen(address, port) as listener:
         _dump_no_core()

@@ -39,9 +39,10 @@ class Service:
       predictor: one run or many, calibrated.
       rule: with a coverage, so that it can say that it does not know.
       batch_size: most photographs a step.
+      site: name of the clinic whose photographs the calibration was made from; None if they are those of the training.
     """
 
-    def __init__(self, predictor: Predictor, rule: DecisionRule, batch_size: int):
+    def __init__(self, predictor: Predictor, rule: DecisionRule, batch_size: int, site: str | None = None):
         """Checks that the predictor can be served.
 
         Raises:
@@ -51,7 +52,7 @@ class Service:
             raise ServiceError(f"the page is for the three types, and these runs tell {predictor.class_names} apart")
         if rule.coverage is None:
             raise ServiceError("the page says when it does not know, which needs a coverage: --coverage=0.9")
-        self.predictor, self.rule, self.batch_size = predictor, rule, batch_size
+        self.predictor, self.rule, self.batch_size, self.site = predictor, rule, batch_size, site
 
     def predict(self, files: Sequence[bytes]) -> list[Answer]:
         """What may be said of each photograph, in order.
@@ -105,7 +106,7 @@ class Service:
             "runs": len(self.predictor.members),
             "temperature": self.predictor.temperature,
             "reference": 0 if calibration is None else len(calibration.labels),  # photographs behind the sets
-            "site": None,  # the clinic on whose photographs it was calibrated; the training photographs' own if None
+            "site": self.site,
             "methods": {name: method.title for name, method in methods.METHODS.items()},
             "default_method": DEFAULT_METHOD,
             "note": NOTE,

@@ -62,6 +62,8 @@ def test_it_says_what_answers_rest_on(service) -> None:
     about = service.about()
     assert about["model"] == "run"
     assert (about["temperature"], about["reference"], about["coverage"], about["site"]) == (2.0, 60, 0.9, None)
+    at_site = Service(service.predictor, service.rule, 4, "north").about()
+    assert at_site == about | {"site": "north"}
     assert list(about["methods"]) == list(METHODS)
     assert about["default_method"] in METHODS
     assert about["note"] == NOTE
