@@ -2,10 +2,13 @@
 
 import atexit
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -26,22 +29,39 @@ hypothesis.settings.load_profile("here")
 
 from cervix_jax import config as options
 from cervix_jax.images import synthetic
+from cervix_jax.lock import exclusive
 
 COUNTS = {"train": 60, "additional": 0, "test": 7}
 
 
 @pytest.fixture(scope="session")
-def manual_dir(tmp_path_factory) -> Path:
+def shared_dir(tmp_path_factory) -> Path:
+    """Folder of what is made once for all worker processes; tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
+def made_once(path: Path, make: Callable[[Path], Any]) -> Any:
+    """What `make` returns for a folder, made by the worker that comes first; the result is kept as JSON beside it."""
+    kept = path.with_suffix(".json")
+    with exclusive(path.with_suffix(".lock"), str(path), wait=True):
+        if not kept.exists():
+            kept.write_text(json.dumps(make(path)))
+    return json.loads(kept.read_text())
+
+
+@pytest.fixture(scope="session")
+def manual_dir(shared_dir) -> Path:
     """Raw photographs: 60 labelled, 7 unlabelled."""
-    folder = tmp_path_factory.mktemp("photographs")
-    synthetic.write_folder(folder, seed=3, counts=COUNTS)
+    folder = shared_dir / "photographs"
+    made_once(folder, lambda folder: synthetic.write_folder(folder, seed=3, counts=COUNTS))
     return folder
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory) -> Path:
+def data_dir(shared_dir) -> Path:
     """Root of prepared data sets, shared by the tests, which only read it."""
-    return tmp_path_factory.mktemp("prepared")
+    return shared_dir / "prepared"
 
 
 @pytest.fixture
@@ -51,44 +71,44 @@ def tiny_config(manual_dir, data_dir):
 
 
 @pytest.fixture(scope="session")
-def _finished_run(manual_dir, data_dir, tmp_path_factory):
+def _finished_run(manual_dir, data_dir, shared_dir):
     from cervix_jax.training import loop
 
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    return workdir, loop.train(make_tiny_config(manual_dir, data_dir), workdir)
+    workdir = shared_dir / "finished/run"
+    return workdir, made_once(workdir, lambda workdir: loop.train(make_tiny_config(manual_dir, data_dir), workdir))
 
 
 @pytest.fixture(scope="session")
-def localiser_run(manual_dir, data_dir, tmp_path_factory) -> Path:
+def localiser_run(manual_dir, data_dir, shared_dir) -> Path:
     """Work directory of a small localiser of the same photographs and fold as `tiny_config`; tests only read it."""
     from cervix_jax.training import loop
 
-    workdir = tmp_path_factory.mktemp("localiser") / "run"
-    loop.train(make_localiser_config(manual_dir, data_dir), workdir)
+    workdir = shared_dir / "localiser/run"
+    made_once(workdir, lambda workdir: loop.train(make_localiser_config(manual_dir, data_dir), workdir))
     return workdir
 
 
 @pytest.fixture(scope="session")
-def cropped_run(localiser_run, manual_dir, data_dir, tmp_path_factory):
+def cropped_run(localiser_run, manual_dir, data_dir, shared_dir):
     """Work directory and result of a classifier on the crops of `localiser_run`, of an epoch; tests only read it."""
     from cervix_jax.training import loop
 
     config = make_tiny_config(manual_dir, data_dir)
     config.dataset.crop = str(localiser_run)
     config.epochs = 1
-    workdir = tmp_path_factory.mktemp("cropped") / "run"
-    return workdir, loop.train(config, workdir)
+    workdir = shared_dir / "cropped/run"
+    return workdir, made_once(workdir, lambda workdir: loop.train(config, workdir))
 
 
 @pytest.fixture(scope="session")
-def folds(manual_dir, data_dir, tmp_path_factory):
+def folds(manual_dir, data_dir, shared_dir):
     """Plan of a finished cross-validation of three folds, an epoch each; tests only read its folder."""
     from cervix_jax.workflows.folds import FoldPlan, train_folds
 
     config = make_tiny_config(manual_dir, data_dir)
     config.epochs, config.selection.folds, config.selection.fold = 1, 3, 0
-    plan = FoldPlan.of(config, tmp_path_factory.mktemp("cross_validation") / "cv", None, 1)
-    train_folds(plan)
+    plan = FoldPlan.of(config, shared_dir / "cross_validation/cv", None, 1)
+    made_once(plan.workdir, lambda _: train_folds(plan))
     return plan
 
 

@@ -21,8 +21,7 @@ from cervix_jax.images import synthetic
 TRAINED = (
     *("uniform", "shares", "logistic_conv1", "overfitted", "initial", "report"),
     *("crop_70", "weights_2.5_1.0_1.5", "kept_100_sharp_0", "no_backbone", "inception_v3", "trained_3"),
-    *("without_batch_norm", "specialist_1", "specialist_2", "specialist_3"),
-    *("one_vs_rest_1", "one_vs_rest_2", "one_vs_rest_3"),
+    *("without_batch_norm", "specialist_1", "one_vs_rest_1"),
 )
 # As `reproduce` with one work directory for all experiments; in a process of its own, where types are not checked at
 # every call: half the time.

@@ -43,7 +43,7 @@ def test_the_report_s_tolerances_are_the_report_s_system() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", sorted(CONFIG_FILES - {"system", "quickstart", "quickstart_localiser", "localiser", "best"})
+    "file", sorted(CONFIG_FILES - {"system", "quickstart", "quickstart_localiser", "localiser", "best", "finetune"})
 )
 def test_config_files_are_variants(file: str) -> None:
     variant = "one_vs_rest_1" if file == "one_vs_rest" else file

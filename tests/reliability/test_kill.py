@@ -15,7 +15,7 @@ def killer(manual_dir, data_dir, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("program", "kills"),
-    [("train", 2), ("prepare", 3), pytest.param("crossvalidate", 3, marks=pytest.mark.reliability)],
+    [("train", 1), ("prepare", 4), pytest.param("crossvalidate", 3, marks=pytest.mark.reliability)],
 )
 def test_a_killed_program_ends_as_one_that_was_left_alone(killer, program, kills) -> None:
     draw = random.Random(0)
