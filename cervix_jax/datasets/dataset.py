@@ -302,7 +302,7 @@ def _load_manifest(builder: tfds.core.DatasetBuilder, stored: Sequence[tuple[Any
 
 
 def _read_manifest(path: Path, identity: str) -> Manifest:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if arrays["identity"] != identity:
             raise ValueError(f"{path} belongs to another data set")
         columns = {field.name: arrays[field.name] for field in dataclasses.fields(Manifest)}

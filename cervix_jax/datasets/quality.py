@@ -170,7 +170,7 @@ class QualityReference:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 gaussian = Gaussian(**{field.name: arrays[field.name] for field in dataclasses.fields(Gaussian)})
                 values = {name: arrays[name] for name in REASONS if name in arrays}
                 reference = cls(gaussian, values, arrays["seen"])

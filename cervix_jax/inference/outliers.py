@@ -53,7 +53,7 @@ class EmbeddingReference:
         path = workdir / EMBEDDINGS
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return cls(arrays["embeddings"].astype(float)) if arrays["digest"] == digest else None
 
 

@@ -104,13 +104,13 @@ def listen(address: str, port: int) -> socket.socket:
     Raises:
       AddressError: the address is not of this machine, or the port is in use.
     """
+    if port > 65535:
+        raise AddressError(f"cannot listen on {address} port {port}: ports end at 65535")
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         listener = socket.create_server((address, port), family=family, backlog=MAX_CONNECTIONS)
-    except (OSError, OverflowError) as error:
-        raise AddressError(
-            f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    except OSError as error:
+        raise AddressError(f"cannot listen on {address} port {port}: {error.strerror or error}") from error
     # Connections inherit it. asyncio sets it only where the socket names its protocol, and an answer of two parts would
     # wait 40 ms for the acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

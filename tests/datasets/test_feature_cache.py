@@ -142,18 +142,18 @@ def test_a_cache_that_another_process_holds_is_not_removed(sources, tmp_path, mo
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     """It is killed, so that it cannot end them; the pipe is open as long as one of them lives."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", DYING, tmp_path / "m.sqlite"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    assert process.stdout.readline() == "extracted\n"
-    process.kill()
-    readable, _, _ = select.select([process.stdout], [], [], 60)
-    assert readable
-    assert process.stdout.read() == ""
+    ) as process:
+        assert process.stdout.readline() == "extracted\n"
+        process.kill()
+        readable, _, _ = select.select([process.stdout], [], [], 60)
+        assert readable
+        assert process.stdout.read() == ""
 
 
 DYING = """

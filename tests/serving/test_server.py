@@ -71,8 +71,10 @@ def test_an_answer_that_is_not_taken_ends_the_connection(monkeypatch, photograph
 
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
     monkeypatch.setattr(server, "REQUEST_SECONDS", 0.6)
-    with running(Large()) as running_server:
-        connection = socket.create_connection(("127.0.0.1", running_server.port), timeout=60)
+    with (
+        running(Large()) as running_server,
+        socket.create_connection(("127.0.0.1", running_server.port), timeout=60) as connection,
+    ):
         head = f"POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(photograph)}\r\n\r\n"
         connection.sendall(head.encode() + photograph)
         while True:  # the state of TCP, of which 1 is open; nothing is read
