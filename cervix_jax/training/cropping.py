@@ -84,7 +84,7 @@ def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> di
     path = Path(data.builder.data_path) / f"boxes-{localiser.digest}.npz"
     boxes = np.full((len(data.manifest.names), 5), np.nan, np.float32)
     if path.exists():
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as source, np.load(source, allow_pickle=False) as arrays:
             boxes = arrays["boxes"]
     missing = [i for i in rows if np.isnan(boxes[i, 0])]
     if missing:
