@@ -108,6 +108,7 @@ def test_any_number_of_processes_is_one_run(flags, tiny_config, tmp_path) -> Non
     assert outs[1] == []
 
 
+@pytest.mark.reliability
 def test_a_lost_process_is_named_and_the_same_command_resumes(flags, tmp_path) -> None:
     flags = [*flags, "--config.epochs=40"]
     started = start(2, "train", *flags, f"--workdir={tmp_path}")
