@@ -23,7 +23,9 @@ def measure(config, what, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("what", ["step", "predict", "input", "prepare", "startup"])
+@pytest.mark.parametrize(
+    "what", ["step", "predict", "input", "prepare", pytest.param("startup", marks=pytest.mark.slow)]
+)
 def test_each_figure_comes_with_its_limit(what, tiny_config, manual_dir) -> None:
     tiny_config.model.widths, tiny_config.model.blocks = (4,), (1,)  # compiles faster, which most of these do anew
     if what == "step":

@@ -160,7 +160,8 @@ def run_tests(path: Path, source: str) -> int:
 
     importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
     tests = path.parents[2] / "tests" / path.parent.name / f"test_{path.name}"
-    return int(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", str(tests)]))
+    unwarned = ["-W", "default"]  # of what is imported before the tests are
+    return int(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *unwarned, str(tests)]))
 
 
 if __name__ == "__main__":
