@@ -136,3 +136,9 @@ def test_a_probability_that_equals_the_threshold_is_in_the_set() -> None:
     by_fold = np.array([[[0.7 - 1e-16, 0.3 - 1e-16, 0.0]]] * 2)
     sets = conformal.cv_plus_sets(by_fold, reference, np.array([0, 0]), folds, 0.5)
     assert sets.tolist() == [[True, True, False]]
+
+
+def test_each_group_weighs_one_however_many_photographs_it_has() -> None:
+    weights = conformal.group_weights(np.array([5, 5, 7, 5]), 4)
+    np.testing.assert_allclose(weights, [1 / 3, 1 / 3, 1, 1 / 3])
+    np.testing.assert_array_equal(conformal.group_weights(None, 2), [1, 1])
