@@ -1,17 +1,22 @@
 """The programs as a user calls them: messages, statuses, the last line, and what a killed run leaves."""
 
 import csv
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cervix_jax import runs
+from cervix_jax.images import synthetic
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "cervix_jax/experiments/results/oof_best.csv"
@@ -30,12 +35,11 @@ def start(program, *arguments, **options):
     command = [sys.executable, "-m", f"cervix_jax.{program}", *map(str, arguments)]
     return subprocess.Popen(
         command,
-        cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
-        **options,
+        **{"cwd": ROOT} | options,
     )
 
 
@@ -101,15 +105,56 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     assert exported["temperature"] is None
     assert all(Path(path).stat().st_size for path in exported["files"].values())
 
-    page = start("serve", workdir, "--port=0", "--batch_size=1")
+    check_that_a_page_keeps_nothing(workdir, tmp_path)
+
+
+def check_that_a_page_keeps_nothing(workdir, directory):
+    """Sends a photograph with words that are nowhere else, and looks for them on the disk and in the log."""
+    secret, name = "ZQ7-the-patient-s-name", "ZQ7-the-file-s-name"
+    image, exif = Image.fromarray(synthetic.draw(17, "test", 0).image), Image.Exif()
+    exif[0x010E], exif.get_ifd(0x8825)[29] = secret, secret  # the description; the place's date
+    raw, out = io.BytesIO(), io.BytesIO()
+    image.save(raw, "JPEG", exif=exif)
+    Image.open(io.BytesIO(raw.getvalue())).convert("RGB").save(out, "PPM")
+    assert raw.getvalue().count(secret.encode()) == 2
+    pieces = [bytes_[i : i + 24] for bytes_ in (raw.getvalue()[2000:], out.getvalue()) for i in range(0, 40_000, 997)]
+    pieces = [secret.encode(), name.encode(), *(piece for piece in pieces if len(set(piece)) > 8)]
+    assert len(pieces) > 20
+
+    places = {place: directory / "server" / place for place in ("HOME", "TMPDIR", "work")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    environment = os.environ | {place: str(places[place]) for place in ("HOME", "TMPDIR")} | {"PYTHONPATH": str(ROOT)}
+    page = start("serve", workdir, "--port=0", "--batch_size=1", env=environment, cwd=places["work"])
     address = next(line for line in page.stderr if "ready" in line).split("open ")[1].split()[0]
-    body = (manual_dir / "test/0.jpg").read_bytes()
-    with urllib.request.urlopen(f"{address}v1/predict", data=body) as response:
-        (answer,) = json.load(response)["photographs"]
+    before = [place.stat().st_mtime_ns for place in (places["TMPDIR"], places["work"])]
+
+    def ask(path, body, **headers):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(address + path, body, headers)) as response:
+                return response.read()
+        except urllib.error.HTTPError as error:
+            return error.read()
+
+    head = f'--x\r\nContent-Disposition: form-data; name="p"; filename="{name}.jpg"\r\n\r\n'.encode()
+    form = b"".join(head + body + b"\r\n" for body in (raw.getvalue(), secret.encode())) + b"--x--\r\n"
+    answer, unreadable = json.loads(ask("v1/predict", form, **{"Content-Type": "multipart/form-data; boundary=x"}))[
+        "photographs"
+    ]
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert unreadable["error"]["code"] == "unreadable"
+    explanation = ask("v1/explain?method=saliency", raw.getvalue())
+    assert Image.open(io.BytesIO(explanation)).size == image.size
+    said = b"".join([explanation, ask(f"v1/explain?method={name}", raw.getvalue()), ask(f"{name}?{secret}", None)])
+    assert re.search(r"core file size +0 ", Path(f"/proc/{page.pid}/limits").read_text())
+    assert [place.stat().st_mtime_ns for place in (places["TMPDIR"], places["work"])] == before  # nothing came or went
     page.send_signal(signal.SIGTERM)
     out, err = page.communicate(timeout=60)
-    assert (page.returncode, json.loads(out)["photographs"], "0.jpg" in err) == (0, 1, False)
+    assert (page.returncode, json.loads(out)["photographs"]) == (0, 2)
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert any(places["HOME"] in path.parents for path in files)  # the compiled programs
+    contents = {"answers": said, "log": (out + err).encode()} | {str(path): path.read_bytes() for path in files}
+    assert [(place, piece) for place, content in contents.items() for piece in pieces if piece in content] == []
 
 
 def test_a_page_for_others_needs_a_token_and_the_extra():
