@@ -73,6 +73,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     ),
     "dataset.crop_margin": (0.1, "Margin on each side of a box that is cropped to, as a fraction of the box."),
     "dataset.annotator": ("", "Whose boxes to use, where several people have drawn them."),
+    "dataset.readers": (
+        "",
+        "CSV file of labels by several readers (image_name,reader,type): photographs are trained towards the shares of "
+        "their readers, and validated by their folder's labels. Not in report.",
+    ),
     "dataset.cache_bytes": (4 << 30, "Decoded images are cached in memory up to this size, then decoded every epoch."),
     "dataset.num_threads": (2, "Threads that decode and batch images ahead of the device."),
     "selection.folds": (5, "Number of folds of the initial photographs; with 5, 20 % validate, as in the report."),

@@ -63,6 +63,7 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
         lambda value, _: value == "" or "(?P<case>" in value,
         "a pattern with (?P<case>...), or ''",
     ),
+    ("dataset.readers", lambda value, flat: not value or flat["task"] == "classify", "'' with config.task=localise"),
     ("dataset.resize", *_one_of("stretch", "fit")),
     ("task", *_one_of("classify", "localise")),
     (

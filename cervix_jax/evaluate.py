@@ -73,11 +73,12 @@ def _check_outputs() -> None:
 def _evaluate() -> dict[str, Any]:
     import jax
 
+    from cervix_jax.datasets.reader_labels import LABELS, read_labels
     from cervix_jax.errors import UserError
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
     from cervix_jax.inference.prediction_table import PredictionTable
-    from cervix_jax.inference.readers import describe_readers, read_labels
+    from cervix_jax.inference.readers import describe_readers
     from cervix_jax.inference.systems import probabilities_alone
     from cervix_jax.plots import evaluation_page, evaluation_report
     from cervix_jax.training.processes import is_lead_host
@@ -97,7 +98,8 @@ def _evaluate() -> dict[str, Any]:
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     name = IMAGES.value or SPLIT.value
-    if IMAGES.value and (readings := read_labels(Path(IMAGES.value), cases.ids, predictor.class_names)):
+    if IMAGES.value and (labels := Path(IMAGES.value, LABELS)).is_file():
+        readings = read_labels(labels, cases.ids, predictor.class_names)
         evaluation.metrics["readers"] = describe_readers(
             readings, evaluation.probabilities, cases.ids, predictor.class_names
         )

@@ -108,6 +108,14 @@ def test_the_job_from_training_to_decisions_and_a_card(flags, tmp_path, manual_d
     check_that_a_page_keeps_nothing(workdir, tmp_path)
 
 
+def ask(url, body=None, headers=None):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {})) as response:
+            return response.read()
+    except urllib.error.HTTPError as error:
+        return error.read()
+
+
 def check_that_a_page_keeps_nothing(workdir, directory):
     """Sends a photograph with words that are nowhere else, and looks for them on the disk and in the log."""
     secret, name = "ZQ7-the-patient-s-name", "ZQ7-the-file-s-name"
@@ -126,34 +134,30 @@ def check_that_a_page_keeps_nothing(workdir, directory):
         place.mkdir(parents=True)
     environment = os.environ | {place: str(places[place]) for place in ("HOME", "TMPDIR")} | {"PYTHONPATH": str(ROOT)}
     page = start("serve", workdir, "--port=0", "--batch_size=1", env=environment, cwd=places["work"])
-    address = next(line for line in page.stderr if "ready" in line).split("open ")[1].split()[0]
-    before = [place.stat().st_mtime_ns for place in (places["TMPDIR"], places["work"])]
-
-    def ask(path, body, **headers):
-        try:
-            with urllib.request.urlopen(urllib.request.Request(address + path, body, headers)) as response:
-                return response.read()
-        except urllib.error.HTTPError as error:
-            return error.read()
-
-    head = f'--x\r\nContent-Disposition: form-data; name="p"; filename="{name}.jpg"\r\n\r\n'.encode()
-    form = b"".join(head + body + b"\r\n" for body in (raw.getvalue(), secret.encode())) + b"--x--\r\n"
-    answer, unreadable = json.loads(ask("v1/predict", form, **{"Content-Type": "multipart/form-data; boundary=x"}))[
-        "photographs"
-    ]
-    assert sum(answer["probabilities"].values()) == pytest.approx(1)
-    assert unreadable["error"]["code"] == "unreadable"
-    explanation = ask("v1/explain?method=saliency", raw.getvalue())
-    assert Image.open(io.BytesIO(explanation)).size == image.size
-    said = b"".join([explanation, ask(f"v1/explain?method={name}", raw.getvalue()), ask(f"{name}?{secret}", None)])
-    assert re.search(r"core file size +0 ", Path(f"/proc/{page.pid}/limits").read_text())
-    assert [place.stat().st_mtime_ns for place in (places["TMPDIR"], places["work"])] == before  # nothing came or went
-    page.send_signal(signal.SIGTERM)
-    out, err = page.communicate(timeout=60)
+    try:
+        address = next(line for line in page.stderr if "ready" in line).split("open ")[1].split()[0]
+        before = [places[place].stat().st_mtime_ns for place in ("TMPDIR", "work")]
+        head = f'--x\r\nContent-Disposition: form-data; name="p"; filename="{name}.jpg"\r\n\r\n'.encode()
+        form = b"".join(head + body + b"\r\n" for body in (raw.getvalue(), secret.encode())) + b"--x--\r\n"
+        answers = json.loads(ask(f"{address}v1/predict", form, {"Content-Type": "multipart/form-data; boundary=x"}))
+        answer, unreadable = answers["photographs"]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        assert unreadable["error"]["code"] == "unreadable"
+        explanation = ask(f"{address}v1/explain?method=saliency", raw.getvalue())
+        assert Image.open(io.BytesIO(explanation)).size == image.size
+        errors = ask(f"{address}v1/explain?method={name}", raw.getvalue()) + ask(f"{address}{name}?{secret}")
+        assert re.search(r"core file size +0 ", Path(f"/proc/{page.pid}/limits").read_text())
+        assert [places[place].stat().st_mtime_ns for place in ("TMPDIR", "work")] == before  # nothing came or went
+        page.send_signal(signal.SIGTERM)
+        out, err = page.communicate(timeout=60)
+    finally:
+        page.kill()
     assert (page.returncode, json.loads(out)["photographs"]) == (0, 2)
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert any(places["HOME"] in path.parents for path in files)  # the compiled programs
-    contents = {"answers": said, "log": (out + err).encode()} | {str(path): path.read_bytes() for path in files}
+    contents = {"answers": explanation + errors, "log": (out + err).encode()} | {
+        str(path): path.read_bytes() for path in files
+    }
     assert [(place, piece) for place, content in contents.items() for piece in pieces if piece in content] == []
 
 

@@ -53,15 +53,20 @@ class Examples:
         dataset: ml_collections.ConfigDict,
         *,
         with_boxes: bool = False,
+        targets: Float32[np.ndarray, "n k"] | None = None,
     ):
-        """Crops to `crops`, if given, NaN for the whole photograph; `with_boxes` puts `boxes` into the batches."""
+        """Crops to `crops`, if given, NaN for the whole photograph; `with_boxes` puts `boxes` into the batches.
+
+        `targets` are put there as `target`: distributions to train towards in place of the labels.
+        """
         self._stored = stored
         self.labels = labels.astype(np.int32)
         self.class_names = class_names
         self.ids = ids
         self.groups = groups
         self.boxes = boxes
-        self._crops, self._with_boxes = crops, with_boxes
+        self._crops, self._targets = crops, targets
+        self._with_boxes = with_boxes
         self._transform = CropResize.from_config(dataset)
         self._size = self._transform.size
         shape = (len(ids), *self._size, 3)
@@ -74,7 +79,11 @@ class Examples:
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         i = int(index)
         example = {"image": self.image(i), "label": self.labels[i], "index": np.int32(i), "mask": np.bool_(True)}
-        return example | {"box": self.boxes[i]} if self._with_boxes else example
+        if self._with_boxes:
+            example["box"] = self.boxes[i]
+        if self._targets is not None:
+            example["target"] = self._targets[i]
+        return example
 
     @property
     def images(self) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
@@ -136,7 +145,8 @@ def training_batches(
     """An endless stream of shuffled batches: this process's rows of each global batch of `config.batch_size`.
 
     Batches are dictionaries of `image` (uint8 [b h w 3]), `label` and `index` (int32 [b]), `mask` (bool [b], all
-    True) and, for a localiser, `box` (float32 [b 4]). `get_state` and `set_state` save and restore the position.
+    True) and, for a localiser, `box` (float32 [b 4]), or, with labels of readers, `target` (float32 [b k]). `get_state`
+    and `set_state` save and restore the position.
 
     Raises:
       DatasetError: the batch does not divide over the processes, or there are too few examples for one batch.

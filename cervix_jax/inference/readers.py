@@ -1,65 +1,18 @@
 """Labels by several readers: how far they agree, and how far a network agrees with each and with most of them.
 
-`labels.csv` in the folder of photographs has the columns `image_name,reader,type`; a photograph is named by its path
-inside the folder, or by as much of the end of it as is unique. No network can agree better with the truth than its
-readers do with each other: beside their kappas its own is to be read.
+No network can agree better with the truth than its readers do with each other: its kappa is to be read beside theirs.
 """
 
 import collections
-import csv
 import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from cervix_jax.datasets.annotations import finder
-from cervix_jax.errors import UserError
+from cervix_jax.datasets.reader_labels import Readings, count_readers
 from cervix_jax.inference.clinical_metrics import none_if_nan, scalar_metrics
-
-LABELS = "labels.csv"
-COLUMNS = ("image_name", "reader", "type")
-
-Readings = Mapping[str, Mapping[str, int]]  # reader -> name of a photograph -> type, 0 to k - 1
-
-
-class ReadersError(UserError):
-    """A table of labels cannot be read; the message names the line."""
-
-
-def read_labels(folder: Path, names: Sequence[str], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The readings of photographs, by reader; none without such a file.
-
-    Args:
-      folder: that may hold `labels.csv`.
-      names: photographs, as paths inside it.
-      class_names: k types.
-
-    Raises:
-      ReadersError: a column is missing, a type is none, a name fits several photographs, or a reader has two labels for
-        one.
-    """
-    path, readings = folder / LABELS, dict[str, dict[str, int]]()
-    if not path.is_file():
-        return readings
-    find = finder(names)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise ReadersError(f"{path} needs the columns {', '.join(COLUMNS)}")
-        for row in reader:
-            image_name, who, label = ((row[column] or "").strip() for column in COLUMNS)
-            where, candidates = f"{path}, line {reader.line_num}", find(image_name)
-            if label not in class_names:
-                raise ReadersError(f"{where}: the type is {label!r}, none of {', '.join(class_names)}")
-            if len(candidates) > 1:
-                raise ReadersError(f"{where}: {image_name!r} may be {candidates[0]} or {candidates[1]}")
-            for name in candidates:
-                if readings.setdefault(who, {}).setdefault(name, class_names.index(label)) != class_names.index(label):
-                    raise ReadersError(f"{where}: a second label of {name} by {who!r}")
-    return readings
 
 
 def describe_readers(
@@ -68,7 +21,7 @@ def describe_readers(
     """Agreement of readers, and of predictions with them.
 
     Args:
-      readings: see `read_labels`.
+      readings: see `reader_labels.read_labels`.
       probabilities: of n photographs.
       names: of these.
       class_names: k types.
@@ -78,7 +31,7 @@ def describe_readers(
       `pairs`: by 'A, B', `kappa` and `photographs` that both have read; `predictions`: against each reader, and against
       the `majority` (without ties), `photographs`, `accuracy`, `kappa` and `loss`.
     """
-    counts = _counts(readings, names, len(class_names))
+    counts = count_readers(readings, names, len(class_names))
     sizes = collections.Counter(counts.sum(axis=1).tolist())
     size = max((n for n in sizes if n > 1), key=lambda n: (sizes[n], n), default=0)
     complete = counts[counts.sum(axis=1) == size] if size else counts[:0]
@@ -126,15 +79,6 @@ def cohen_kappa(first: Int[np.ndarray, "n"], second: Int[np.ndarray, "n"], k: in
     shares = [np.bincount(labels, minlength=k) / len(labels) for labels in (first, second)]
     chance = float(shares[0] @ shares[1])
     return (float((first == second).mean()) - chance) / (1 - chance) if chance < 1 else float("nan")
-
-
-def _counts(readings: Readings, names: Sequence[str], k: int) -> Int[np.ndarray, "n k"]:
-    """Readers who chose each type, by photograph."""
-    place, counts = {name: i for i, name in enumerate(names)}, np.zeros((len(names), k), int)
-    for of_reader in readings.values():
-        for name, label in of_reader.items():
-            counts[place[name], label] += 1
-    return counts
 
 
 def _agreement(

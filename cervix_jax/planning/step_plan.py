@@ -266,6 +266,8 @@ def _abstract_batch(config: ml_collections.ConfigDict) -> dict[str, jax.ShapeDty
     }
     if config.task == "localise":
         rows["box"] = (jnp.float32, (4,))
+    elif config.dataset.readers:
+        rows["target"] = (jnp.float32, (num_classes(config),))
     return {key: jax.ShapeDtypeStruct((config.batch_size, *shape), dtype) for key, (dtype, shape) in rows.items()}
 
 

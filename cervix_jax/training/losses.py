@@ -15,6 +15,7 @@ def cross_entropy(
     labels: Int[Array, "b"],
     class_weights: Sequence[float] = (),
     *,
+    targets: Float[Array, "b k"] | None = None,
     label_smoothing: float = 0.0,
     ambiguity: float = 0.0,
 ) -> Float[Array, "b"]:
@@ -23,12 +24,14 @@ def cross_entropy(
     Args:
       logits: of k classes.
       labels: 0 to k - 1.
-      class_weights: factor of each class's terms (report section 9, which divides their sum by the number of examples);
-        none: all 1.
+      class_weights: factor of the examples of each label (report section 9, which divides their sum by the number of
+        examples); none: all 1.
+      targets: distributions in place of the labels', such as the shares of several readers.
       label_smoothing: see `soft_targets`.
       ambiguity: see `soft_targets`.
     """
-    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    if targets is None:
+        targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     if label_smoothing or ambiguity:
         targets = targets @ soft_targets(logits.shape[-1], label_smoothing, ambiguity).astype(logits.dtype)
     losses = optax.losses.softmax_cross_entropy(logits, targets)

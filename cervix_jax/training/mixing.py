@@ -16,8 +16,8 @@ def mix_up(batch: Mapping[str, Array], keys: Key[Array, "b"], alpha: float) -> d
       alpha: both parameters of the beta distribution of the parts.
 
     Returns:
-      The batch with other images, `own_part` [b], the part of each image's own, and `partner_label` [b], the label of
-      the other.
+      The batch with other images, `own_part` [b], the part of each image's own, and `partner_label` [b] (and
+      `partner_target` [b k], if the batch has `target`), the label of the other.
     """
     part = _beta(keys, alpha)
     own_part = jnp.maximum(part, 1 - part)
@@ -65,4 +65,5 @@ def _partner(mask: Bool[Array, "b"]) -> Int[Array, "b"]:
 def _mixed(
     batch: Mapping[str, Array], image: Float[Array, "b h w c"], own_part: Float[Array, "b"], partner: Int[Array, "b"]
 ) -> dict[str, Array]:
-    return {**batch, "image": image, "own_part": own_part, "partner_label": batch["label"][partner]}
+    of_partner = {f"partner_{name}": batch[name][partner] for name in ("label", "target") if name in batch}
+    return {**batch, "image": image, "own_part": own_part, **of_partner}

@@ -56,14 +56,20 @@ class Classification:
     def losses(
         self, outputs: Float[Array, "b k"], end_points: Mapping[str, Array], batch: Mapping[str, Array]
     ) -> Float[Array, "b"]:
-        def loss(labels: Array) -> Float[Array, "b"]:
-            softness = {"label_smoothing": self.label_smoothing, "ambiguity": self.ambiguity}
-            return losses.cross_entropy(outputs, labels, self.class_weights, **softness)
+        def loss(owner: str = "") -> Float[Array, "b"]:
+            return losses.cross_entropy(
+                outputs,
+                batch[f"{owner}label"],
+                self.class_weights,
+                targets=batch.get(f"{owner}target"),
+                label_smoothing=self.label_smoothing,
+                ambiguity=self.ambiguity,
+            )
 
         if "partner_label" not in batch:
-            return loss(batch["label"])
-        own_part = batch["own_part"]  # of images that `augmentation.mix_up` has blended
-        return own_part * loss(batch["label"]) + (1 - own_part) * loss(batch["partner_label"])
+            return loss()
+        own_part = batch["own_part"]  # of images that `mixing` has blended
+        return own_part * loss() + (1 - own_part) * loss("partner_")
 
     def metric_sums(self, outputs: Float[Array, "b k"], batch: Mapping[str, Array]) -> dict[str, Array]:
         labels, mask = batch["label"], batch["mask"]

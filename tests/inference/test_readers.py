@@ -1,10 +1,10 @@
-"""Readers: kappas against published and scikit-learn's numbers, and a table that is read strictly."""
+"""Readers: kappas against published and scikit-learn's numbers."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from cervix_jax.inference.readers import LABELS, ReadersError, cohen_kappa, describe_readers, fleiss_kappa, read_labels
+from cervix_jax.inference.readers import cohen_kappa, describe_readers, fleiss_kappa
 from cervix_jax.labels import CLASS_NAMES
 
 NAMES = ["Type_1/a.jpg", "Type_1/b.jpg", "Type_2/c.jpg", "Type_3/d.jpg"]
@@ -44,21 +44,3 @@ def test_readers_and_predictions_are_compared_on_what_they_have_in_common() -> N
     assert found["pairs"]["Bo, Cy"]["kappa"] == pytest.approx(cohen_kappa_score([0, 1, 1], [0, 1, 2]))
     assert found["photographs"] == 3
     assert found["fleiss_kappa"] == pytest.approx(fleiss_kappa(np.array([[3, 0, 0], [1, 2, 0], [0, 2, 1]])))
-
-
-def test_a_table_is_read_strictly(tmp_path) -> None:
-    assert read_labels(tmp_path, NAMES, CLASS_NAMES) == {}
-    path = tmp_path / LABELS
-    path.write_text("reader,image_name,type\nAnn,a.jpg,Type_2\nBo,Type_3/d.jpg,Type_3\nBo,gone.jpg,Type_3\n")
-    assert read_labels(tmp_path, NAMES, CLASS_NAMES) == {"Ann": {NAMES[0]: 1}, "Bo": {NAMES[3]: 2}}
-    for rows, message in (
-        ("image_name,type\n", "needs the columns"),
-        ("image_name,reader,type\na.jpg,Ann,2\n", "line 2: the type is '2'"),
-        ("image_name,reader,type\na.jpg,Ann,Type_1\na.jpg,Ann,Type_2\n", "line 3: a second label"),
-    ):
-        path.write_text(rows)
-        with pytest.raises(ReadersError, match=message):
-            read_labels(tmp_path, NAMES, CLASS_NAMES)
-    path.write_text("image_name,reader,type\na.jpg,Ann,Type_1\n")
-    with pytest.raises(ReadersError, match="may be"):
-        read_labels(tmp_path, [NAMES[0], "Type_2/a.jpg"], CLASS_NAMES)

@@ -20,9 +20,10 @@ def mixing_batch() -> dict[str, jax.Array]:
 def test_mixup_blends_each_image_with_the_real_one_before_it() -> None:
     """Zhang et al. 2018, equation 1, with the larger part an image's own."""
     batch, keys = mixing_batch(), jax.random.split(jax.random.key(0), 6)
-    mixed = mix_up(batch, keys, 0.4)
+    mixed = mix_up(batch | {"target": jnp.eye(6)}, keys, 0.4)
     real, partner = [0, 1, 3, 4], [4, 0, 1, 3]
     np.testing.assert_array_equal(mixed["partner_label"][jnp.array(real)], partner)
+    np.testing.assert_array_equal(mixed["partner_target"], jnp.eye(6)[mixed["partner_label"]])
     part, images = np.asarray(mixed["own_part"]), np.asarray(batch["image"])
     assert ((part >= 0.5) & (part <= 1)).all()
     weight = part[real][:, None, None, None]

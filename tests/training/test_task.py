@@ -36,6 +36,11 @@ def test_the_loss_of_a_blend_is_the_blend_of_the_losses() -> None:
     targets = part[:, None] * np.eye(3)[LABELS] + (1 - part)[:, None] * np.eye(3)[partner]
     expected = -(targets * log_softmax(LOGITS.astype(np.float64), axis=1)).sum(axis=1)
     np.testing.assert_allclose(task().losses(jnp.asarray(LOGITS), {}, blended), expected, rtol=1e-5, atol=1e-6)
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), (2, 4)).astype(np.float32)  # of readers, and not the labels
+    blended |= {"target": jnp.asarray(soft[0]), "partner_target": jnp.asarray(soft[1])}
+    targets = part[:, None] * soft[0] + (1 - part)[:, None] * soft[1]
+    expected = -(targets * log_softmax(LOGITS.astype(np.float64), axis=1)).sum(axis=1)
+    np.testing.assert_allclose(task().losses(jnp.asarray(LOGITS), {}, blended), expected, rtol=1e-5)
 
 
 def test_only_the_training_loss_is_softened() -> None:
