@@ -15,7 +15,7 @@ import numpy as np
 
 from cervix_jax.benchmarks import timing
 from cervix_jax.config import num_classes
-from cervix_jax.training.forward import Forward, make_forward, predict_logits
+from cervix_jax.training.forward import Forward, compute_outputs, make_forward
 from cervix_jax.training.mesh import make_mesh, shard_batch
 from cervix_jax.training.setup import TrainSetup, make_setup
 from cervix_jax.training.state import TrainState, Variables
@@ -100,7 +100,7 @@ def _predict(
     batch = random_batch(setup.config, size)
     with timing.without_compilation_cache():
         compile_seconds, times = timing.first_and_repeated(
-            lambda: predict_logits(forward, variables, [batch], setup.mesh), repeats
+            lambda: compute_outputs(forward, variables, [batch], setup.mesh), repeats
         )
     row = {
         "batch_size": size,

@@ -164,10 +164,10 @@ def predict(
       photographs: from `Predictor.read`, with features if their quality is to be assessed.
       batch_size: photographs a step.
     """
-    probabilities, by_fold = predictor.distributions(photographs, batch_size)
+    probabilities, by_fold, embeddings = predictor.distributions(photographs, batch_size)
     types, sets = rule.apply(probabilities, by_fold)
     class_names, reference = predictor.class_names, predictor.quality_reference
-    familiarity = predictor.familiarity(photographs, batch_size) if reference else None
+    familiarity = predictor.familiarity(embeddings) if reference else None
     predictions = []
     for i, (name, photograph) in enumerate(zip(names, photographs, strict=True)):
         called = class_names[types[i]]

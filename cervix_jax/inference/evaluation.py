@@ -75,7 +75,7 @@ def evaluate(
     calibration, uncalibrated = predictor.calibration, predictor.uncalibrated
     DecisionRule.fit(calibration, unsafe_rate=unsafe_rate)  # raises before minutes of work
     if uncalibrated.is_cross_validated and cases.held_out is None:
-        probabilities, by_fold = uncalibrated.distributions(cases.photographs, batch_size)
+        probabilities, by_fold, _ = uncalibrated.distributions(cases.photographs, batch_size)
     else:
         probabilities, by_fold = cases.probabilities(uncalibrated, batch_size), None
     results = detailed_metrics(probabilities, cases.labels, predictor.class_names, cases.groups)

@@ -7,7 +7,7 @@ photographs are cropped and resized, and what a usable photograph looks like.
 import dataclasses
 import hashlib
 import json
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cervix_jax.models.classifier import Classifier, make_classifier
 from cervix_jax.progress import log
 from cervix_jax.runs import LOCALISER, QUALITY_REFERENCE, RunError, read_metrics, read_record
 from cervix_jax.training.checkpoints import LOSSES, CheckpointError, Checkpoints, read_checkpoints
-from cervix_jax.training.forward import Forward, make_embed, make_forward
+from cervix_jax.training.forward import ForwardWithFeatures, make_forward_with_features
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.mesh import replicated
@@ -44,7 +44,7 @@ class Member:
       validation_loss: of that checkpoint and those weights, in nats.
       model: the network.
       variables: its parameters and statistics, on the devices.
-      forward: jitted (variables, images) -> logits.
+      forward: jitted (variables, images) -> logits, and what the network has before its last layer.
       quality_reference: what the photographs that it was trained on look like; None if the run recorded none.
       localiser: finds the box that photographs are cropped to; None if they are not.
     """
@@ -56,7 +56,7 @@ class Member:
     validation_loss: float
     model: Classifier
     variables: Variables
-    forward: Forward
+    forward: ForwardWithFeatures
     quality_reference: QualityReference | None
     localiser: Localiser | None = None
 
@@ -105,18 +105,13 @@ class Member:
                 f"{workdir} was trained on photographs cropped to {config.dataset.crop!r} and has no localiser, so it "
                 "cannot see others; train with --config.dataset.crop=WORKDIR of a localiser"
             )
-        forward = make_forward(model)
+        forward = make_forward_with_features(model)
         return cls(workdir, config, record, weights, loss, model, variables, forward, quality_reference, localiser)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes that the run tells apart."""
         return tuple(self.record["class_names"])
-
-    @cached_property
-    def embed(self) -> Forward:
-        """Jitted (variables, images) -> what the network has before its last layer."""
-        return make_embed(self.model)
 
     @property
     def fold(self) -> int:

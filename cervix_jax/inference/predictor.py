@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -29,7 +30,7 @@ from cervix_jax.inference.tta import View, make_views
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.progress import log
 from cervix_jax.runs import QUALITY_REFERENCE, RunError, member_workdirs
-from cervix_jax.training.forward import Forward, image_batches, predict_logits
+from cervix_jax.training.forward import ForwardWithFeatures, compute_outputs, image_batches
 from cervix_jax.training.mesh import make_mesh
 from cervix_jax.training.state import Variables
 
@@ -38,6 +39,22 @@ SELECTION = ("folds", "split", "labels")  # what has to agree for runs to have t
 
 class PredictionError(UserError):
     """A predictor gives no distribution."""
+
+
+class Distributions(NamedTuple):
+    """What the runs of a predictor say of n photographs.
+
+    Attributes:
+      combined: probabilities of k classes in float64, rows summing to one.
+      by_fold: of a cross-validation also those by the runs of each of its f folds; with the calibration of a site those
+        by the scalings of its folds instead, see `Calibration.crossed`; None of one fold.
+      embeddings: what each run's network has before its last layer, of photographs as they are (without `tta`); None of
+        no photographs.
+    """
+
+    combined: Float[np.ndarray, "n k"]
+    by_fold: Float[np.ndarray, "f n k"] | None
+    embeddings: list[Float[np.ndarray, "n _"]] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,25 +224,22 @@ class Predictor:
 
     def probabilities(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n k"]:
         """Probabilities of the classes in float64, rows summing to one; see `distributions`."""
-        return self.distributions(photographs, batch_size)[0]
+        return self.distributions(photographs, batch_size).combined
 
-    def distributions(
-        self, photographs: Sequence[Photograph], batch_size: int = 32
-    ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "f n k"] | None]:
-        """Probabilities of the classes in float64; and of a cross-validation also by the runs of each of its folds.
-
-        With the calibration of a site the latter are by the scalings of its folds instead; see `Calibration.crossed`.
+    def distributions(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Distributions:
+        """What the runs say of photographs.
 
         Args:
           photographs: from `read`; of several processes each accesses its own alone.
           batch_size: photographs a step; results do not depend on it.
 
         Raises:
-          PredictionError: one is not finite.
+          PredictionError: a probability is not finite.
         """
         if not photographs:
-            return np.zeros((0, len(self.class_names))), None
-        members = [self._member_probabilities(member, photographs, batch_size) for member in self.members]
+            return Distributions(np.zeros((0, len(self.class_names))), None, None)
+        outputs = [self._member_outputs(member, photographs, batch_size) for member in self.members]
+        members = [probabilities for probabilities, _ in outputs]
         combined, by_fold = self.combination.probabilities(members), None
         if self.is_cross_validated:
             parts = [
@@ -243,19 +257,12 @@ class Predictor:
                 f"{self.name} gives probabilities that are not numbers, so nothing can be said: its weights are "
                 "damaged, or too large for their precision"
             )
-        return combined, by_fold
+        return Distributions(combined, by_fold, [features for _, features in outputs])
 
     def embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> list[Float[np.ndarray, "n _"]]:
-        """What each member's network has before its last layer, of n > 0 photographs as they are (without `tta`)."""
-        return [
-            predict_logits(
-                member.embed,
-                member.variables,
-                image_batches(self._network_inputs(member, photographs), batch_size),
-                self.mesh,
-            )
-            for member in self.members
-        ]
+        """See `Distributions`; of n > 0 photographs."""
+        plain = dataclasses.replace(self, augmentations=())
+        return [plain._member_outputs(member, photographs, batch_size)[1] for member in self.members]
 
     def save_embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> None:
         """Keeps embeddings of photographs that no member has learned from with each, for `familiarity`."""
@@ -274,15 +281,18 @@ class Predictor:
             return None
         return known
 
-    def familiarity(self, photographs: Sequence[Photograph], batch_size: int = 32) -> Float[np.ndarray, "n"] | None:
-        """Rank of each photograph among those that the networks know, 0 to 1: the median over members; None if unknown.
+    def familiarity(self, embeddings: Sequence[Float[np.ndarray, "n _"]] | None) -> Float[np.ndarray, "n"] | None:
+        """Rank of photographs among those that the networks know, 0 to 1: the median over members; None if unknown.
 
         See `EmbeddingReference.ranks`.
+
+        Args:
+          embeddings: of n photographs, from `distributions` or `embeddings`.
         """
-        if not photographs or self.embedding_references is None:
+        if embeddings is None or self.embedding_references is None:
             return None
-        pairs = zip(self.embedding_references, self.embeddings(photographs, batch_size), strict=True)
-        return np.median([known.ranks(embeddings.astype(float)) for known, embeddings in pairs], axis=0)
+        pairs = zip(self.embedding_references, embeddings, strict=True)
+        return np.median([known.ranks(features.astype(float)) for known, features in pairs], axis=0)
 
     def check_data(self, fingerprint: str) -> None:
         """Raises RunError unless prepared data of this fingerprint is what the runs were trained on."""
@@ -311,18 +321,18 @@ class Predictor:
             seen |= seen_by_member
         return seen, groups
 
-    def _member_probabilities(
+    def _member_outputs(
         self, member: Member, photographs: Sequence[Photograph], batch_size: int
-    ) -> Float[np.ndarray, "n _"]:
-        """Mean over the views of test-time augmentation."""
+    ) -> tuple[Float[np.ndarray, "n _"], Float[np.ndarray, "n _"]]:
+        """Probabilities, the mean over the views of test-time augmentation; and embeddings, of the first view."""
         images = self._network_inputs(member, photographs)
         views = make_views(self.augmentations)
         forwards = [_forward_of_view(member.forward, view) for view in views] if len(views) > 1 else [member.forward]
-        logits = [
-            predict_logits(forward, member.variables, image_batches(images, batch_size), self.mesh)
+        outputs = [
+            compute_outputs(forward, member.variables, image_batches(images, batch_size), self.mesh)
             for forward in forwards
         ]
-        return np.mean([softmax(each.astype(np.float64), axis=1) for each in logits], axis=0)
+        return np.mean([softmax(logits.astype(np.float64), axis=1) for logits, _ in outputs], axis=0), outputs[0][1]
 
     def _network_inputs(self, member: Member, photographs: Sequence[Photograph]) -> "_NetworkInputs":
         return _NetworkInputs(photographs, self.network_inputs.index(member.network_input))
@@ -341,8 +351,8 @@ class _NetworkInputs:
         return self._photographs[index].images[self._place]
 
 
-def _forward_of_view(forward: Forward, view: View) -> Forward:
-    def forward_of_view(variables: Variables, images: Array) -> Array:
+def _forward_of_view(forward: ForwardWithFeatures, view: View) -> ForwardWithFeatures:
+    def forward_of_view(variables: Variables, images: Array) -> tuple[Array, Array]:
         return forward(variables, view(images.astype(np.float32)))
 
     return forward_of_view

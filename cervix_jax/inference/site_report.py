@@ -92,7 +92,7 @@ def recalibrate(
     cases = folder_photographs(predictor, folder, case_pattern)
     labels, groups, ids = cases.labels, cases.groups, cases.ids
     check_enough(labels, groups, predictor.class_names)
-    probabilities, by_fold = predictor.distributions(cases.photographs, batch_size)
+    probabilities, by_fold, _ = predictor.distributions(cases.photographs, batch_size)
     digests = [photograph.digest for photograph in cases.photographs]
     made = calibrate_site(probabilities, labels, ids, groups, digests)
     earlier = Calibration.load(predictor.calibration_path, predictor.identity)

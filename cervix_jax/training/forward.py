@@ -1,7 +1,7 @@
 """Evaluation: every image of a sequence once, in order, whatever the batch size and the number of devices."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from cervix_jax.training.mesh import shard_batch
 from cervix_jax.training.state import Variables
 
 Forward = Callable[[Variables, Array], Array]  # (variables, images [b h w 3]) -> logits [b k]
+ForwardWithFeatures = Callable[[Variables, Array], tuple[Array, Array]]  # likewise -> logits [b k], features [b d]
 
 
 @runtime_checkable
@@ -36,14 +37,15 @@ def make_forward(model: Classifier) -> Forward:
     return jax.jit(forward)
 
 
-def make_embed(model: Classifier) -> Forward:
-    """Likewise to what the head has before its last layer: (variables, images [b h w 3]) -> features [b d]."""
+def make_forward_with_features(model: Classifier) -> ForwardWithFeatures:
+    """Likewise to logits [b k] and what the head has before its last layer, [b d]."""
 
-    def embed(variables: Variables, images: Array) -> Float[Array, "b d"]:
-        features = model.apply(variables, images)[1]["features"]
-        return features.reshape(len(features), -1)
+    def forward(variables: Variables, images: Array) -> tuple[Float[Array, "b k"], Float[Array, "b d"]]:
+        log_once("compiling the network")
+        logits, end_points = model.apply(variables, images)
+        return logits, end_points["features"].reshape(len(logits), -1)
 
-    return jax.jit(embed)
+    return jax.jit(forward)
 
 
 def image_batches(images: ImageSequence, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -70,22 +72,28 @@ def image_batches(images: ImageSequence, batch_size: int) -> Iterator[dict[str, 
         yield {"image": batch, "mask": mask}
 
 
-def predict_logits(
-    forward: Forward, variables: Variables, batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh
-) -> Float[np.ndarray, "n k"]:
-    """Logits of the rows whose `mask` is True, in order, in every process.
+def compute_outputs(
+    forward: Callable[[Variables, Array], Any],
+    variables: Variables,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    mesh: Mesh,
+) -> Any:
+    """Outputs of the rows whose `mask` is True, in order, in every process.
 
     Args:
-      forward: jitted.
+      forward: jitted; gives one array with a row an image, or several.
       variables: of its model.
-      batches: `image_batches`, or the like.
+      batches: `image_batches`, or the like; at least one.
       mesh: the devices.
+
+    Returns:
+      One NumPy array, or several.
     """
-    logits = []
+    outputs = []
     for batch in batches:
         shards = shard_batch({"image": batch["image"], "mask": batch["mask"]}, mesh)
         rows, mask = multihost_utils.process_allgather(
             (forward(variables, shards["image"]), shards["mask"]), tiled=True
         )
-        logits.append(rows[mask])
-    return np.concatenate(logits)
+        outputs.append(jax.tree.map(lambda array, mask=mask: array[mask], rows))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)

@@ -32,7 +32,7 @@ from cervix_jax.progress import Progress, log, log_once
 from cervix_jax.training import epoch_metrics
 from cervix_jax.training.checkpoints import Checkpoints
 from cervix_jax.training.cropping import crop_boxes
-from cervix_jax.training.forward import Forward, image_batches, make_forward, predict_logits
+from cervix_jax.training.forward import Forward, compute_outputs, image_batches, make_forward
 from cervix_jax.training.initial_run import initial_variables, warn_of_seen
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
@@ -303,7 +303,7 @@ def _epoch_row(context: TrainContext, state: TrainState, epoch: int, images_per_
 def _validate(context: TrainContext, variables: Variables) -> dict[str, float]:
     """Metrics of every validation image, each counted once."""
     batches = image_batches(context.validation.images, context.setup.config.eval_batch_size)
-    outputs = predict_logits(context.forward, variables, batches, context.setup.mesh)
+    outputs = compute_outputs(context.forward, variables, batches, context.setup.mesh)
     targets = {"label": context.validation.labels, "box": context.validation.boxes}
     return context.task.validation_metrics(outputs, targets)
 

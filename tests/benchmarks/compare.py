@@ -1,6 +1,6 @@
 """Ours against the same networks in PyTorch (channels last) and Keras on TensorFlow, in turn, on the same inputs.
 
-tests/benchmarks/compare.sh [step] [finetune] [predict] [memory]
+tests/benchmarks/compare.sh [NETWORK.WHAT ...], such as frozen.step; all rows if none is given.
 
 Prints a line of JSON for each row. `ours`, `pytorch`, `keras`: images a second (bytes for memory), medians over rounds;
 `ratio`: ours against the better peer, median over rounds; `spread`: interquartile range of the ratio. Each network is a
@@ -13,44 +13,49 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from flax import traverse_util
 
 from cervix_jax.models.classifier import make_classifier
 from cervix_jax.training.initialisation import init_variables
-from configs import report
+from configs import best, report
 
 HERE = Path(__file__).parent
 FRAMEWORKS = ("ours", "pytorch", "keras")
-BATCH_SIZE = 32
-SIZE = (320, 240)
-CUTS = {"frozen": 3, "trained": 20}
 
 
 class Worker:
     """A framework's network in a process."""
 
     def __init__(self, framework: str, folder: Path, peers: str) -> None:
-        python = sys.executable if framework == "ours" else peers
-        path = HERE.parents[1] if framework == "ours" else HERE / "peers"
-        environment = os.environ | {"PYTHONPATH": str(path), "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if framework == "ours":  # as our programs start themselves
-            environment |= {
-                "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-                "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            }
+        ours = framework == "ours"
+        path = HERE.parents[1] if ours else HERE / "peers"
+        self._environment = os.environ | {
+            "PYTHONPATH": str(path),
+            "KERAS_BACKEND": "tensorflow",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        if ours:  # as our programs start themselves
+            compiled = str(folder / "compiled")
+            self._environment |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "JAX_COMPILATION_CACHE_DIR": compiled}
+        self._command = [sys.executable if ours else peers, str(HERE / "peers" / "worker.py"), framework, str(folder)]
+        self._start()
+
+    def _start(self) -> None:
         self.process = subprocess.Popen(
-            [python, HERE / "peers" / "worker.py", framework, folder],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.built = self.answer()
+
+    def restart(self) -> None:
+        self.stop()
+        self._start()
 
     def answer(self) -> dict[str, Any]:
         for line in self.process.stdout or ():
@@ -68,12 +73,12 @@ class Worker:
         self.process.communicate("")
 
 
-def network_config(cut: str) -> Any:
-    """`configs/report.py`; nothing is augmented, since the peers would do that on the host."""
+def report_config(cut: int) -> ml_collections.ConfigDict:
+    """`configs/report.py`, its backbone of 3 layers frozen or of 20 trained; nothing is augmented."""
     config = report.get_config()
-    config.batch_size = BATCH_SIZE
-    config.model.backbone.cut = CUTS[cut]
-    config.model.backbone.trainable = {"frozen": "none", "trained": "all"}[cut]
+    config.batch_size = 32
+    config.model.backbone.cut = cut
+    config.model.backbone.trainable = "none" if cut == 3 else "all"
     for name in ("horizontal_flip", "vertical_flip"):
         config.augmentation[name] = False
     for name in ("translation", "shear", "zoom"):
@@ -81,15 +86,35 @@ def network_config(cut: str) -> Any:
     return config
 
 
-def start(cut: str, peers: str, folder: Path) -> dict[str, Worker]:
+def best_config() -> ml_collections.ConfigDict:
+    """`configs/best.py` without its moving average, augmented on all sides on the device."""
+    config = best.get_config()
+    config.optimizer.ema_decay = 0.0
+    return config
+
+
+# Networks that are measured, and what of each.
+NETWORKS = {
+    "frozen": lambda: report_config(3),
+    "trained": lambda: report_config(20),
+    "best": best_config,
+}
+ROWS = (
+    *("frozen.memory", "frozen.step", "frozen.predict"),
+    "trained.step",
+    *("best.memory", "best.step", "best.predict"),
+)
+
+
+def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: Path) -> dict[str, Worker]:
     """The three networks with the same random arrays.
 
     Raises:
       SystemExit: they are not the same network.
     """
-    config = network_config(cut)
     model = make_classifier(config.model.to_dict())
-    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, SIZE, 0)
+    size = tuple(config.dataset.image_size)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, 0)
     rng = np.random.default_rng(0)
     arrays = {}
     for path, leaf in traverse_util.flatten_dict(variables).items():
@@ -102,9 +127,13 @@ def start(cut: str, peers: str, folder: Path) -> dict[str, Worker]:
     np.savez(folder / "arrays.npz", **arrays)
     options = {
         "config": config.to_dict(),
-        "cut": CUTS[cut],
-        "size": SIZE,
-        "batch_size": BATCH_SIZE,
+        "backbone": [
+            layer._asdict() | {"trained": layer.stage in model.backbone.trained}
+            for layer in model.backbone.architecture.layers_up_to(model.backbone.cut)
+        ],
+        "augments": any(config.augmentation.values()),
+        "size": size,
+        "batch_size": 32,
         "widths": config.model.widths,
         "blocks": config.model.blocks,
         "dropout": config.model.dropout_rate,
@@ -118,7 +147,8 @@ def start(cut: str, peers: str, folder: Path) -> dict[str, Worker]:
     for framework in FRAMEWORKS[1:]:
         error = np.abs(logits[framework] - logits["ours"]).max() / np.abs(logits["ours"]).max()
         print(
-            f"{cut}: {framework} has {built[framework]['parameters']:,} parameters; output {error:.1e}", file=sys.stderr
+            f"{network}: {framework} has {built[framework]['parameters']:,} parameters; output {error:.1e}",
+            file=sys.stderr,
         )
         if error > 1e-4 or built[framework]["parameters"] != built["ours"]["parameters"]:
             raise SystemExit(f"{framework} is another network: ours has {built['ours']['parameters']:,} parameters")
@@ -153,35 +183,40 @@ def row(what: str, figures: dict[str, float], ratios: np.ndarray) -> dict[str, A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="step, finetune, predict, memory; all if not given")
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; all if not given")
     parser.add_argument("--peers", required=True, help="Python of the environment with PyTorch and TensorFlow")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    what = arguments.what or ["memory", "step", "predict", "finetune"]
-    for cut, wanted in (("frozen", {"memory", "step", "predict"}), ("trained", {"finetune"})):
-        if not wanted & set(what):
+    wanted = arguments.rows or ROWS
+    for network, make_config in NETWORKS.items():
+        whats = [row.split(".")[1] for row in wanted if row.startswith(f"{network}.")]
+        if not whats:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            workers = start(cut, arguments.peers, Path(folder))
-            if "memory" in what and cut == "frozen":
-                peak = {name: worker.run("train", BATCH_SIZE, 4)["peak_bytes"] for name, worker in workers.items()}
-                print(json.dumps(memory("peak memory, training batch 32, first start", peak)), flush=True)
-                workers["ours"].stop()
-                workers["ours"] = Worker("ours", Path(folder), arguments.peers)  # finds its programs compiled
-                peak["ours"] = workers["ours"].run("train", BATCH_SIZE, 4)["peak_bytes"]
-                print(json.dumps(memory("peak memory, training batch 32, later starts", peak)), flush=True)
-            if "step" in what and cut == "frozen":
-                result = speed("step, batch 32", workers, "train", BATCH_SIZE, arguments.rounds, 3)
-                print(json.dumps(result), flush=True)
-            if "finetune" in what and cut == "trained":
-                result = speed("step, batch 32, 20 layers trained", workers, "train", BATCH_SIZE, arguments.rounds, 2)
-                print(json.dumps(result), flush=True)
-            if "predict" in what and cut == "frozen":
-                for size, repeats in ((32, 5), (1, 20)):
-                    result = speed(f"predict, batch {size}", workers, "predict", size, arguments.rounds, repeats)
+            config = make_config()
+            workers = start(network, config, arguments.peers, Path(folder))
+            for what in whats:
+                for result in measure(what, network, config.batch_size, workers, arguments.rounds):
                     print(json.dumps(result), flush=True)
             for worker in workers.values():
                 worker.stop()
+
+
+def measure(
+    what: str, network: str, batch_size: int, workers: dict[str, Worker], rounds: int
+) -> Iterator[dict[str, Any]]:
+    if what == "memory":
+        title = f"{network}: peak memory, training batch {batch_size}"
+        peak = {name: worker.run("train", batch_size, 4)["peak_bytes"] for name, worker in workers.items()}
+        yield memory(f"{title}, first start", peak)
+        workers["ours"].restart()  # finds its programs compiled
+        peak["ours"] = workers["ours"].run("train", batch_size, 4)["peak_bytes"]
+        yield memory(f"{title}, later starts", peak)
+    elif what == "step":
+        yield speed(f"{network}: step, batch {batch_size}", workers, "train", batch_size, rounds, 3)
+    else:
+        for size, repeats in ((32, 5), (1, 20)):
+            yield speed(f"{network}: predict, batch {size}", workers, "predict", size, rounds, repeats)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ours against PyTorch and Keras on TensorFlow: tests/benchmarks/compare.sh [step] [finetune] [predict] [memory]. Makes .venv-peers.
+# Ours against PyTorch and Keras on TensorFlow: tests/benchmarks/compare.sh [NETWORK.WHAT ...]. Makes .venv-peers.
 source "$(dirname "$0")/../../launch/environment.sh"
 
 PEERS=${PEERS:-.venv-peers}

@@ -29,7 +29,10 @@ def main(run: Path, additional: Path, held_out: Path) -> None:
         kinds[kind] = read(predictor, [path for path in files if path.name.startswith(kind)])
     kinds["drawn"] = read(predictor, [jpeg(i) for i in range(60)])
     before = {kind: lowest(predictor, photographs) for kind, photographs in kinds.items()}
-    after = {kind: np.minimum(before[kind], predictor.familiarity(photographs)) for kind, photographs in kinds.items()}
+    after = {
+        kind: np.minimum(before[kind], predictor.familiarity(predictor.embeddings(photographs)))
+        for kind, photographs in kinds.items()
+    }
     for name, ranks in (("before", before), ("after", after)):
         for kind, values in ranks.items():
             both = np.concatenate([values, ranks["held out"]])

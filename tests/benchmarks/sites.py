@@ -42,7 +42,7 @@ def halves(cases, split):
 def recalibrate(run: Path, folder: Path, pattern: str) -> None:
     predictor = Predictor.restore([run])
     cases = folder_photographs(predictor, folder, pattern)
-    p, by_fold = predictor.distributions(cases.photographs)
+    p, by_fold, _ = predictor.distributions(cases.photographs)
     earlier = Calibration.load(predictor.calibration_path, predictor.identity)
     rows = []
     for split in range(SPLITS):

@@ -11,7 +11,7 @@ from cervix_jax.inference.member import Member
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.classifier import make_classifier
-from cervix_jax.training.forward import make_forward
+from cervix_jax.training.forward import make_forward_with_features
 from cervix_jax.training.initialisation import init_variables
 from cervix_jax.training.mesh import make_mesh
 
@@ -29,7 +29,9 @@ def make_member(seed: int = 0, loss: float = 0.8, class_names=CLASS_NAMES, **cha
     model = make_classifier(config.model.to_dict(), len(class_names))
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, tuple(config.dataset.image_size), seed)
     record = {"class_names": list(class_names)}
-    return Member(Path(f"net{seed}"), config, record, "raw", loss, model, variables, make_forward(model), None)
+    return Member(
+        Path(f"net{seed}"), config, record, "raw", loss, model, variables, make_forward_with_features(model), None
+    )
 
 
 def make_predictor(*members: Member, rule: str = "report") -> Predictor:

@@ -55,7 +55,7 @@ def test_the_type_is_its_logit_and_of_several_runs_the_weighted_mean() -> None:
     members = make_member(0, 0.7), make_member(1, 0.9)
     predictor = make_predictor(*members)
     read = photographs(predictor)
-    logits = [np.asarray(member.forward(member.variables, as_images(read)[0])) for member in members]
+    logits = [np.asarray(member.forward(member.variables, as_images(read)[0])[0]) for member in members]
     score = scores(predictor, np.array([2, 1]), "type", read)
     mean = (0.25 * logits[0] + 0.05 * logits[1]) / 0.30
     np.testing.assert_allclose(score, mean[[0, 1], [2, 1]], rtol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.inference.photograph import NetworkInput
-from cervix_jax.inference.predictor import Predictor
+from cervix_jax.inference.predictor import Distributions, Predictor
 from cervix_jax.labels import CLASS_NAMES
 
 
@@ -27,4 +27,5 @@ class StubPredictor(Predictor):
         return (NetworkInput(CropResize(self.size)),)
 
     def distributions(self, photographs, batch_size=32):
-        return np.stack([self.answer(photograph.images[0]) for photograph in photographs]), None
+        answers = np.stack([self.answer(photograph.images[0]) for photograph in photographs])
+        return Distributions(answers, None, None)

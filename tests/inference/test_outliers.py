@@ -58,6 +58,21 @@ def test_embeddings_are_what_the_last_layer_reads(predictor, validation) -> None
     logits = found @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), predictor.probabilities(photographs), atol=1e-5)
+    mirrored = dataclasses.replace(predictor, augmentations=("flips",))
+    np.testing.assert_allclose(mirrored.distributions(photographs).embeddings[0], found, atol=1e-5)
+
+
+def test_familiarity_needs_no_second_look(with_reference, validation) -> None:
+    """One pass of the network gives probabilities and what `familiarity` needs."""
+    batches, (member,) = [], with_reference.members
+
+    def counting(variables, images):
+        batches.append(len(images))
+        return member.forward(variables, images)
+
+    counted = dataclasses.replace(with_reference, members=(dataclasses.replace(member, forward=counting),))
+    predict(counted, DecisionRule(), ["a", "b"], list(validation.photographs)[:2], 2)
+    assert batches == [2]
 
 
 def test_the_unfamiliar_are_to_be_taken_again_and_old_runs_cannot_tell(
@@ -72,6 +87,7 @@ def test_the_unfamiliar_are_to_be_taken_again_and_old_runs_cannot_tell(
     assert "unlike what the network knows" not in usual.retake
     assert unfamiliar.quality == 0.001
     monkeypatch.undo()
-    assert with_reference.familiarity(photographs).shape == (2,)
-    assert dataclasses.replace(predictor).familiarity(photographs) is None
+    embeddings = with_reference.embeddings(photographs)
+    assert with_reference.familiarity(embeddings).shape == (2,)
+    assert dataclasses.replace(predictor).familiarity(embeddings) is None
     assert "unfamiliar photographs are not recognised" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_a_site_is_calibrated_from_a_folder_stored_and_used_by_its_name(predicto
     loaded = type(made).load_site(moved.site_path("there"), moved.identity)
     of_site = dataclasses.replace(moved, calibration=loaded)
     cases = folder_photographs(moved, shifted)
-    probabilities, by_fold = of_site.distributions(cases.photographs)
+    probabilities, by_fold, _ = of_site.distributions(cases.photographs)
     np.testing.assert_allclose(probabilities, made.apply(moved.probabilities(cases.photographs)), atol=1e-6)
     assert by_fold.shape == (5, 48, 3)
     with pytest.raises(CalibrationError, match="letters, digits"):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cervix_jax.training.forward import image_batches, predict_logits
+from cervix_jax.training.forward import compute_outputs, image_batches
 from cervix_jax.training.mesh import make_mesh
 
 
@@ -34,7 +34,7 @@ class CountingImages:
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 64])
 def test_every_example_once_in_order(count: int, batch_size: int) -> None:
     images = CountingImages(count)
-    logits = predict_logits(forward, {"scale": 2.0}, image_batches(images, batch_size), make_mesh())
+    logits = compute_outputs(forward, {"scale": 2.0}, image_batches(images, batch_size), make_mesh())
     np.testing.assert_array_equal(logits, 2.0 * np.arange(count)[:, None] * np.ones(3))
     assert images.accesses == [1] * count
 

@@ -1,26 +1,41 @@
-"""The network of `configs/report.py` in Keras on TensorFlow, with weights handed over by name.
+"""The networks of our configs in Keras on TensorFlow, with weights handed over by name.
 
 Run by `compare.py` in an environment of its own. Arrays are named by their place in our variables, joined by '/'.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
 MEAN = (103.939, 116.779, 123.68)  # of BGR pixels, as Keras' weights want them
+EPSILON = 1.001e-5
 
 
 def network(
-    size: tuple[int, int], cut: int, widths: tuple[int, ...], blocks: tuple[int, ...], dropout: float, l2: float
+    size: tuple[int, int],
+    backbone: Sequence[Mapping[str, Any]],
+    widths: tuple[int, ...],
+    blocks: tuple[int, ...],
+    dropout: float,
+    l2: float,
 ) -> keras.Model:
-    """Layers are named as in our variables, with '.' for '/'; the first 3 layers of ResNet-50 frozen, or 20 trained."""
-    regularizer = keras.regularizers.L2(l2)
-    frozen = cut == 3
+    """Layers are named as in our variables, with '.' for '/'.
 
-    def conv(x, name: str, features: int, kernel: int, stride: int = 1, bias: bool = False, trainable: bool = True):
-        padding = "same" if kernel > 1 and stride == 1 else "valid"
+    Args:
+      size: height and width of images.
+      backbone: rows of our table of layers, and whether each is `trained`.
+      widths: of the stages of the head.
+      blocks: of each stage.
+      dropout: its rate.
+      l2: factor of the squares of trained kernels.
+    """
+    regularizer = keras.regularizers.L2(l2)
+
+    def conv(x, name, features, kernel, stride=1, bias=False, trainable=True, padding=None):
+        padding = padding or ("same" if kernel > 1 and stride == 1 else "valid")
         return layers.Conv2D(
             features,
             kernel,
@@ -39,21 +54,25 @@ def network(
     def conv_norm_relu(x, name: str, features: int, kernel: int):
         return layers.ReLU()(norm(conv(x, f"{name}.conv", features, kernel), f"{name}.norm"))
 
-    def bottleneck_conv(x, name: str, features: int, kernel: int):
-        x = conv(x, f"backbone.{name}_conv", features, kernel, bias=True)
-        return norm(x, f"backbone.{name}_bn", 1.001e-5)
-
     inputs = keras.Input((*size, 3))
-    x = layers.Rescaling(1.0, [-value for value in MEAN])(inputs[..., ::-1])
-    x = conv(layers.ZeroPadding2D(3)(x), "backbone.conv1_conv", 64, 7, 2, True, not frozen)
-    x = layers.ReLU()(norm(x, "backbone.conv1_bn", 1.001e-5, not frozen))
-    if cut == 20:
-        x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
-        y = layers.ReLU()(bottleneck_conv(x, "conv2_block1_1", 64, 1))
-        y = layers.ReLU()(bottleneck_conv(y, "conv2_block1_2", 64, 3))
-        y = bottleneck_conv(y, "conv2_block1_3", 256, 1)
-        x = layers.ReLU()(bottleneck_conv(x, "conv2_block1_0", 256, 1) + y)
-        x = layers.ReLU()(bottleneck_conv(x, "conv2_block2_1", 64, 1))
+    values = {"": layers.Rescaling(1.0, [-value for value in MEAN])(inputs[..., ::-1])}
+    for layer in backbone:
+        name, trained = f"backbone.{layer['name']}", layer["trained"]
+        x, *rest = (values[source] for source in layer["sources"])
+        if any(layer["padding"]):
+            x = layers.ZeroPadding2D(layer["padding"])(x)
+        match layer["kind"]:
+            case "conv":
+                x = conv(x, name, layer["features"], layer["size"][0], layer["stride"], True, trained, "valid")
+            case "bn":
+                x = norm(x, name, EPSILON, trained)
+            case "relu":
+                x = layers.ReLU()(x)
+            case "max_pool":  # of what is not negative, so that zeros pad it as well as anything
+                x = layers.MaxPooling2D(layer["size"], layer["stride"])(x)
+            case "add":
+                x = layers.Add()([x, *rest])
+        values[layer["name"]] = x
     for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
         name = f"head.stage{stage}_reduce"
         x = layers.ZeroPadding2D(((0, x.shape[1] % 2), (0, x.shape[2] % 2)))(x)
@@ -90,3 +109,20 @@ def load(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
         elif isinstance(layer, layers.BatchNormalization):
             parts = [("params", "scale"), ("params", "bias"), ("batch_stats", "mean"), ("batch_stats", "var")]
             layer.set_weights([arrays[f"{kind}/{name}/{part}"] for kind, part in parts])
+
+
+def augment(images: np.ndarray, affines: np.ndarray) -> Any:
+    """Bilinear resampling, on the device.
+
+    Args:
+      images: float32 [b h w 3].
+      affines: float32 [b 2 3], from places (y, x) about the centre, in pixels, to those where to look.
+    """
+    b, height, width, _ = images.shape
+    (yy, yx, ty), (xy, xx, tx) = np.moveaxis(affines, 0, -1)
+    cy, cx = (height - 1) / 2, (width - 1) / 2
+    zero = np.zeros(b, np.float32)
+    transforms = np.stack(
+        [xx, xy, cx + tx - xx * cx - xy * cy, yx, yy, cy + ty - yx * cx - yy * cy, zero, zero], axis=1
+    )
+    return keras.ops.image.affine_transform(images, transforms, "bilinear", "nearest")

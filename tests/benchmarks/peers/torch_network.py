@@ -1,9 +1,10 @@
-"""The network of `configs/report.py` in PyTorch, channels last, with weights handed over by name.
+"""The networks of our configs in PyTorch, channels last, with weights handed over by name.
 
 Run by `compare.py` in an environment of its own. Arrays are named by their place in our variables, joined by '/'.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 MEAN = (103.939, 116.779, 123.68)  # of BGR pixels, as Keras' weights want them
+EPSILON = 1.001e-5
 
 
 class Norm(nn.BatchNorm2d):
@@ -66,49 +68,58 @@ class Reduction(nn.Module):
         return F.relu(self.norm(torch.cat([pooled, self.patches(x)], dim=1)), inplace=True)
 
 
-class Bottleneck(nn.Module):
-    """The first block of a stage without a stride, as conv2 has it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.ModuleList([nn.Conv2d(64, 64, 1), nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 256, 1)])
-        self.norm = nn.ModuleList([Norm(c, False, 1.001e-5) for c in (64, 64, 256)])
-        self.shortcut, self.shortcut_norm = nn.Conv2d(64, 256, 1), Norm(256, False, 1.001e-5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.norm[0](self.conv[0](x)), inplace=True)
-        y = F.relu(self.norm[1](self.conv[1](y)), inplace=True)
-        return F.relu(self.shortcut_norm(self.shortcut(x)) + self.norm[2](self.conv[2](y)), inplace=True)
-
-
 class Backbone(nn.Module):
-    """ResNet-50 v1, its first 3 layers frozen or its first 20 trained (report section 11)."""
+    """The rows of our table of layers; frozen ones keep their statistics."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
-        frozen = layers == 3
-        self.conv1, self.norm1 = nn.Conv2d(3, 64, 7, 2, 3), Norm(64, frozen, 1.001e-5)
-        self.requires_grad_(not frozen)
-        if layers == 20:
-            self.block = Bottleneck()
-            self.conv, self.norm = nn.Conv2d(256, 64, 1), Norm(64, False, 1.001e-5)
-        self.layers = layers
+        self.layers, self.modules_by_name = layers, nn.ModuleDict()
+        channels = {"": 3}
+        for layer in layers:
+            name, inputs = layer["name"], channels[layer["sources"][0]]
+            channels[name] = layer["features"] or inputs
+            if layer["kind"] == "conv":
+                module = nn.Conv2d(inputs, layer["features"], layer["size"], layer["stride"], layer["padding"])
+            elif layer["kind"] == "bn":
+                module = Norm(inputs, not layer["trained"], EPSILON)
+            else:
+                continue
+            self.modules_by_name[name] = module.requires_grad_(layer["trained"])
+        self.channels = channels[layers[-1]["name"]]
+        self.last_use = {source: i for i, layer in enumerate(layers) for source in layer["sources"]}
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = (images.flip(1) - self.mean).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        if self.layers == 20:
-            x = F.relu(self.norm(self.conv(self.block(F.max_pool2d(x, 3, 2, 1)))), inplace=True)
+        values = {"": (images.flip(1) - self.mean).contiguous(memory_format=torch.channels_last)}
+        for i, layer in enumerate(self.layers):
+            x, *rest = (values[source] for source in layer["sources"])
+            match layer["kind"]:
+                case "relu":
+                    x = F.relu(x, inplace=True)
+                case "max_pool":
+                    x = F.max_pool2d(x, layer["size"], layer["stride"], layer["padding"])
+                case "add":
+                    x = x + rest[0]
+                case _:
+                    x = self.modules_by_name[layer["name"]](x)
+            values[layer["name"]] = x
+            for source in {source for source in layer["sources"] if self.last_use[source] == i}:
+                del values[source]
         return x
 
 
 class Network(nn.Module):
-    def __init__(self, layers: int, widths: tuple[int, ...], blocks: tuple[int, ...], dropout: float) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Mapping[str, Any]],
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.backbone = Backbone(layers)
         stages: list[nn.Module] = []
-        inputs = 64
+        inputs = self.backbone.channels
         for width, count in zip(widths, blocks, strict=True):
             stages += [Reduction(inputs, width), *(Block(width) for _ in range(count))]
             inputs = width
@@ -143,18 +154,8 @@ def load(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         put(module.running_mean, arrays[f"batch_stats/{name}/mean"])
         put(module.running_var, arrays[f"batch_stats/{name}/var"])
 
-    backbone = network.backbone
-    convolution(backbone.conv1, "backbone/conv1_conv")
-    norm(backbone.norm1, "backbone/conv1_bn")
-    if backbone.layers == 20:
-        block = "backbone/conv2_block1"
-        for i in range(3):
-            convolution(backbone.block.conv[i], f"{block}_{i + 1}_conv")
-            norm(backbone.block.norm[i], f"{block}_{i + 1}_bn")
-        convolution(backbone.block.shortcut, f"{block}_0_conv")
-        norm(backbone.block.shortcut_norm, f"{block}_0_bn")
-        convolution(backbone.conv, "backbone/conv2_block2_1_conv")
-        norm(backbone.norm, "backbone/conv2_block2_1_bn")
+    for name, module in network.backbone.modules_by_name.items():
+        (convolution if isinstance(module, nn.Conv2d) else norm)(module, f"backbone/{name}")
     stage = block_number = 0
     for module in network.stages:
         if isinstance(module, Reduction):
@@ -173,3 +174,18 @@ def load(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
         convolution(module.project, f"{name}/project")
     put(network.logits.weight, arrays["params/head/logits/kernel"].T.copy())
     put(network.logits.bias, arrays["params/head/logits/bias"])
+
+
+def augment(images: torch.Tensor, affines: np.ndarray) -> torch.Tensor:
+    """Bilinear resampling, on the device.
+
+    Args:
+      images: float32 [b 3 h w].
+      affines: float32 [b 2 3], from places (y, x) about the centre, in pixels, to those where to look.
+    """
+    height, width = images.shape[2:]
+    (yy, yx, ty), (xy, xx, tx) = np.moveaxis(affines, 0, -1)
+    rows = [[xx, xy * height / width, 2 * tx / width], [yx * width / height, yy, 2 * ty / height]]
+    theta = torch.from_numpy(np.moveaxis(np.array(rows, np.float32), -1, 0).copy())
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)

@@ -65,14 +65,14 @@ def ours(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     import torch
     from torch.nn import functional as F
-    from torch_network import Network, load
+    from torch_network import Network, augment, load
 
-    network = Network(options["cut"], options["widths"], options["blocks"], options["dropout"])
+    network = Network(options["backbone"], options["widths"], options["blocks"], options["dropout"])
     load(network, arrays)
     network = network.to(memory_format=torch.channels_last)
     trained = [p for p in network.parameters() if p.requires_grad]
     adam = torch.optim.Adam(trained, options["learning_rate"], eps=1e-8)
-    kernels = [p for p in trained if p.ndim > 1]
+    kernels, rng = [p for p in trained if p.ndim > 1], np.random.default_rng(0)
 
     def tensor(images: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(images).permute(0, 3, 1, 2).float()
@@ -83,10 +83,12 @@ def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
             return network(tensor(images)).numpy()
 
     def train(batch: Batch) -> None:
-        images, labels = batch
+        images, labels = tensor(batch[0]), torch.from_numpy(batch[1]).long()
+        if options["augments"]:
+            images = augment(images, random_affines(rng, len(images), options["size"]))
         network.train()
         adam.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(tensor(images)), torch.from_numpy(labels).long())
+        loss = F.cross_entropy(network(images), labels)
         (loss + options["l2"] * sum((kernel**2).sum() for kernel in kernels)).backward()
         adam.step()
 
@@ -95,22 +97,36 @@ def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 
 def keras(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     import keras as k
-    from keras_network import load, network
+    from keras_network import augment, load, network
 
     size, widths, blocks = options["size"], options["widths"], options["blocks"]
-    model = network(tuple(size), options["cut"], widths, blocks, options["dropout"], options["l2"])
+    model = network(tuple(size), options["backbone"], widths, blocks, options["dropout"], options["l2"])
     load(model, arrays)
+    rng = np.random.default_rng(0)
     loss = k.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(k.optimizers.Adam(options["learning_rate"], epsilon=1e-8), loss, jit_compile=False)
     statistics = sum(int(np.prod(v.shape)) for v in model.variables if v.path.split("/")[-1].startswith("moving_"))
 
     def train(batch: Batch) -> None:
-        model.train_on_batch(batch[0].astype(np.float32), batch[1])
+        images = batch[0].astype(np.float32)
+        if options["augments"]:
+            images = augment(images, random_affines(rng, len(images), options["size"]))
+        model.train_on_batch(images, batch[1])
 
     def predict(images: np.ndarray) -> np.ndarray:
         return np.asarray(model.predict_on_batch(images.astype(np.float32)))
 
     return Peer(model.count_params() - statistics, predict, train)
+
+
+def random_affines(rng: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Flips, shifts, shears and zooms like those of `training.augmentation`, [b 2 3]."""
+    flips = rng.choice([-1.0, 1.0], (count, 2))
+    affines = flips[:, :, None] * np.eye(2)
+    affines[:, :, 0] += affines[:, :, 1] * rng.uniform(-0.1, 0.1, (count, 1))
+    affines /= rng.uniform(0.9, 1.1, (count, 1, 1))
+    shifts = rng.uniform(-0.1, 0.1, (count, 2)) * size
+    return np.concatenate([affines, shifts[:, :, None]], axis=2).astype(np.float32)
 
 
 def main(framework: str, folder: Path) -> None:
