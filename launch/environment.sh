@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: stands in the repository's root with .venv there, installed from requirements.lock.
-# PYTHON names another interpreter, VENV another folder.
+# PYTHON names another interpreter than the first of those below, VENV another folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,7 +8,7 @@ VENV=${VENV:-.venv}
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-python3 python python3.13 python3.12 python3.11}; do
+  for candidate in ${PYTHON:-python3.12 python3.13 python3.11 python3 python}; do
     if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
