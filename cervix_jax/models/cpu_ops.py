@@ -1,7 +1,9 @@
-"""Equivalents of matmul and convolution whose weight gradients are fast on CPU; other platforms get the plain ones.
+"""Equivalents of matmul, convolution and ReLU that are fast on CPU; other platforms get the plain ones.
 
 - `channel_matmul`: a matmul over channels, and `dot_general` and `pointwise_conv`, the same for flax's `Dense` and 1x1
   `Conv`: spares XLA's CPU backend a transposed copy in the weight gradient.
+- `relu`: ReLU whose result is kept. Left alone, XLA's CPU backend computes the sums of a residual network anew, from
+  the first block on, for each of their many uses.
 - `spatial_conv`: a convolution for flax's `Conv`: on large maps, its weight gradient is a sum of matmuls, image by
   image.
 
@@ -14,11 +16,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
 _Pair = tuple[int, int]
 LARGE_MAP, MANY_FEATURES = 2400, 32  # pixels and channels of an output from which `spatial_conv` gains
+
+
+def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """max(x, 0), which on CPU is computed once: a tenth of the step of `configs/best.py`."""
+    return lax.platform_dependent(nn.relu(x), cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 @jax.custom_vjp

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key
 
-from cervix_jax.models.cpu_ops import dot_general
+from cervix_jax.models.cpu_ops import dot_general, relu
 
 KERNEL_INIT = nn.initializers.he_normal()
 
@@ -182,7 +182,7 @@ class ConvNormAct(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, training: TrainingPass | None) -> Float[Array, "b h2 w2 c2"]:
         x = self.conv(name="conv")(x)
-        return nn.relu(self.norm(name="norm")(x, training))
+        return relu(self.norm(name="norm")(x, training))
 
 
 class PatchConv(nn.Module):

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from cervix_jax.models.backbones.spec import Architecture, Layer, Preprocessing
-from cervix_jax.models.cpu_ops import pointwise_conv, spatial_conv
+from cervix_jax.models.cpu_ops import pointwise_conv, relu, spatial_conv
 from cervix_jax.models.layers import KERNEL_INIT, BatchNorm, EndPoints, TrainingPass, promote_to_input_dtype
 
 
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
             case "average_pool":
                 return nn.avg_pool(x, layer.size, strides=stride, padding=padding, count_include_pad=False)
             case "relu":
-                return nn.relu(x)
+                return relu(x)
             case "add":
                 return inputs[0] + inputs[1]
             case "concatenate":

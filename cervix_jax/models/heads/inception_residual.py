@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from cervix_jax.models.cpu_ops import relu
 from cervix_jax.models.layers import (
     BatchNorm,
     BiasedPointwiseConv,
@@ -62,7 +63,7 @@ class InceptionResidualBlock(nn.Module):
         x5 = conv_norm_act(partial(Conv3x3, width), name="five_b")(x5, training=training)
         branches = jnp.concatenate([x1, x3, x5, average_pool_3x3(pool)], axis=-1)
         residual = BiasedPointwiseConv(channels, name="project")(branches)
-        return nn.relu(x + drop_path(residual, self.drop_path_rate, training, self.number))
+        return relu(x + drop_path(residual, self.drop_path_rate, training, self.number))
 
 
 class Reduction(nn.Module):
@@ -85,7 +86,7 @@ class Reduction(nn.Module):
             pooled = PointwiseConv(self.features // 2, name="pooled")(pooled)
         patches = PatchConv(self.features - pooled.shape[-1], name="patches")(x)
         x = jnp.concatenate([pooled, patches], axis=-1)
-        return nn.relu(self.norm(name="norm")(x, training))
+        return relu(self.norm(name="norm")(x, training))
 
 
 class InceptionResidualHead(nn.Module):
