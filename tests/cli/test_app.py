@@ -94,18 +94,18 @@ def test_a_bug_shows_its_traceback() -> None:
     assert "ValueError: a bug" in err
 
 
-TUNED = ("GLIBC_TUNABLES", "JAX_COMPILATION_CACHE_DIR")
+TUNED = ("GLIBC_TUNABLES", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux only")
 def test_huge_pages_and_a_cache_of_programs_are_set_unless_the_user_has_set_them(monkeypatch) -> None:
     variables = f"{{name: os.environ.get(name) for name in {TUNED}}}"
-    theirs = dict(zip(TUNED, ("glibc.malloc.check=0", "/theirs"), strict=True))
+    theirs = dict(zip(TUNED, ("glibc.malloc.check=0", "/theirs", "5"), strict=True))
     assert json.loads(run(variables, **theirs)[1]) == theirs
     for name in TUNED:
         monkeypatch.delenv(name, raising=False)
     ours = json.loads(run(variables, CERVIX_JAX_CACHE="/cache")[1])
-    assert ours == dict(zip(TUNED, ("glibc.malloc.hugetlb=1", "/cache/compiled"), strict=True))
+    assert ours == dict(zip(TUNED, ("glibc.malloc.hugetlb=1", "/cache/compiled", "0.1"), strict=True))
 
 
 def test_flags_of_the_config_can_be_passed_on() -> None:
