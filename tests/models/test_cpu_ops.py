@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import export
 
 from cervix_jax.models import cpu_ops
-from cervix_jax.models.cpu_ops import channel_matmul, dot_general, pointwise_conv, spatial_conv
+from cervix_jax.models.cpu_ops import channel_matmul, dot_general, pointwise_conv, relu, spatial_conv
 
 
 def random(seed: int, *shape: int) -> jax.Array:
@@ -112,8 +112,16 @@ def test_a_dense_layer_is_that_of_flax() -> None:
     close(cube(ours, variables, x), cube(plain, variables, x))
 
 
-@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 1), ("tpu", 0), ("cuda", 0)])
-def test_other_platforms_have_the_plain_operation(platform, barriers) -> None:
-    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(channel_matmul(x, kernel) ** 2)))
+def test_relu_is_that_of_flax() -> None:
+    x = jnp.array([-2.0, -0.0, 0.0, 3.0])
+    np.testing.assert_array_equal(relu(x), nn.relu(x))
+    gradients = [jax.vmap(jax.grad(lambda x, f=f: f(x) ** 2 + f(x)))(x) for f in (relu, nn.relu)]
+    np.testing.assert_array_equal(*gradients)
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 2), ("tpu", 0), ("cuda", 0)])
+@pytest.mark.parametrize("f", [lambda kernel, x: channel_matmul(x, kernel), lambda kernel, x: relu(x @ kernel)])
+def test_other_platforms_have_the_plain_operation(platform, barriers, f) -> None:
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(f(kernel, x) ** 2)))
     lowered = export.export(gradient, platforms=[platform])(random(0, 5, 4), random(1, 6, 5))
     assert lowered.mlir_module().count("stablehlo.optimization_barrier") == barriers
