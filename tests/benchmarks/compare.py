@@ -21,10 +21,13 @@ import jax
 import ml_collections
 import numpy as np
 from flax import traverse_util
+from PIL import Image
 
+from cervix_jax.images import synthetic
 from cervix_jax.models.classifier import make_classifier
+from cervix_jax.models.heads.box_voting import BoxVotingHead
 from cervix_jax.training.initialisation import init_variables
-from configs import best, report
+from configs import best, localiser, report
 
 HERE = Path(__file__).parent
 FRAMEWORKS = ("ours", "pytorch", "keras")
@@ -99,10 +102,11 @@ NETWORKS = {
     "trained": lambda: report_config(20),
     "best": best_config,
 }
+LOCALISED = "best"  # the network that looks at what a localiser has found
 ROWS = (
     *("frozen.memory", "frozen.step", "frozen.predict"),
     "trained.step",
-    *("best.memory", "best.step", "best.predict"),
+    *("best.memory", "best.step", "best.predict", "best.files"),
 )
 
 
@@ -112,34 +116,26 @@ def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: P
     Raises:
       SystemExit: they are not the same network.
     """
-    model = make_classifier(config.model.to_dict())
-    size = tuple(config.dataset.image_size)
-    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, 0)
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for path, leaf in traverse_util.flatten_dict(variables).items():
-        array = np.asarray(leaf)
-        if path[-1] in ("scale", "var"):
-            array = rng.uniform(0.7, 1.3, array.shape).astype(np.float32)
-        elif path[-1] in ("bias", "mean"):
-            array = rng.normal(0, 0.1, array.shape).astype(np.float32)
-        arrays["/".join(path)] = array
-    np.savez(folder / "arrays.npz", **arrays)
-    options = {
-        "config": config.to_dict(),
-        "backbone": [
-            layer._asdict() | {"trained": layer.stage in model.backbone.trained}
-            for layer in model.backbone.architecture.layers_up_to(model.backbone.cut)
-        ],
+    described, arrays = describe(config)
+    options = described | {
         "augments": any(config.augmentation.values()),
-        "size": size,
         "batch_size": 32,
         "widths": config.model.widths,
         "blocks": config.model.blocks,
         "dropout": config.model.dropout_rate,
         "l2": config.optimizer.l2,
         "learning_rate": config.optimizer.learning_rate,
+        "localiser": None,
     }
+    if network == LOCALISED:
+        boxes, box_arrays = describe(localiser.get_config())
+        arrays |= {f"localiser/{name}": array for name, array in box_arrays.items()}
+        options["localiser"] = boxes | {"width": BoxVotingHead.width, "margin": config.dataset.crop_margin}
+        (folder / "photographs").mkdir()
+        for i in range(32):
+            photograph = Image.fromarray(synthetic.draw(5, "test", i).image).resize((512, 512))
+            photograph.save(folder / f"photographs/{i:02}.jpg", quality=90)
+    np.savez(folder / "arrays.npz", **arrays)
     (folder / "network.json").write_text(json.dumps(options))
     workers = {framework: Worker(framework, folder, peers) for framework in FRAMEWORKS}
     built = {framework: worker.built for framework, worker in workers.items()}
@@ -152,7 +148,34 @@ def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: P
         )
         if error > 1e-4 or built[framework]["parameters"] != built["ours"]["parameters"]:
             raise SystemExit(f"{framework} is another network: ours has {built['ours']['parameters']:,} parameters")
+        if network == LOCALISED:  # a box may be rounded to another pixel
+            judged = [np.array(built[name]["judged"]) for name in (framework, "ours")]
+            error = np.abs(judged[0] - judged[1]).max() / np.abs(judged[1]).max()
+            print(f"{network}: {framework}, from files to logits {error:.1e}", file=sys.stderr)
+            if error > 0.05:
+                raise SystemExit(f"{framework} judges photographs otherwise")
     return workers
+
+
+def describe(config: ml_collections.ConfigDict) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A config's network as peers build it, and random arrays for it."""
+    model = make_classifier(config.model.to_dict())
+    size = tuple(config.dataset.image_size)
+    variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, size, 0)
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for path, leaf in traverse_util.flatten_dict(variables).items():
+        array = np.asarray(leaf)
+        if path[-1] in ("scale", "var"):
+            array = rng.uniform(0.7, 1.3, array.shape).astype(np.float32)
+        elif path[-1] in ("bias", "mean"):
+            array = rng.normal(0, 0.1, array.shape).astype(np.float32)
+        arrays["/".join(path)] = array
+    layers = [
+        layer._asdict() | {"trained": layer.stage in model.backbone.trained}
+        for layer in model.backbone.architecture.layers_up_to(model.backbone.cut)
+    ]
+    return {"config": config.to_dict(), "backbone": layers, "size": size}, arrays
 
 
 def speed(what: str, workers: dict[str, Worker], command: str, batch_size: int, rounds: int, repeats: int) -> dict:
@@ -216,7 +239,7 @@ def measure(
         yield speed(f"{network}: step, batch {batch_size}", workers, "train", batch_size, rounds, 3)
     else:
         for size, repeats in ((32, 5), (1, 20)):
-            yield speed(f"{network}: predict, batch {size}", workers, "predict", size, rounds, repeats)
+            yield speed(f"{network}: {what}, batch {size}", workers, what, size, rounds, repeats)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Run by `compare.py` in an environment of its own. Arrays are named by their place in our variables, joined by '/'.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 MEAN = (103.939, 116.779, 123.68)  # of BGR pixels, as Keras' weights want them
 EPSILON = 1.001e-5
+START = 0.2  # distance to each side that an untrained head of boxes predicts
 
 
 class Norm(nn.BatchNorm2d):
@@ -132,48 +134,100 @@ class Network(nn.Module):
         return self.logits(F.dropout(x.mean((2, 3)), self.dropout, self.training))
 
 
-def load(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copies every array to where it belongs."""
+class BoxVoting(nn.Module):
+    """The network that finds the cervix: photographs to boxes, the mean over each and its mirror image."""
 
-    def put(place: torch.Tensor, value: np.ndarray) -> None:
-        with torch.no_grad():
-            place.copy_(torch.from_numpy(value).view(place.shape))
+    def __init__(self, layers: Sequence[Mapping[str, Any]], width: int) -> None:
+        super().__init__()
+        self.backbone = Backbone(layers)
+        self.conv1 = ConvNormAct(self.backbone.channels, width, 1)
+        self.conv2, self.conv3 = ConvNormAct(width, width, 3), ConvNormAct(width, width, 3)
+        self.context, self.votes = nn.Linear(width, width), nn.Conv2d(width, 5, 1)
 
-    def convolution(module: nn.Conv2d, name: str) -> None:
-        kernel = arrays[f"params/{name}/kernel"]
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        straight, mirrored = self._boxes(torch.cat([images, images.flip(3)])).chunk(2)
+        left, top, right, bottom = mirrored.unbind(1)
+        back = torch.stack([1 - right, top, 1 - left, bottom], dim=1)
+        return ((straight + back) / 2).clamp(0, 1)
+
+    def _boxes(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(self.backbone(images))
+        x = x + self.conv2(x)
+        x = x + self.conv3(x)
+        x = x + F.relu(self.context(x.mean((2, 3))))[:, :, None, None]
+        raw = self.votes(x)
+        height, width = raw.shape[2:]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x = (y + 0.5) / height, (x + 0.5) / width
+        distances = F.softplus(raw[:, 1:] + math.log(math.expm1(START)))
+        votes = torch.stack([x, y, x, y]) + distances * torch.tensor([-1.0, -1, 1, 1])[:, None, None]
+        weights = raw[:, 0].flatten(1).softmax(1)
+        return (votes.flatten(2) * weights[:, None]).sum(2)
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def put(place: torch.Tensor, value: np.ndarray) -> None:
+    with torch.no_grad():
+        place.copy_(torch.from_numpy(value).view(place.shape))
+
+
+def put_kernel(module: nn.Conv2d | nn.Linear, arrays: Arrays, name: str) -> None:
+    kernel = arrays[f"params/{name}/kernel"]
+    if isinstance(module, nn.Linear):
+        put(module.weight, kernel.T.copy())
+    else:
         if kernel.ndim == 2:  # a matrix over channels, or over patches of them
             height, width = module.kernel_size
             kernel = kernel.reshape(height, width, -1, kernel.shape[-1])
         put(module.weight, kernel.transpose(3, 2, 0, 1).copy())
-        if module.bias is not None:
-            put(module.bias, arrays[f"params/{name}/bias"])
-
-    def norm(module: Norm, name: str) -> None:
-        put(module.weight, arrays[f"params/{name}/scale"])
+    if module.bias is not None:
         put(module.bias, arrays[f"params/{name}/bias"])
-        put(module.running_mean, arrays[f"batch_stats/{name}/mean"])
-        put(module.running_var, arrays[f"batch_stats/{name}/var"])
 
-    for name, module in network.backbone.modules_by_name.items():
-        (convolution if isinstance(module, nn.Conv2d) else norm)(module, f"backbone/{name}")
+
+def put_norm(module: Norm, arrays: Arrays, name: str) -> None:
+    put(module.weight, arrays[f"params/{name}/scale"])
+    put(module.bias, arrays[f"params/{name}/bias"])
+    put(module.running_mean, arrays[f"batch_stats/{name}/mean"])
+    put(module.running_var, arrays[f"batch_stats/{name}/var"])
+
+
+def load_backbone(backbone: Backbone, arrays: Arrays) -> None:
+    for name, module in backbone.modules_by_name.items():
+        (put_kernel if isinstance(module, nn.Conv2d) else put_norm)(module, arrays, f"backbone/{name}")
+
+
+def load(network: Network, arrays: Arrays) -> None:
+    """Copies every array to where it belongs."""
+    load_backbone(network.backbone, arrays)
     stage = block_number = 0
     for module in network.stages:
         if isinstance(module, Reduction):
             stage, block_number = stage + 1, 0
             name = f"head/stage{stage}_reduce"
             if module.pooled is not None:
-                convolution(module.pooled, f"{name}/pooled")
-            convolution(module.patches, f"{name}/patches/conv")
-            norm(module.norm, f"{name}/norm")
+                put_kernel(module.pooled, arrays, f"{name}/pooled")
+            put_kernel(module.patches, arrays, f"{name}/patches/conv")
+            put_norm(module.norm, arrays, f"{name}/norm")
             continue
         block_number += 1
         name = f"head/stage{stage}_block{block_number}"
         for part in ("branches", "three", "five_a", "five_b"):
-            convolution(getattr(module, part).conv, f"{name}/{part}/conv")
-            norm(getattr(module, part).norm, f"{name}/{part}/norm")
-        convolution(module.project, f"{name}/project")
-    put(network.logits.weight, arrays["params/head/logits/kernel"].T.copy())
-    put(network.logits.bias, arrays["params/head/logits/bias"])
+            put_kernel(getattr(module, part).conv, arrays, f"{name}/{part}/conv")
+            put_norm(getattr(module, part).norm, arrays, f"{name}/{part}/norm")
+        put_kernel(module.project, arrays, f"{name}/project")
+    put_kernel(network.logits, arrays, "head/logits")
+
+
+def load_boxes(network: BoxVoting, arrays: Arrays) -> None:
+    """Likewise."""
+    load_backbone(network.backbone, arrays)
+    for name in ("conv1", "conv2", "conv3"):
+        put_kernel(getattr(network, name).conv, arrays, f"head/{name}/conv")
+        put_norm(getattr(network, name).norm, arrays, f"head/{name}/norm")
+    put_kernel(network.context, arrays, "head/context")
+    put_kernel(network.votes, arrays, "head/votes")
 
 
 def augment(images: torch.Tensor, affines: np.ndarray) -> torch.Tensor:
