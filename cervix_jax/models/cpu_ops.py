@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _Pair = tuple[int, int]
-LARGE_MAP, MANY_FEATURES = 200, 32  # pixels and channels of an output from which `spatial_conv` gains
+MUCH_WORK = 5_000_000  # pixels of an output times its channels squared, from which `spatial_conv` gains
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -59,10 +59,11 @@ def _sum_of_outer_products(x: Float[Array, "n c"], gradient: Float[Array, "n f"]
 
     XLA writes the left matrix of a product anew, transposed, so the narrower one goes there: twice as fast for 256
     channels and 64 features. The barriers keep XLA from turning the product around again, and from fusing the transpose
-    into the loop that computes the gradient.
+    into the loop that computes the gradient, which takes longer than the product.
     """
+    gradient = lax.optimization_barrier(gradient)
     if gradient.shape[1] > x.shape[1]:
-        return x.T @ lax.optimization_barrier(gradient)
+        return x.T @ gradient
     return lax.optimization_barrier(lax.optimization_barrier(gradient.T) @ x).T
 
 
@@ -111,7 +112,7 @@ def _spatial_backward(strides: _Pair, padding: tuple[_Pair, _Pair], saved: Any, 
 
     _, height, width, features = gradient.shape
     # A loop over a batch that is split between devices would fetch every image from its device.
-    if jax.device_count() > 1 or height * width < LARGE_MAP or features < MANY_FEATURES:
+    if jax.device_count() > 1 or height * width * features**2 < MUCH_WORK:
         return x_gradient, kernel_gradient(x, gradient)
     by_image = partial(_kernel_gradient_by_image, strides, padding, kernel.shape)
     return x_gradient, lax.platform_dependent(x, gradient, cpu=by_image, default=kernel_gradient)
@@ -141,19 +142,24 @@ def _kernel_gradient_by_image(
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, high, wide, rows * columns * channels)
 
     sum_dtype = jnp.promote_types(x.dtype, jnp.float32)
+    multiply = partial(jnp.matmul, preferred_element_type=sum_dtype)
 
     def add_image(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         image, image_gradient = pair
         taps = lax.optimization_barrier(jnp.concatenate([image[:, j : j + out_width] for j in range(across)], axis=-1))
-        transposed = lax.optimization_barrier(_matrix(image_gradient).T)
-        products = [
-            jnp.matmul(transposed, _matrix(taps[i : i + out_height]), preferred_element_type=sum_dtype)
-            for i in range(down)
-        ]
+        flat = _matrix(image_gradient)
+        rows_of_taps = [_matrix(taps[i : i + out_height]) for i in range(down)]
+        if is_narrow:
+            transposed = lax.optimization_barrier(flat.T)
+            products = [multiply(transposed, rows) for rows in rows_of_taps]
+        else:
+            products = [multiply(rows.T, flat) for rows in rows_of_taps]
         return total + lax.optimization_barrier(jnp.stack(products)), None
 
-    zero = jnp.zeros((down, features, across * x.shape[-1]), sum_dtype)
+    width = across * x.shape[-1]
+    is_narrow = features < width  # the gradient, see `_sum_of_outer_products`
+    zero = jnp.zeros((down, features, width) if is_narrow else (down, width, features), sum_dtype)
     total, _ = lax.scan(add_image, zero, (x, gradient))
-    total = total.astype(x.dtype).swapaxes(1, 2)
+    total = (total.swapaxes(1, 2) if is_narrow else total).astype(x.dtype)
     total = total.reshape(down, across, rows, columns, channels, features).transpose(0, 2, 1, 3, 4, 5)
     return total.reshape(down * rows, across * columns, channels, features)[: shape[0], : shape[1]]

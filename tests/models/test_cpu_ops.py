@@ -55,6 +55,7 @@ def test_a_pointwise_convolution_is_that_of_flax(size, stride) -> None:
     close(cube(ours, variables, x), cube(plain, variables, x))
 
 
+@pytest.mark.parametrize("channels", [5, 1])  # more numbers in a row of the window than features, and fewer
 @pytest.mark.parametrize("size", [(7, 5), (9, 10)])  # all remainders of the strides
 @pytest.mark.parametrize(
     ("window", "stride", "padding"),
@@ -68,10 +69,9 @@ def test_a_pointwise_convolution_is_that_of_flax(size, stride) -> None:
         ((2, 2), 3, ((0, 1), (1, 0))),
     ],
 )
-def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, stride, padding) -> None:
-    monkeypatch.setattr(cpu_ops, "LARGE_MAP", 0)  # every map is
-    monkeypatch.setattr(cpu_ops, "MANY_FEATURES", 0)
-    x = random(0, 2, *size, 5)
+def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, channels, window, stride, padding) -> None:
+    monkeypatch.setattr(cpu_ops, "MUCH_WORK", 0)  # all is
+    x = random(0, 2, *size, channels)
     plain = nn.Conv(4, window, (stride, stride), padding=padding)
     ours = plain.copy(conv_general_dilated=spatial_conv)
     variables = plain.init(jax.random.key(0), x)
@@ -79,8 +79,7 @@ def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, window, 
 
 
 def test_sums_over_images_are_not_in_half_precision(monkeypatch) -> None:
-    monkeypatch.setattr(cpu_ops, "LARGE_MAP", 0)
-    monkeypatch.setattr(cpu_ops, "MANY_FEATURES", 0)
+    monkeypatch.setattr(cpu_ops, "MUCH_WORK", 0)
     x, kernel = random(0, 64, 6, 6, 3), random(1, 3, 3, 3, 4)
 
     def gradient(dtype):
@@ -94,7 +93,7 @@ def test_sums_over_images_are_not_in_half_precision(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "features", "loops"), [("cpu", 32, 1), ("cpu", 31, 0), ("tpu", 32, 0), ("cuda", 32, 0)]
+    ("platform", "features", "loops"), [("cpu", 48, 1), ("cpu", 32, 0), ("tpu", 48, 0), ("cuda", 48, 0)]
 )
 def test_only_large_maps_of_many_features_and_only_on_cpu_are_computed_by_image(platform, features, loops) -> None:
     def loss(kernel, x):
@@ -119,9 +118,9 @@ def test_relu_is_that_of_flax() -> None:
     np.testing.assert_array_equal(*gradients)
 
 
-@pytest.mark.parametrize(("platform", "barriers"), [("cpu", 2), ("tpu", 0), ("cuda", 0)])
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
 @pytest.mark.parametrize("f", [lambda kernel, x: channel_matmul(x, kernel), lambda kernel, x: relu(x @ kernel)])
-def test_other_platforms_have_the_plain_operation(platform, barriers, f) -> None:
+def test_other_platforms_have_the_plain_operation(platform, f) -> None:
     gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(f(kernel, x) ** 2)))
     lowered = export.export(gradient, platforms=[platform])(random(0, 5, 4), random(1, 6, 5))
-    assert lowered.mlir_module().count("stablehlo.optimization_barrier") == barriers
+    assert ("stablehlo.optimization_barrier" in lowered.mlir_module()) == (platform == "cpu")
