@@ -76,7 +76,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "dataset.readers": (
         "",
         "CSV file of labels by several readers (image_name,reader,type): photographs are trained towards the shares of "
-        "their readers, and validated by their folder's labels. Not in report.",
+        "their readers, and validated by the labels of selection.labels. Not in report.",
     ),
     "dataset.cache_bytes": (4 << 30, "Decoded images are cached in memory up to this size, then decoded every epoch."),
     "dataset.num_threads": (2, "Threads that decode and batch images ahead of the device."),
@@ -299,10 +299,10 @@ def _is_finite(value: Any) -> bool:
 
 
 def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy whose folders do not depend on where the program was started."""
+    """A copy whose paths do not depend on where the program was started."""
     config = config.copy_and_resolve_references()
-    for name in ("manual_dir", "data_dir"):
-        if config.dataset[name] is not None:
+    for name in ("manual_dir", "data_dir", "readers"):
+        if config.dataset[name]:
             config.dataset[name] = str(Path(config.dataset[name]).absolute())
     if config.init.workdir is not None:
         config.init.workdir = str(Path(config.init.workdir).absolute())

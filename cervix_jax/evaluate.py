@@ -73,7 +73,7 @@ def _check_outputs() -> None:
 def _evaluate() -> dict[str, Any]:
     import jax
 
-    from cervix_jax.datasets.reader_labels import LABELS, read_labels
+    from cervix_jax.datasets.reader_labels import LABELS, Readings, read_labels
     from cervix_jax.errors import UserError
     from cervix_jax.inference.evaluation import evaluate
     from cervix_jax.inference.labelled import folder_photographs
@@ -89,17 +89,19 @@ def _evaluate() -> dict[str, Any]:
     if (localiser := run_flags.restore_localiser()) is not None:
         return _evaluate_localiser(localiser)
     predictor = run_flags.restore(calibrated=True)
+    readings: Readings = {}
     if IMAGES.value:
         cases = folder_photographs(predictor, Path(IMAGES.value), CASE_PATTERN.value)
         source = {"images": IMAGES.value}
+        if (labels := Path(IMAGES.value, LABELS)).is_file():
+            readings = read_labels(labels, cases.ids, predictor.class_names)
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
     evaluation = evaluate(
         predictor, cases, unsafe_rate=UNSAFE_RATE.value, robust=ROBUSTNESS.value, batch_size=run_flags.BATCH_SIZE.value
     )
     name = IMAGES.value or SPLIT.value
-    if IMAGES.value and (labels := Path(IMAGES.value, LABELS)).is_file():
-        readings = read_labels(labels, cases.ids, predictor.class_names)
+    if readings:
         evaluation.metrics["readers"] = describe_readers(
             readings, evaluation.probabilities, cases.ids, predictor.class_names
         )

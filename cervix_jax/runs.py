@@ -68,6 +68,16 @@ def check_data(workdir: Path, fingerprint: str) -> None:
         )
 
 
+def check_targets(workdir: Path, digest: str | None) -> None:
+    """Raises RunError if the run was trained towards other labels of readers, see `Examples.targets_digest`."""
+    recorded = read_record(workdir) if (workdir / RECORD).exists() else {}
+    if recorded.get("targets_digest", digest) != digest:
+        raise RunError(
+            f"{workdir} was trained towards other labels than the file of config.dataset.readers holds now; "
+            "give another --workdir, or the file as it was"
+        )
+
+
 def fold_workdir(workdir: Path, fold: int, seed: int = 0) -> Path:
     """Where a cross-validation keeps the run of a fold; further seeds, counted from 0, have folders of their own."""
     return workdir / (f"fold{fold}" if seed == 0 else f"fold{fold}_seed{seed}")

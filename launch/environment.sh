@@ -9,7 +9,7 @@ VENV=${VENV:-.venv}
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3.12 python3.13 python3.11 python3 python}; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+    if "$candidate" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
@@ -22,7 +22,7 @@ install() {
   local wanted
   wanted=$(cat pyproject.toml requirements.lock | cksum)
   [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$wanted" ] && return
-  if [ ! -x "$VENV/bin/python" ]; then
+  if ! "$VENV/bin/python" -m pip --version > /dev/null 2>&1; then
     local python
     python=$(find_python)
     echo "== making $VENV with $("$python" --version)" >&2

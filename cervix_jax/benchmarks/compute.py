@@ -150,8 +150,10 @@ def random_batch(config: ml_collections.ConfigDict, size: int) -> dict[str, np.n
     """A training batch of noise with random labels, on the host."""
     rng = np.random.default_rng(0)
     corners = np.sort(rng.random((size, 2, 2), np.float32), axis=1)
-    boxes = {"box": corners.reshape(size, 4)} if config.task == "localise" else {}
-    return boxes | {
+    extras = {"box": corners.reshape(size, 4)} if config.task == "localise" else {}
+    if config.dataset.readers:
+        extras["target"] = rng.dirichlet(np.ones(num_classes(config)), size).astype(np.float32)
+    return extras | {
         "image": rng.integers(0, 256, (size, *config.dataset.image_size, 3), dtype=np.uint8),
         "label": rng.integers(0, num_classes(config), size, dtype=np.int32),
         "index": np.arange(size, dtype=np.int32),

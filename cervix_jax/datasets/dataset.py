@@ -34,10 +34,9 @@ from cervix_jax.datasets.file_digests import file_digests
 from cervix_jax.datasets.folders import ManualDirError, log_found, scan
 from cervix_jax.datasets.photograph_table import is_table, lay_out
 from cervix_jax.datasets.pipeline import DatasetError, Examples
-from cervix_jax.datasets.reader_labels import ReadersError, count_readers, read_labels, reader_targets
+from cervix_jax.datasets.reader_labels import count_readers, read_labels, reader_targets
 from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
 from cervix_jax.images.boxes import Box, LocatedBox
-from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.lock import exclusive
 from cervix_jax.progress import log
 
@@ -125,12 +124,16 @@ class PreparedDataset:
         source, place = self._stored[row]
         return source[place]["image"]
 
-    def examples(self, split: str) -> Examples:
+    def examples(self, split: str, *, to_train: bool = False) -> Examples:
         """The photographs of 'train', 'validation', 'test' or 'rejected'; for a localiser those that have boxes.
+
+        Args:
+          split: its name.
+          to_train: with the targets that `config.dataset.readers` makes.
 
         Raises:
           DatasetError: there is no such split, or no photograph of it has a box.
-          ReadersError: `config.dataset.readers` cannot be read, or names no photograph to train on.
+          ReadersError: see `reader_labels.read_labels`.
         """
         if split not in self.assignment.split:
             raise DatasetError(f"{self._options.name} has no split {split!r}; it has {', '.join(self.splits)}")
@@ -152,21 +155,15 @@ class PreparedDataset:
             None if self.crops is None else self.crops[rows, :4],
             self._options,
             with_boxes=self._needs_boxes,
-            targets=self._reader_targets(rows) if split == "train" and self._options.get("readers") else None,
+            targets=self._reader_targets(rows) if to_train and self._options.get("readers") else None,
         )
 
     def _reader_targets(self, rows: Sequence[int]) -> Float32[np.ndarray, "n k"]:
         """What photographs are trained towards, by the labels of their readers."""
-        path, names = Path(self._options.readers), [self.manifest.names[i] for i in rows]
-        readings = read_labels(path, names, CLASS_NAMES)
-        counts = count_readers(readings, names, len(CLASS_NAMES))
-        if not counts.any():
-            raise ReadersError(f"{path} names no photograph that is trained on")
+        classes, names = self.assignment.class_names, self.manifest.names
+        readings = read_labels(Path(self._options.readers), names, classes)
+        counts = count_readers(readings, names, len(classes))[rows]
         log(f"labels of {len(readings)} readers: {counts.any(axis=1).sum()} of {len(rows)} training images")
-        classes = self.assignment.class_names
-        if classes != CLASS_NAMES:  # one type against the rest
-            one = counts[:, CLASS_NAMES.index(classes[1])]
-            counts = np.stack([counts.sum(axis=1) - one, one], axis=1)
         return reader_targets(counts, self.assignment.labels[rows])
 
 

@@ -5,6 +5,7 @@ gap, so no example is left out when batches do not divide an epoch. The stream's
 small, and the global batch at a position is the same however many processes share it.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, SupportsIndex
@@ -84,6 +85,11 @@ class Examples:
         if self._targets is not None:
             example["target"] = self._targets[i]
         return example
+
+    @property
+    def targets_digest(self) -> str | None:
+        """The same for the same `targets`; None without."""
+        return None if self._targets is None else hashlib.sha256(self._targets.tobytes()).hexdigest()[:12]
 
     @property
     def images(self) -> Sequence[UInt8[np.ndarray, "h w 3"]]:

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int
 
+from cervix_jax.csv_files import from_cell
 from cervix_jax.datasets.annotations import finder
 from cervix_jax.errors import UserError
+from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.progress import log
 
 LABELS = "labels.csv"  # in a folder of photographs
 COLUMNS = ("image_name", "reader", "type")
@@ -21,41 +24,46 @@ Readings = Mapping[str, Mapping[str, int]]  # reader -> name of a photograph -> 
 
 
 class ReadersError(UserError):
-    """A table of labels cannot be read, or names no photograph; the message says which line."""
+    """A table of labels cannot be used; the message says why, and which line is wrong."""
 
 
-def read_labels(path: Path, names: Sequence[str], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The readings of photographs, by reader.
+def read_labels(path: Path, names: Sequence[str], class_names: Sequence[str] = CLASS_NAMES) -> Readings:
+    """The readings of photographs, by reader. Lines about other photographs are left out, and counted in the log.
 
     Args:
-      path: a CSV file; lines about photographs that are not in `names` are left out.
-      names: photographs, as paths inside their folder.
-      class_names: k types.
+      path: a CSV file in UTF-8.
+      names: all photographs of the folder, as paths inside it.
+      class_names: of k classes; types that are none of them, of one type against the rest, are class 0.
 
     Raises:
-      ReadersError: there is no such file, a column is missing, a type is none, a name fits several photographs, or a
-        reader has two labels for one.
+      ReadersError: the file cannot be read, a column is missing, a type is none, a name fits several photographs, a
+        reader has two labels for one, or no line is about a photograph.
     """
     readings = dict[str, dict[str, int]]()
-    find = finder(names)
+    find, strangers = finder(names), 0
     try:
-        file = path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise ReadersError(f"{path} cannot be read: {error.strerror}") from error
-    with file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise ReadersError(f"{path} needs the columns {', '.join(COLUMNS)}")
-        for row in reader:
-            image_name, who, label = ((row[column] or "").strip() for column in COLUMNS)
-            where, candidates = f"{path}, line {reader.line_num}", find(image_name)
-            if label not in class_names:
-                raise ReadersError(f"{where}: the type is {label!r}, none of {', '.join(class_names)}")
-            if len(candidates) > 1:
-                raise ReadersError(f"{where}: {image_name!r} may be {candidates[0]} or {candidates[1]}")
-            for name in candidates:
-                if readings.setdefault(who, {}).setdefault(name, class_names.index(label)) != class_names.index(label):
-                    raise ReadersError(f"{where}: a second label of {name} by {who!r}")
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if not set(COLUMNS) <= set(reader.fieldnames or ()):
+                raise ReadersError(f"{path} needs the columns {', '.join(COLUMNS)}")
+            rows = [(reader.line_num, [(row[column] or "").strip() for column in COLUMNS]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReadersError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    for line, (cell, who, type_name) in rows:
+        where, candidates = f"{path}, line {line}", find(from_cell(cell))
+        if type_name not in CLASS_NAMES:
+            raise ReadersError(f"{where}: the type is {type_name!r}, none of {', '.join(CLASS_NAMES)}")
+        if len(candidates) > 1:
+            raise ReadersError(f"{where}: {cell!r} may be {candidates[0]} or {candidates[1]}")
+        strangers += not candidates
+        label = class_names.index(type_name) if type_name in class_names else 0
+        for name in candidates:
+            if readings.setdefault(who, {}).setdefault(name, label) != label:
+                raise ReadersError(f"{where}: a second label of {name} by {who!r}")
+    if not readings:
+        raise ReadersError(f"{path} names none of the {len(names)} photographs")
+    if strangers:
+        log(f"{path}: {strangers} of {len(rows)} lines are about other photographs")
     return readings
 
 

@@ -121,6 +121,7 @@ def _train(
         localiser, boxes = lead_host_first(lambda: crop_boxes(config, prepared))
         seen = prepared.with_crops(boxes)
     context = _make_context(config, seen, on_step)
+    on_lead_host(lambda: runs.check_targets(workdir, context.examples.targets_digest))
     variables = None
     if config.init.workdir is not None:
         sharding = replicated(context.setup.mesh)
@@ -132,6 +133,7 @@ def _train(
         "class_shares": context.examples.class_priors(),
         "preprocessing": context.setup.model.preprocessing,
         "data_fingerprint": prepared.fingerprint,
+        "targets_digest": context.examples.targets_digest,
     }
 
     def claim() -> None:
@@ -170,7 +172,7 @@ def _train(
 
 def _make_context(config: ml_collections.ConfigDict, data: PreparedDataset, on_step: OnStep) -> TrainContext:
     """Compiles nothing yet."""
-    examples = data.examples("train")
+    examples = data.examples("train", to_train=True)
     if missing := [
         name for name, share in zip(examples.class_names, examples.class_priors(), strict=True) if share == 0
     ]:

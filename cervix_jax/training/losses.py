@@ -24,18 +24,19 @@ def cross_entropy(
     Args:
       logits: of k classes.
       labels: 0 to k - 1.
-      class_weights: factor of the examples of each label (report section 9, which divides their sum by the number of
-        examples); none: all 1.
+      class_weights: factor of each class's terms (report section 9, which divides their sum by the number of examples);
+        none: all 1.
       targets: distributions in place of the labels', such as the shares of several readers.
       label_smoothing: see `soft_targets`.
       ambiguity: see `soft_targets`.
     """
     if targets is None:
         targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    if class_weights:
+        targets = targets * jnp.asarray(class_weights, targets.dtype)
     if label_smoothing or ambiguity:
         targets = targets @ soft_targets(logits.shape[-1], label_smoothing, ambiguity).astype(logits.dtype)
-    losses = optax.losses.softmax_cross_entropy(logits, targets)
-    return jnp.asarray(class_weights, losses.dtype)[labels] * losses if class_weights else losses
+    return optax.losses.softmax_cross_entropy(logits, targets)
 
 
 def soft_targets(num_classes: int, label_smoothing: float, ambiguity: float) -> Float[np.ndarray, "k k"]:

@@ -59,7 +59,7 @@ def backbone_features(images, backbone: Sequence[Mapping[str, Any]], l2: float =
             case "add":
                 x = layers.Add()([x, *rest])
         values[layer["name"]] = x
-    return x
+    return x if backbone[-1]["kind"] == "relu" else layers.ReLU()(x)
 
 
 def network(

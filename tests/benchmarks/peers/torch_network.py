@@ -107,7 +107,7 @@ class Backbone(nn.Module):
             values[layer["name"]] = x
             for source in {source for source in layer["sources"] if self.last_use[source] == i}:
                 del values[source]
-        return x
+        return x if self.layers[-1]["kind"] == "relu" else F.relu(x, inplace=True)
 
 
 class Network(nn.Module):

@@ -230,12 +230,10 @@ def main(framework: str, folder: Path) -> None:
     labels = rng.integers(0, 3, options["batch_size"], dtype=np.int32)
     paths = sorted((folder / "photographs").glob("*.jpg"))
     built = {"parameters": peer.parameters, "logits": peer.predict(images[:2]).tolist()}
-    if peer.judge is not None:
-        built["judged"] = peer.judge(paths[:4]).tolist()
     print(json.dumps(built), flush=True)
     for line in sys.stdin:
         command = json.loads(line)
-        size, seconds = command["batch_size"], []
+        size, seconds, judged = command["batch_size"], [], []
         for _ in range(command["repeats"]):
             start = time.perf_counter()
             if command["what"] == "train":
@@ -243,10 +241,10 @@ def main(framework: str, folder: Path) -> None:
             elif command["what"] == "predict":
                 peer.predict(images[:size])
             else:
-                peer.judge(paths[:size])
+                judged = peer.judge(paths[:size]).tolist()
             seconds.append(time.perf_counter() - start)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak, "judged": judged}), flush=True)
 
 
 if __name__ == "__main__":
