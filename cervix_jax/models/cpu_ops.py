@@ -1,11 +1,11 @@
 """Equivalents of matmul, convolution and ReLU that are fast on CPU; other platforms get the plain ones.
 
 - `channel_matmul`: a matmul over channels, and `dot_general` and `pointwise_conv`, the same for flax's `Dense` and 1x1
-  `Conv`: spares XLA's CPU backend a transposed copy in the weight gradient.
+  `Conv`: in the weight gradient the narrower matrix is transposed, and nothing is computed twice.
 - `relu`: ReLU whose result is kept. Left alone, XLA's CPU backend computes the sums of a residual network anew, from
   the first block on, for each of their many uses.
-- `spatial_conv`: a convolution for flax's `Conv`: on large maps, its weight gradient is a sum of matmuls, image by
-  image.
+- `spatial_conv`: a convolution for flax's `Conv`: where there is much to compute, its weight gradient is a sum of
+  matmuls, image by image.
 
 Each stays only while it saves a tenth of a training step; the README of `benchmarks` lists what was tried.
 """
@@ -31,10 +31,7 @@ def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @jax.custom_vjp
 def channel_matmul(x: Float[Array, "*rows c"], kernel: Float[Array, "c f"]) -> Float[Array, "*rows f"]:
-    """Matmul over channels whose weight gradient is one matmul of two matrices as they lie in memory.
-
-    Left alone, XLA fuses a transpose into the loop that computes one of them, which takes longer than the matmul.
-    """
+    """Matmul over channels whose weight gradient is `_sum_of_outer_products`."""
     return x @ kernel
 
 
@@ -83,8 +80,8 @@ def pointwise_conv(x: Array, kernel: Array, strides: Sequence[int], *_: Any, **_
 def spatial_conv(x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Sequence[int]], **_: Any) -> Array:
     """A convolution with the signature of `lax.conv_general_dilated`, for a `flax.linen.Conv` with explicit padding.
 
-    On CPU, with one device and large maps of many features, its weight gradient is computed image by image. XLA
-    computes it as a convolution with a kernel as large as the map, which takes twice as long.
+    On CPU, with one device and much to compute, its weight gradient is computed image by image. XLA computes it as a
+    convolution with a kernel as large as the map, which takes twice as long.
     """
     return _spatial_conv(tuple(strides), tuple(map(tuple, padding)), x, kernel)
 
