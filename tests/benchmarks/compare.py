@@ -153,7 +153,9 @@ def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: P
 
 
 def check_files(network: str, workers: dict[str, Worker]) -> None:
-    """Raises SystemExit unless all say the same of photographs; a box may be rounded to another pixel."""
+    """Raises SystemExit unless all, started anew, say the same of photographs, but for boxes rounded otherwise."""
+    for worker in workers.values():
+        worker.restart()  # peers may have trained theirs
     judged = {framework: np.array(worker.run("files", 4, 1)["judged"]) for framework, worker in workers.items()}
     for framework in FRAMEWORKS[1:]:
         error = np.abs(judged[framework] - judged["ours"]).max() / np.abs(judged["ours"]).max()
