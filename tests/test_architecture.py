@@ -125,7 +125,8 @@ def test_every_module_has_its_tests_where_the_tree_says() -> None:
 def test_every_test_file_has_its_module() -> None:
     """So that a module that moves takes its tests with it."""
     about_the_whole = {
-        *("test_architecture.py", "test_configs.py", "test_links.py", "test_programs.py", "launch/test_launch.py"),
+        *("test_architecture.py", "test_configs.py", "test_links.py", "launch/test_launch.py"),
+        *("test_programs.py", "test_program_errors.py"),
         "models/heads/test_heads.py",  # what every head of the registry promises
         "serving/test_browser.py",  # the page, in chromium
         "images/test_hostile_photographs.py",  # files made to break decoding, through every door that reads them

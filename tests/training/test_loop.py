@@ -141,8 +141,8 @@ class NanExamples(Examples):
 
 
 class NanDataset(PreparedDataset):
-    def examples(self, split):
-        examples = super().examples(split)
+    def examples(self, split, **options):
+        examples = super().examples(split, **options)
         if split == "train":
             examples.__class__ = NanExamples
         return examples
