@@ -7,7 +7,7 @@
 - `spatial_conv`: a convolution for flax's `Conv`: where there is much to compute, its weight gradient is a sum of
   matmuls, image by image.
 
-Each stays only while it saves a tenth of a training step; the README of `benchmarks` lists what was tried.
+Each stays only while whole steps gain by it; the README of `benchmarks` lists what was tried, and how much it gains.
 """
 
 from collections.abc import Sequence
@@ -153,9 +153,9 @@ def _kernel_gradient_by_image(
             products = [multiply(rows.T, flat) for rows in rows_of_taps]
         return total + lax.optimization_barrier(jnp.stack(products)), None
 
-    width = across * x.shape[-1]
-    is_narrow = features < width  # the gradient, see `_sum_of_outer_products`
-    zero = jnp.zeros((down, features, width) if is_narrow else (down, width, features), sum_dtype)
+    taps_width = across * x.shape[-1]
+    is_narrow = features < taps_width  # the gradient, see `_sum_of_outer_products`
+    zero = jnp.zeros((down, features, taps_width) if is_narrow else (down, taps_width, features), sum_dtype)
     total, _ = lax.scan(add_image, zero, (x, gradient))
     total = (total.swapaxes(1, 2) if is_narrow else total).astype(x.dtype)
     total = total.reshape(down, across, rows, columns, channels, features).transpose(0, 2, 1, 3, 4, 5)
