@@ -66,7 +66,7 @@ def open_page(browser, server):
     """Opens the page as some device shows it; nothing may be fetched from elsewhere, or fail, or be kept."""
     contexts, wrong = [], []
 
-    def open_page(path="", **device):
+    def open_page(path="", before=lambda page: None, **device):
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}, "locale": "en"} | device))
         contexts.append(context)
         page = context.new_page()
@@ -74,8 +74,9 @@ def open_page(browser, server):
         page.on("request", lambda r: r.url.startswith((server.url, "blob:")) or wrong.append(r.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda m: m.type == "error" and "status of 422" not in m.text and wrong.append(m.text))
+        before(page)
         page.goto(server.url + path)
-        page.get_by_role("heading", level=1).wait_for()
+        page.locator("#choose:enabled").wait_for()
         return page
 
     yield open_page
@@ -187,6 +188,20 @@ def test_another_language_changes_everything_that_is_shown(open_page, photograph
     assert "lang=sw" in page.url
     shown = page.locator("body").inner_text()
     assert not [text for text in EN.values() if len(text) > 15 and "{" not in text and text in shown]
+
+
+def test_buttons_can_be_used_once_the_words_are_there(open_page) -> None:
+    unusable = []
+
+    def look(route) -> None:
+        page = route.request.frame.page
+        unusable.extend(page.locator(button).is_disabled() for button in ("#take", "#choose"))
+        route.continue_()
+
+    page = open_page(before=lambda page: page.route("**/words.json", look))
+    assert unusable == [True, True]
+    with page.expect_file_chooser():
+        page.locator("#choose").click()
 
 
 def test_keys_alone_do_it(open_page, photographs) -> None:

@@ -212,6 +212,7 @@ byId("token-form").addEventListener("submit", async (event) => {
 });
 
 translate();
+for (const id of ["take", "choose"]) byId(id).disabled = false; // from here on a click is heard
 learn().catch((refusal) => {
   if (refusal.code === "token") askForToken();
   say(errorText(refusal.code));
