@@ -97,18 +97,28 @@ def best_config() -> ml_collections.ConfigDict:
     return config
 
 
+def best_half_config() -> ml_collections.ConfigDict:
+    """The same in bfloat16, on all sides."""
+    config = best_config()
+    config.model.dtype = "bfloat16"
+    return config
+
+
 # Networks that are measured, and what of each.
 NETWORKS = {
     "frozen": lambda: report_config(3),
     "trained": lambda: report_config(20),
     "best": best_config,
+    "best_half": best_half_config,
 }
 LOCALISED = "best"  # the network that looks at what a localiser has found
 ROWS = (
     *("frozen.memory", "frozen.step", "frozen.predict"),
     "trained.step",
     *("best.memory", "best.step", "best.predict", "best.files"),
+    *("best_half.step", "best_half.predict"),
 )
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}  # of outputs, relative to the largest
 
 
 def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: Path) -> dict[str, Worker]:
@@ -147,7 +157,7 @@ def start(network: str, config: ml_collections.ConfigDict, peers: str, folder: P
             f"{network}: {framework} has {built[framework]['parameters']:,} parameters; output {error:.1e}",
             file=sys.stderr,
         )
-        if error > 1e-4 or built[framework]["parameters"] != built["ours"]["parameters"]:
+        if error > TOLERANCES[config.model.dtype] or built[framework]["parameters"] != built["ours"]["parameters"]:
             raise SystemExit(f"{framework} is another network: ours has {built['ours']['parameters']:,} parameters")
     return workers
 

@@ -76,6 +76,11 @@ def interval(center: float, length: float, limit: int) -> tuple[int, int]:
     return first, min(max(first + 1, round(start + length)), limit)
 
 
+def is_half(options: Mapping[str, Any]) -> bool:
+    """Whether layers compute in bfloat16; parameters are float32."""
+    return options["config"]["model"]["dtype"] == "bfloat16"
+
+
 def of_localiser(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     prefix = "localiser/"
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
@@ -144,6 +149,7 @@ def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     network = Network(options["backbone"], options["widths"], options["blocks"], options["dropout"])
     load(network, arrays)
     network = network.to(memory_format=torch.channels_last)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=is_half(options))
     trained = [p for p in network.parameters() if p.requires_grad]
     adam = torch.optim.Adam(trained, options["learning_rate"], eps=1e-8)
     kernels, rng = [p for p in trained if p.ndim > 1], np.random.default_rng(0)
@@ -153,8 +159,8 @@ def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
 
     def predict(images: np.ndarray) -> np.ndarray:
         network.eval()
-        with torch.inference_mode():
-            return network(tensor(images)).numpy()
+        with torch.inference_mode(), half:
+            return network(tensor(images)).float().numpy()
 
     def train(batch: Batch) -> None:
         images, labels = tensor(batch[0]), torch.from_numpy(batch[1]).long()
@@ -162,7 +168,9 @@ def pytorch(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
             images = augment(images, random_affines(rng, len(images), options["size"]))
         network.train()
         adam.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(images), labels)
+        with half:
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), labels)
         (loss + options["l2"] * sum((kernel**2).sum() for kernel in kernels)).backward()
         adam.step()
 
@@ -185,6 +193,7 @@ def keras(options: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Peer:
     from keras_network import augment, box_network, load, network
 
     size, widths, blocks = options["size"], options["widths"], options["blocks"]
+    k.config.set_dtype_policy("mixed_bfloat16" if is_half(options) else "float32")
     model = network(tuple(size), options["backbone"], widths, blocks, options["dropout"], options["l2"])
     load(model, arrays)
     rng = np.random.default_rng(0)
