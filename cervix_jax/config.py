@@ -42,6 +42,11 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "Microbatches per batch: computed one after another and their gradients averaged, which takes less memory. "
         "Batch norm uses the statistics of a microbatch.",
     ),
+    "batch_norm_groups": (
+        1,
+        "Parts of a (micro)batch in each of which batch norm has statistics of its own (ghost batch norm, Hoffer et "
+        "al. 2017). With as many as devices, devices exchange nothing but the gradient. Not in report.",
+    ),
     "eval_batch_size": (32, "Images per batch in evaluation; results do not depend on it."),
     "parallel": ("jit", "Data parallelism by 'jit' (global arrays) or 'pmap' (a program per device); same numbers."),
     "init.workdir": (

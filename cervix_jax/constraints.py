@@ -47,6 +47,12 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
         lambda value, flat: value >= 1 and flat["batch_size"] % value == 0,
         "a divisor of config.batch_size, {0[batch_size]}",
     ),
+    (
+        "batch_norm_groups",
+        lambda value, flat: value >= 1 and flat["batch_size"] % (value * max(flat["accumulate"], 1)) == 0,
+        "a divisor of the photographs in a microbatch, config.batch_size={0[batch_size]} / "
+        "config.accumulate={0[accumulate]}",
+    ),
     ("eval_batch_size", *_at_least(1)),
     ("seed", *_within(0, 2**31 - 1)),
     ("parallel", *_one_of("jit", "pmap")),

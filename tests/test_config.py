@@ -65,6 +65,8 @@ def test_an_unknown_option_names_the_nearest(misspelt, option):
         ("batch_size", 0),
         ("accumulate", 0),
         ("accumulate", 5),
+        ("batch_norm_groups", 0),
+        ("batch_norm_groups", 5),
         ("selection.folds", 1),
         ("selection.fold", 5),
         ("selection.keep_fraction", 1.5),

@@ -19,9 +19,10 @@ def colour_histograms(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, 
     Each of the 30 histograms sums to one, so cells of unequal size weigh the same, and a covariance of these vectors
     has rank 426 at most.
     """
-    histograms = [_histograms(image, WHOLE_BINS)]
-    for band in np.array_split(image, GRID, axis=0):
-        histograms += [_histograms(cell, CELL_BINS) for cell in np.array_split(band, GRID, axis=1)]
+    channels = np.ascontiguousarray(np.moveaxis(image, -1, 0))
+    cells = [cell for band in np.array_split(channels, GRID, axis=1) for cell in np.array_split(band, GRID, axis=2)]
+    counts = np.array([[np.bincount(channel.ravel(), minlength=256) for channel in cell] for cell in cells])
+    histograms = [_in_bins(counts.sum(axis=0), WHOLE_BINS), *(_in_bins(of_cell, CELL_BINS) for of_cell in counts)]
     return np.concatenate(histograms).astype(np.float32)
 
 
@@ -38,8 +39,7 @@ def sharpness(image: UInt8[np.ndarray, "h w 3"]) -> float:
     return float(np.abs(response).max(initial=0))
 
 
-def _histograms(region: UInt8[np.ndarray, "h w 3"], bins: int) -> Float[np.ndarray, "_"]:
-    """Fractions of pixels in equal bins of 0 to 255, channel after channel."""
-    codes: Int[np.ndarray, "n 3"] = region.reshape(-1, 3).astype(np.int32) * bins // 256
-    codes += np.arange(3, dtype=np.int32) * bins
-    return np.bincount(codes.ravel(), minlength=3 * bins) / len(codes)
+def _in_bins(counts: Int[np.ndarray, "3 256"], bins: int) -> Float[np.ndarray, "_"]:
+    """Fractions of pixels in equal bins of 0 to 255, channel after channel, from how many pixels have each value."""
+    least_values = -(np.arange(bins) * -256 // bins)  # of each bin, rounded up
+    return (np.add.reduceat(counts, least_values, axis=1) / counts.sum(axis=1, keepdims=True)).ravel()

@@ -74,16 +74,18 @@ class TrainingPass(NamedTuple):
       dropout_keys: a random key for each example; None drops nothing.
       mask: False for rows that pad the batch, which batch norm must not see; None if no row does.
       axis_name: axis of the `pmap` over whose devices the batch is split; None if `x` is the global batch.
+      norm_groups: parts of `x`, one after another, in each of which batch norm has statistics of its own.
     """
 
     dropout_keys: Key[Array, "b"] | None = None
     mask: Bool[Array, "b"] | None = None
     axis_name: str | None = None
+    norm_groups: int = 1
 
     def moments(
         self, x: Float[Array, "b h w c"], center: Float[Array, "c"]
-    ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
-        """Mean and (biased) variance of each channel over the examples of the global batch.
+    ) -> tuple[Float[Array, "g c"], Float[Array, "g c"]]:
+        """Mean and (biased) variance of each channel over the examples of each group of the global batch.
 
         Computed in one pass from the sums of x - `center` and of its square, with one all-reduce. In float32 the
         variance loses digits if the mean of x - `center` is large against the standard deviation: at 10 times it is
@@ -96,17 +98,24 @@ class TrainingPass(NamedTuple):
         """
         rows = x.shape[0] if self.mask is None else self.mask.sum()
         x = x - jax.lax.stop_gradient(center)
-        sums = (jnp.asarray(rows * x.shape[1] * x.shape[2], x.dtype), self._sum(x), self._sum(jnp.square(x)))
+        positions = rows * x.shape[1] * x.shape[2] / self.norm_groups
+        sums = (jnp.asarray(positions, x.dtype), self._sum(x), self._sum(jnp.square(x)))
         if self.axis_name is not None:
             sums = jax.lax.psum(sums, self.axis_name)
         count, total, squares = sums
         mean = total / count
         return center + mean, jnp.maximum(squares / count - jnp.square(mean), 0)
 
-    def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "c"]:
+    def of_examples(self, values: Float[Array, "g c"], count: int) -> Float[Array, "n 1 1 c"]:
+        """Values of groups as those of their examples; n is 1 if there is one group, else `count`."""
+        if self.norm_groups > 1:
+            values = values.repeat(count // self.norm_groups, axis=0)
+        return values[:, None, None]
+
+    def _sum(self, x: Float[Array, "b h w c"]) -> Float[Array, "g c"]:
         if self.mask is not None:
             x = jnp.where(self.mask[:, None, None, None], x, 0)
-        return x.sum(axis=(0, 1, 2))
+        return x.reshape(self.norm_groups, -1, *x.shape[1:]).sum(axis=(1, 2, 3))
 
 
 class BatchNorm(nn.Module):
@@ -143,10 +152,11 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32) if self.use_scale else 1.0
         mean, var = running_mean.value, running_var.value
         if training is not None:
-            mean, var = training.moments(at_least_float32(x), running_mean.value)
+            moments = training.moments(at_least_float32(x), running_mean.value)
+            mean, var = (training.of_examples(groups, len(x)) for groups in moments)
             if not self.is_initializing():
-                for running, batch in ((running_mean, mean), (running_var, var)):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * batch
+                for running, groups in zip((running_mean, running_var), moments, strict=True):
+                    running.value = self.momentum * running.value + (1 - self.momentum) * groups.mean(axis=0)
         y = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(x.dtype)
 

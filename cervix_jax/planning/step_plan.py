@@ -177,7 +177,7 @@ def largest_batch(
       log: called with messages on progress.
       compile_step: see the function of that name.
     """
-    granule = math.lcm(_GRANULE, config.accumulate)
+    granule = math.lcm(_GRANULE, config.accumulate * max(1, config.batch_norm_groups // mesh.size))
     limit = topology.usable_memory
     fitting = [(per_device, compiled.total)]
     guess, too_large = max(granule, _GROWTH * per_device // granule * granule), math.inf
@@ -241,7 +241,7 @@ def flops_per_device(config: ml_collections.ConfigDict, per_device: int) -> floa
     XLA counts the body of a loop once, so they are counted without microbatches.
     """
     config = _with_batch_size(config, per_device)
-    config.accumulate = 1
+    config.accumulate = config.batch_norm_groups = 1
     setup = _make_setup(config, make_mesh(jax.devices("cpu")[:1]))
     return flops_of(setup.train_step, setup.abstract_state(), _abstract_batch(config))
 

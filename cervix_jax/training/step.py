@@ -4,8 +4,8 @@ Two layouts of the same step: 'jit' is one program on global arrays, which XLA p
 one program per device, with explicit all-reduces. They compute the same, and each is the other's test.
 
 Randomness is a function of (seed, step, example): augmentation and dropout of an example do not depend on how the batch
-is laid out. Batch norm sees the global batch. A batch that does not divide over the devices is padded with masked rows,
-which neither the loss nor batch norm sees.
+is laid out. Batch norm sees the global batch, or groups of it (`config.batch_norm_groups`). A batch that does not
+divide over the devices is padded with masked rows, which neither the loss nor batch norm sees.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from cervix_jax.config import ConfigError
 from cervix_jax.models.classifier import Classifier
 from cervix_jax.models.layers import TrainingPass
 from cervix_jax.training.augmentation import augment
@@ -38,7 +39,15 @@ def make_train_step(
     The state is replicated. The batch, from `shard_batch`, holds `image` (uint8 or float [b h w 3]), `label` and
     `index` (int32 [b]), `mask` (bool [b]), which is True in `config.batch_size` rows, and `box` (float32 [b 4]) for a
     localiser.
+
+    Raises:
+      ConfigError: groups of batch norm would be split between devices.
     """
+    if config.batch_norm_groups > 1 and config.batch_norm_groups % mesh.size:
+        raise ConfigError(
+            f"config.batch_norm_groups is {config.batch_norm_groups}; with {mesh.size} devices it must be 1, for "
+            f"statistics of the whole batch, or a multiple of {mesh.size}"
+        )
     step = partial(_step, model, make_task(config), tx, config)
     if config.parallel == "jit":
         return jax.jit(partial(step, None), donate_argnums=0)
@@ -67,13 +76,19 @@ def _step(
     batch = augment(batch | {"image": batch["image"].astype(jnp.float32)}, augment_keys, config.augmentation)
     batch["dropout_keys"] = dropout_keys
     is_padded = num_devices * len(batch["mask"]) > config.batch_size
+    groups = config.batch_norm_groups
     num_microbatches = num_devices * config.accumulate
 
     def loss_fn(
         params: Variables, batch_stats: Variables, microbatch: dict[str, Array]
     ) -> tuple[Array, tuple[Array, Variables]]:
         """The loss of a microbatch, scaled so that the mean over microbatches and devices is that of the batch."""
-        training = TrainingPass(microbatch["dropout_keys"], microbatch["mask"] if is_padded else None, axis)
+        training = TrainingPass(
+            microbatch["dropout_keys"],
+            microbatch["mask"] if is_padded else None,
+            axis_name=axis if groups == 1 else None,
+            norm_groups=max(1, groups // num_devices),
+        )
         variables = state.variables(params, batch_stats)
         (outputs, end_points), updates = model.apply(
             variables, microbatch["image"], training=training, mutable=["batch_stats"]
@@ -88,6 +103,8 @@ def _step(
     else:
         loss, outputs, batch_stats, gradients = _accumulate(grad_fn, state, batch, config.accumulate)
     loss, gradients = pmean((loss, gradients))
+    if groups > 1:
+        batch_stats = pmean(batch_stats)
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     sums = psum(task.metric_sums(outputs, batch) | {"count": batch["mask"].sum()})
     params = optax.apply_updates(state.params, updates)

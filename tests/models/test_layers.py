@@ -89,6 +89,29 @@ def test_batch_norm_is_that_of_flax(train: bool, use_scale: bool) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *gradients)
 
 
+def test_batch_norm_of_groups_is_that_of_each_group() -> None:
+    """Outputs and gradients are those of the parts by themselves; running statistics follow the mean of theirs."""
+    x, cotangent = maps(6, 5, 4, 3), maps(6, 5, 3, 4).transpose(0, 1, 3, 2)
+    norm = layers.BatchNorm()
+    variables = norm.init(jax.random.key(0), x, None)
+
+    def apply(x, cotangent, groups):
+        training = layers.TrainingPass(norm_groups=groups)
+
+        def loss(x):
+            y, state = norm.apply(variables, x, training, mutable=["batch_stats"])
+            return jnp.sum(y * cotangent), (y, state)
+
+        return jax.grad(loss, has_aux=True)(x)
+
+    gradient, (y, state) = apply(x, cotangent, 3)
+    parts = [apply(x[i : i + 2], cotangent[i : i + 2], 1) for i in (0, 2, 4)]
+    np.testing.assert_allclose(y, np.concatenate([y for _, (y, _) in parts]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, np.concatenate([gradient for gradient, _ in parts]), rtol=1e-4, atol=1e-5)
+    means = jax.tree.map(lambda *of_parts: np.mean(of_parts, axis=0), *(state for _, (_, state) in parts))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, means)
+
+
 def test_batch_norm_does_not_see_padded_rows() -> None:
     x, rows = maps(6, 5, 4, 3), np.array([True, True, False, True, False, True])
     norm = layers.BatchNorm()

@@ -99,6 +99,16 @@ def test_the_gradient_is_reduced_once_and_all_else_is_small(four_devices) -> Non
     assert gradient <= collectives["bytes"] < 1.1 * gradient + 2 * four_devices["bytes_per_device"]["statistics"]
 
 
+def test_batch_norm_in_groups_exchanges_nothing_during_the_step(four_devices) -> None:
+    """One all-reduce of the gradient, which takes running statistics along, and one of the metrics."""
+    status, plan, messages = run_program(
+        "cpu:4", "--batch_per_device=8", "--config.batch_norm_groups=4", "--nolargest_batch"
+    )
+    assert status == 0, messages
+    assert plan["collectives"]["count"] <= 2 < four_devices["collectives"]["count"]
+    assert plan["flops_per_step"] == four_devices["flops_per_step"]
+
+
 @pytest.mark.parametrize(
     ("topology", "flag", "message"),
     [

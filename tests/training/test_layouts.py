@@ -36,6 +36,7 @@ ONE, TOGETHER = "jit-1", "jit-2-processes"
 # Batches of 10 divide over two devices and are padded for four and eight.
 LAYOUTS = [ONE, "jit-8", "pmap-2", "pmap-8"]
 MORE_LAYOUTS = ["jit-2", "jit-4", "pmap-1", "pmap-4"]
+GROUPED = ["jit-1-groups", "jit-2-groups", "pmap-2-groups"]  # batch norm in two groups
 COMPARED = [*LAYOUTS[1:], *(pytest.param(layout, marks=pytest.mark.slow) for layout in MORE_LAYOUTS)]
 CHANGES = {
     "dataset.image_size": SIZE,
@@ -62,7 +63,9 @@ def record_together(folder: Path, coordinator: str, process_id: int) -> None:
 def record(folder: Path, layout: str) -> None:
     double, together = bool(jax.config.jax_enable_x64), layout == TOGETHER
     parallel, devices = layout.split("-")[:2]
-    config = options.unflatten(CHANGES | {"batch_size": BATCH_SIZE, "parallel": parallel})
+    groups = 2 if layout in GROUPED else 1
+    changes = {"batch_size": BATCH_SIZE, "parallel": parallel, "batch_norm_groups": groups}
+    config = options.unflatten(CHANGES | changes)
     model = make_classifier(config.model.to_dict(), 3)
     variables = init_variables(model, SIZE, 0)
     mesh = make_mesh() if together else make_mesh(jax.devices()[: int(devices)])
@@ -139,7 +142,7 @@ def recorded(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def all_recorded(recorded) -> Path:
-    assert [process.wait() for process in record_apart(recorded, MORE_LAYOUTS)] == [0, 0]
+    assert [process.wait() for process in record_apart(recorded, MORE_LAYOUTS + GROUPED)] == [0, 0]
     return recorded
 
 
@@ -181,6 +184,17 @@ def test_loss_curves_are_equal_in_float64(records, layout) -> None:
     assert one[1] == other[1]
     assert one[1][0] == STEPS * BATCH_SIZE  # rows of padding are not counted
     np.testing.assert_allclose(np.diff(one[0], prepend=0), np.diff(other[0], prepend=0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", GROUPED[1:])
+def test_groups_of_batch_norm_are_the_same_wherever_they_are(all_recorded, layout) -> None:
+    for name in ("gradients", "parameters"):
+        one, other = (arrays(all_recorded / f"{name}-{which}.npz") for which in (GROUPED[0], layout))
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(1, np.abs(a).max()))
+    whole, grouped = (arrays(all_recorded / f"gradients-{which}.npz") for which in (ONE, GROUPED[0]))
+    assert max(np.abs(a - b).max() for a, b in zip(whole, grouped, strict=True)) > 1e-3
 
 
 TRAIN = """

@@ -1,12 +1,14 @@
 """One training step: what changes, what does not, and that the order of the batch does not matter."""
 
 from functools import cache
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh
 
 from cervix_jax import config as options
 from cervix_jax.models.classifier import Classifier, make_classifier
@@ -112,6 +114,12 @@ def test_batch_norm_is_updated_once_per_microbatch() -> None:
     old, once, twice = (s.batch_stats["head"]["stem"]["norm"]["mean"] for s in (before, half, parts))
     batch_mean = (once - 0.9 * old) / 0.1
     np.testing.assert_allclose(twice, 0.9 * once + 0.1 * batch_mean, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_batch_norm_are_not_split_between_devices() -> None:
+    model, _, tx = start(config := make_config(batch_norm_groups=2))
+    with pytest.raises(options.ConfigError, match=r"batch_norm_groups is 2; with 8 devices .* a multiple of 8"):
+        make_train_step(model, tx, config, Mock(spec=Mesh, size=8))
 
 
 def test_a_frozen_backbone_has_no_optimizer_state_and_never_changes() -> None:
