@@ -49,6 +49,8 @@ class FoldPlan:
           ConfigError: there is no such fold, or the config is invalid.
           RunError: the folder holds a single run.
         """
+        config = config.copy_and_resolve_references()
+        config.selection.fold = 0  # of no consequence here: the default may not be among fewer folds
         options.validate(config)
         number = config.selection.folds
         chosen = [str(fold) for fold in range(number)] if folds is None else list(folds)
