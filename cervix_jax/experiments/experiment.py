@@ -98,9 +98,9 @@ def write_results_page(workdir: Path) -> dict[str, Any]:
       ExperimentError: nothing is kept.
     """
     results = {name: read_results(workdir, name) for name in EXPERIMENTS}
-    if not any(results.values()):
+    if not any(len(kept) > 1 for kept in results.values()):
         raise ExperimentError(f"{workdir / FOLDER} has no results; run experiments first")
-    run = [name for name in EXPERIMENTS if results[name]]
+    run = [name for name in EXPERIMENTS if len(results[name]) > 1]  # one may be the base of another table only
     missing = sorted({system for name in EXPERIMENTS for system in EXPERIMENTS[name].systems} - _kept(results.values()))
     verdicts = [(name, c) for name in run for c in conclusions(EXPERIMENTS[name], results[name])]
     counts = Counter(conclusion["verdict"] for _, conclusion in verdicts)
@@ -173,5 +173,5 @@ def _kept(results: Iterable[Results]) -> set[str]:
 
 
 def _counted(counts: Counter[str]) -> str:
-    order = ("holds", "does not hold", "cannot be told", "not run")
-    return f"Of {counts.total()} conclusions: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in order) + "."
+    words = {"holds": "hold", "does not hold": "do not hold", "cannot be told": "cannot be told", "not run": "not run"}
+    return f"Of {counts.total()} conclusions " + ", ".join(f"{counts[v]} {word}" for v, word in words.items()) + "."
