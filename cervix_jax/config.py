@@ -37,16 +37,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         "if one is kept. Not in report.",
     ),
     "batch_size": (32, "Training images per step, over all devices. Not in report."),
-    "accumulate": (
-        1,
-        "Microbatches per batch: computed one after another and their gradients averaged, which takes less memory. "
-        "Batch norm uses the statistics of a microbatch.",
-    ),
-    "batch_norm_groups": (
-        1,
-        "Parts of a (micro)batch in each of which batch norm has statistics of its own (ghost batch norm, Hoffer et "
-        "al. 2017). With as many as devices, devices exchange nothing but the gradient. Not in report.",
-    ),
+    "accumulate": (1, "Microbatches per batch, one after another, to save memory; batch norm sees one at a time."),
+    "batch_norm_groups": (1, "Parts of a batch that batch norm sees apart: ghost batch norm (Hoffer et al. 2017)."),
     "eval_batch_size": (32, "Images per batch in evaluation; results do not depend on it."),
     "parallel": ("jit", "Data parallelism by 'jit' (global arrays) or 'pmap' (a program per device); same numbers."),
     "init.workdir": (

@@ -49,7 +49,7 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
     ),
     (
         "batch_norm_groups",
-        lambda value, flat: value >= 1 and flat["batch_size"] % (value * max(flat["accumulate"], 1)) == 0,
+        lambda value, flat: value >= 1 and flat["batch_size"] // max(flat["accumulate"], 1) % value == 0,
         "a divisor of the photographs in a microbatch, config.batch_size={0[batch_size]} / "
         "config.accumulate={0[accumulate]}",
     ),

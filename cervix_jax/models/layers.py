@@ -73,7 +73,7 @@ class TrainingPass(NamedTuple):
     Attributes:
       dropout_keys: a random key for each example; None drops nothing.
       mask: False for rows that pad the batch, which batch norm must not see; None if no row does.
-      axis_name: axis of the `pmap` over whose devices batch norm sums; None if `x` is the global batch, or whole groups.
+      axis_name: axis of `pmap` over whose devices batch norm sums; None if `x` is the global batch, or whole groups.
       norm_groups: parts of `x`, one after another, in each of which batch norm has statistics of its own.
     """
 
