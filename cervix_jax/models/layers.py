@@ -7,11 +7,12 @@ strided convolution is a dilated one); accelerators lose nothing, as the arithme
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Bool, Float, Key
 
 from cervix_jax.models.cpu_ops import dot_general, relu
@@ -67,7 +68,7 @@ Conv3x3 = partial(
 )
 
 
-class TrainingPass(NamedTuple):
+class TrainingPass(struct.PyTreeNode):
     """What layers need in a training pass besides their input; None takes its place in evaluation.
 
     Attributes:
@@ -79,8 +80,8 @@ class TrainingPass(NamedTuple):
 
     dropout_keys: Key[Array, "b"] | None = None
     mask: Bool[Array, "b"] | None = None
-    axis_name: str | None = None
-    norm_groups: int = 1
+    axis_name: str | None = struct.field(pytree_node=False, default=None)
+    norm_groups: int = struct.field(pytree_node=False, default=1)
 
     def moments(
         self, x: Float[Array, "b h w c"], center: Float[Array, "c"]
