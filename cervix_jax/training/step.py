@@ -23,6 +23,7 @@ from cervix_jax.config import ConfigError
 from cervix_jax.models.classifier import Classifier
 from cervix_jax.models.layers import TrainingPass
 from cervix_jax.training.augmentation import augment
+from cervix_jax.training.compiler_memory import release_after_compiling
 from cervix_jax.training.losses import l2_penalty
 from cervix_jax.training.mesh import AXIS
 from cervix_jax.training.state import MetricSums, TrainState, Variables
@@ -48,6 +49,7 @@ def make_train_step(
             f"config.batch_norm_groups is {config.batch_norm_groups}; with {mesh.size} devices it must be 1, for "
             f"statistics of the whole batch, or a multiple of {mesh.size}"
         )
+    release_after_compiling()
     step = partial(_step, model, make_task(config), tx, config)
     if config.parallel == "jit":
         return jax.jit(partial(step, None), donate_argnums=0)
