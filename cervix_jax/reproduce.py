@@ -27,7 +27,7 @@ TABLE = flags.DEFINE_boolean(
     "Write the table, or RESULTS.md of all, from WORKDIR/results/report_tables, without running anything.",
 )
 SIZE = flags.DEFINE_list("size", None, "Height and width in pixels; --config.dataset.image_size.")
-EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of every run; --config.epochs.", lower_bound=1)
+EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of every run but the overfitted network's.", lower_bound=1)
 SEEDS = flags.DEFINE_integer("seeds", 1, "How many times each system is trained on each fold.", lower_bound=1)
 FOLDS = flags.DEFINE_list("folds", None, "Folds to hold out in turn; all of them by default, with --quick one.")
 LOCALISER = flags.DEFINE_string(

@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cervix_jax import config as options
 from cervix_jax.atomic import write_atomic
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.errors import UserError
 from cervix_jax.experiments import rendering, table_figures
-from cervix_jax.experiments.report_tables import EXPERIMENTS
+from cervix_jax.experiments.report_tables import EXPERIMENTS, Experiment
 from cervix_jax.experiments.results import Results, conclusions, table_rows
-from cervix_jax.experiments.runner import CROPPED, Run, Settings, plan, run_all
-from cervix_jax.experiments.system_results import FOLDER, SystemResult
+from cervix_jax.experiments.runner import CROPPED, Run, Settings, is_finished, plan, run_all
+from cervix_jax.experiments.system_results import FOLDER, SystemResult, common_ids
 
 BASE_SYSTEMS = ("initial", "report")  # whose learning curves are shown
 
@@ -42,14 +44,16 @@ def run_experiment(
       ConfigError, ManualDirError, DatasetError: something that every run needs is missing or does not fit.
     """
     every = plan(EXPERIMENTS[name].systems, settings, seeds, range(settings.config.selection.folds))
+    dataset = load_dataset(options.validate(every[0][1]))
 
     def keep(ended: Run, runs: Sequence[Run]) -> None:
         """Keeps the results of a system, the runs of folds that other calls have done included."""
-        known = {run.folder: run for run in runs}
-        of_system = [known.get(run.folder, run) for run, _ in every if run.system == ended.system]
-        SystemResult.collect(ended.system, of_system, workdir).write(workdir / FOLDER)
+        failed = [run for run in runs if run.system == ended.system and run.reason]
+        planned = [(run, config) for run, config in every if run.system == ended.system]
+        finished = [run for run, config in planned if is_finished(workdir, run, config, dataset.fingerprint)]
+        SystemResult.collect(ended.system, [*finished, *failed], workdir).write(workdir / FOLDER)
 
-    runs = run_all([planned for planned in every if planned[0].fold in folds], workdir, keep)
+    runs = run_all([planned for planned in every if planned[0].fold in folds], dataset, workdir, keep)
     table = write_table(name, workdir)
     if all(run.reason for run in runs):
         raise ExperimentError(f"all {len(runs)} runs failed. {runs[0].system}: {runs[0].reason}")
@@ -76,16 +80,25 @@ def write_table(name: str, workdir: Path) -> dict[str, Any]:
     Raises:
       ExperimentError: nothing is kept.
     """
-    results, experiment = read_results(workdir, name), EXPERIMENTS[name]
+    results = read_results(workdir, name)
     if not results:
         raise ExperimentError(f"{workdir / FOLDER} has no results of {name}; run the experiment first")
-    rows = table_rows(experiment, results)
-    table = {"experiment": name, "rows": rows, "conclusions": conclusions(experiment, results)}
-    paths = table_figures.draw_table(name, experiment, rows, workdir)
+    table = make_table(name, results)
+    paths = table_figures.draw_table(name, EXPERIMENTS[name], table["rows"], workdir)
     page = workdir / f"{name}.md"
-    write_atomic(page, "#" + _section(name, results).removeprefix("##"))
+    write_atomic(page, "#" + _section(table, results).removeprefix("##"))
     write_atomic(workdir / f"{name}.json", json.dumps(table, indent=2) + "\n")
     return table | {"files": [str(file) for file in (page, workdir / f"{name}.json", *paths)]}
+
+
+def make_table(name: str, results: Results) -> dict[str, Any]:
+    """`experiment`; `rows`, see `results.table_rows`; `conclusions`, see `results.conclusions`; of what is kept."""
+    experiment = EXPERIMENTS[name]
+    return {
+        "experiment": name,
+        "rows": table_rows(experiment, results),
+        "conclusions": conclusions(experiment, results),
+    }
 
 
 def write_results_page(workdir: Path) -> dict[str, Any]:
@@ -98,15 +111,16 @@ def write_results_page(workdir: Path) -> dict[str, Any]:
       ExperimentError: nothing is kept.
     """
     results = {name: read_results(workdir, name) for name in EXPERIMENTS}
-    if not any(len(kept) > 1 for kept in results.values()):
-        raise ExperimentError(f"{workdir / FOLDER} has no results; run experiments first")
-    run = [name for name in EXPERIMENTS if len(results[name]) > 1]  # one may be the base of another table only
+    tables = {name: make_table(name, results[name]) for name in EXPERIMENTS}
+    run = [name for name, table in tables.items() if _has_comparison(EXPERIMENTS[name], table["rows"])]
+    if not run:
+        raise ExperimentError(f"{workdir / FOLDER} has no results that can be compared; run experiments first")
     missing = sorted({system for name in EXPERIMENTS for system in EXPERIMENTS[name].systems} - _kept(results.values()))
-    verdicts = [(name, c) for name in run for c in conclusions(EXPERIMENTS[name], results[name])]
+    verdicts = [(name, c) for name, table in tables.items() for c in table["conclusions"]]
     counts = Counter(conclusion["verdict"] for _, conclusion in verdicts)
     folder = workdir / "results"
     paths = [folder / "report_tables.png"]
-    table_figures.forest({name: table_rows(EXPERIMENTS[name], results[name]) for name in run}, paths[0])
+    table_figures.forest({name: tables[name]["rows"] for name in run}, paths[0])
     bases = [result for system in BASE_SYSTEMS if (result := SystemResult.read(workdir / FOLDER, system)) is not None]
     for base in bases:
         paths.append(folder / f"curves_{base.system}.png")
@@ -118,7 +132,7 @@ def write_results_page(workdir: Path) -> dict[str, Any]:
         text.append(f"| {section} | {c['claim']} | {compared} | **{c['verdict']}** |")
     text += ["", f"![Every comparison of the report, published and measured]({paths[0].relative_to(workdir)})", ""]
     text += [f"![Learning curves]({path.relative_to(workdir)})" for path in paths[1:]]
-    text += ["", *(_section(name, results[name]) for name in run)]
+    text += ["", *(_section(tables[name], results[name]) for name in run)]
     if missing:
         text.append(f"Not run yet: {', '.join(missing)}.\n")
     page = workdir / "RESULTS.md"
@@ -142,30 +156,38 @@ def conditions(results: Iterable[SystemResult]) -> str:
     trained = [result for result in finished if max(len(run.curve) for run in result.runs) > 1]
     epochs = distinct(len(run.curve) for result in trained or finished for run in result.runs)
     folds = distinct(len({run.fold for run in result.runs}) for result in finished)
-    photographs = distinct(f"{len(result.tables[0].ids):,}" for result in finished)
+    seeds = distinct(len(result.tables) for result in finished)
+    photographs = distinct(f"{len(common_ids(list(result.tables.values()))):,}" for result in finished)
     decays = set(of("ema_decay")) - {0.0}
     average = f" Weights are moving averages (decay {distinct(decays)})." if decays else ""
     return (
-        f"{distinct(of('dataset'))}, {sizes} pixels, {epochs} epochs, batch {distinct(of('batch_size'))}, {folds} "
-        f"fold(s), {distinct(len(result.tables) for result in finished)} seed(s): {photographs} photographs, each by "
-        f"a run that has not seen it.{average} JAX {distinct(of('jax'))}, revision {distinct(of('revision'))}."
+        f"{distinct(of('dataset'))}, {sizes} pixels, batch {distinct(of('batch_size'))}, epochs: {epochs}, "
+        f"folds: {folds}, seeds: {seeds}; {photographs} photographs, each by a run that has not seen it.{average} "
+        f"JAX {distinct(of('jax'))}, revision {distinct(of('revision'))}."
     )
 
 
 _INTRODUCTION = (
     "Written by `python -m cervix_jax.reproduce --table` from `results/report_tables`, which needs no photograph. Each "
     "system is trained once a fold; differences are paired, on the same photographs, with 95 % intervals by bootstrap "
-    "over photographs, near-duplicates together. A conclusion *holds* or *does not hold* where the interval lies on "
-    "one side; otherwise it *cannot be told*. Losses are those of each run's best epoch: optimistic, alike for all."
+    "over photographs, near-duplicates together. They tell what other photographs would change, not what training once "
+    "more would. A conclusion *holds* or *does not hold* where the interval lies on one side of 0 (that two losses are "
+    "alike: inside or outside of the margin that it names); otherwise it *cannot be told*. Losses are those of each "
+    "run's best epoch: a little optimistic, most so for what overfits early, not at all for guesses and regressions."
 )
 
 
-def _section(name: str, results: Results) -> str:
-    experiment = EXPERIMENTS[name]
+def _section(table: Mapping[str, Any], results: Results) -> str:
+    experiment = EXPERIMENTS[table["experiment"]]
     whole = [result for system, result in results.items() if not system.endswith(CROPPED)]
     cropped = table_rows(experiment, results, CROPPED)
-    found = conclusions(experiment, results)
-    return rendering.markdown(experiment, table_rows(experiment, results), found, conditions(whole), cropped)
+    return rendering.markdown(experiment, table["rows"], table["conclusions"], conditions(whole), cropped)
+
+
+def _has_comparison(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the base of a table and another row were run."""
+    titles = {row["title"] for row in rows if row["measured"]}
+    return experiment.base in titles and len(titles) > 1
 
 
 def _kept(results: Iterable[Results]) -> set[str]:

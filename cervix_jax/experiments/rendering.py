@@ -16,10 +16,10 @@ HEADER = (
     "loss (95 %)",
     "accuracy (95 %)",
     "loss against base (95 %)",
-    "",
+    "verdict",
     "in training",
     "recall of types 1, 2, 3",
-    "best epochs",
+    "epoch of each run",
 )
 
 
@@ -45,7 +45,7 @@ def markdown(
     for i, row in enumerate(rows):
         title = f"**{row['title']}** (base)" if row["title"] == experiment.base else row["title"]
         table.append([title, *_cells(row), *([_loss(cropped[i]["measured"])] if has_cropped else [])])
-    text = [f"## {experiment.title} (report section {experiment.section})", "", conditions, ""]
+    text = [f"## {experiment.title} ({sections(experiment)})", "", conditions, ""]
     text += ["| " + " | ".join(cells) + " |" for cells in table]
     if conclusions:
         text += ["", "| the report concludes | loss, difference (95 %) | here |", "| --- | --- | --- |"]
@@ -55,12 +55,17 @@ def markdown(
     return "\n".join(text) + "\n"
 
 
+def sections(experiment: Experiment) -> str:
+    """Where the report has it: 'report section 8', 'report sections 10, 15'."""
+    return f"report section{'s' if ',' in experiment.section else ''} {experiment.section}"
+
+
 def format_difference(compared: Mapping[str, Any] | None) -> str:
     """A difference and its 95 % interval; empty without one."""
     if not compared:
         return ""
-    low, high = compared["interval"]
-    return f"{compared['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+    value, low, high = (round(x, 3) + 0.0 for x in (compared["value"], *compared["interval"]))  # not -0.000
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _cells(row: TableRow) -> list[str]:
@@ -79,7 +84,8 @@ def _cells(row: TableRow) -> list[str]:
         low, high = measured["accuracy_interval"]
         accuracy += f" ({100 * low:.1f} to {100 * high:.1f})"
     compared = measured["difference"] and measured["difference"]["loss"]
-    recalls = " / ".join(f"{recall:.0%}" for recall in _recalls(measured)) if measured["num_classes"] == 3 else ""
+    has_recalls = measured["num_classes"] == 3 and measured["confusion_matrix"]
+    recalls = " / ".join(f"{recall:.0%}" for recall in _recalls(measured)) if has_recalls else ""
     epochs = ", ".join(map(str, measured["epoch"]))
     if row["reason"] is not None:
         epochs += f" (a run failed: {_shorten(row['reason'])})"

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cervix_jax.experiments.report_tables import Claim, Experiment, Row
-from cervix_jax.experiments.system_results import SystemResult, scores
+from cervix_jax.experiments.runner import CROPPED
+from cervix_jax.experiments.system_results import SystemResult, common_ids, scores
 from cervix_jax.experiments.variants import VARIANTS
 from cervix_jax.inference import ensemble
 from cervix_jax.inference.bootstrap import mean_intervals
@@ -23,11 +24,11 @@ CALIBRATED = "one_vs_rest_calibrated"
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
-    """What a row reaches on the photographs that it has not seen.
+class RowPredictions:
+    """What a row says of photographs that its runs have not seen.
 
     Attributes:
-      tables: one for each seed.
+      tables: one for each seed that all members have.
       members: the systems that it is made of.
     """
 
@@ -44,7 +45,7 @@ def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> li
     no predictions are kept); `difference` to the table's base on the same photographs (None for the base, and for rows
     that tell apart other types): for loss and accuracy `value`, `interval`, `verdict`; `train_accuracy`; `seeds`;
     `folds`; `num_examples`; `num_classes`; `epoch` of each run and `epochs` trained; `confusion_matrix`: sum over
-    seeds; `random_backbone`.
+    seeds, None where no predictions of that epoch are kept; `random_backbone`.
 
     Args:
       experiment: the table's.
@@ -71,14 +72,13 @@ def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> li
     return rows
 
 
-def difference(first: Measured, second: Measured) -> dict[str, Any] | None:
+def difference(first: RowPredictions, second: RowPredictions) -> dict[str, Any] | None:
     """The second's loss and accuracy less the first's, on the photographs that both hold out; None if there are none.
 
     Returns:
       `num_examples`; for `loss` and `accuracy` the `value`, its 95 % `interval` and the `verdict` on the second.
     """
-    held_out = [set(measured.tables[0].ids) for measured in (first, second)]
-    ids = [name for name in first.tables[0].ids if name in held_out[1]]
+    ids = common_ids([*first.tables, *second.tables])
     if not ids or first.tables[0].class_names != second.tables[0].class_names:
         return None
     (table, of_first), (_, of_second) = (scores([table.take(ids) for table in m.tables]) for m in (first, second))
@@ -117,21 +117,22 @@ def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> di
     return {"claim": claim.text, "difference": compared["loss"], "verdict": verdict}
 
 
-def _measure(row: Row, results: Results, suffix: str) -> Measured | None:
+def _measure(row: Row, results: Results, suffix: str) -> RowPredictions | None:
     """The predictions of a row; None where a member has none of its own, or members lack each other's folds."""
     members = tuple(results[name + suffix] for name in row.systems if name + suffix in results)
-    if len(members) < len(row.systems) or not all(member.tables for member in members):
+    if len(members) < len(row.systems):
         return None
+    seeds = sorted(set[int].intersection(*(set(member.tables) for member in members)))
     if row.rule is None:
-        return Measured(members[0].tables, members)
-    seeds = range(min(len(member.tables) for member in members))
-    combined = [_combined(members, row.rule, seed) for seed in seeds]
-    return Measured(tuple(combined), members) if all(len(table.ids) for table in combined) else None
+        tables = [members[0].tables[seed] for seed in seeds]
+    else:
+        tables = [_combined(members, row.rule, seed) for seed in seeds]
+    return RowPredictions(tuple(tables), members) if tables and common_ids(tables) else None
 
 
 def _combined(members: Sequence[SystemResult], rule: str, seed: int) -> PredictionTable:
     """An ensemble, fold by fold: a photograph is judged by the members that have not seen it."""
-    ids = [name for name in members[0].tables[seed].ids if all(name in member.tables[seed].ids for member in members)]
+    ids = common_ids([member.tables[seed] for member in members])
     tables = [member.tables[seed].take(ids) for member in members]
     if rule == CALIBRATED:
         tables = [_cross_calibrated(table) for table in tables]
@@ -162,7 +163,7 @@ def _cross_calibrated(table: PredictionTable) -> PredictionTable:
     return dataclasses.replace(table, probabilities=probabilities)
 
 
-def _summary(measured: Measured, base: Measured | None) -> dict[str, Any]:
+def _summary(measured: RowPredictions, base: RowPredictions | None) -> dict[str, Any]:
     """`measured`; see `table_rows`."""
     table, of_photographs = scores(measured.tables)
     loss, accuracy = of_photographs.mean(axis=0).tolist()
@@ -170,29 +171,32 @@ def _summary(measured: Measured, base: Measured | None) -> dict[str, Any]:
     compared = None if base is None else difference(base, measured)
     is_single = len(measured.members) == 1
     runs = measured.members[0].runs if is_single else ()
-    name = measured.members[0].system
-    if is_single and name in VARIANTS and VARIANTS[name].reported_epoch == "last":
+    matrices = [confusion_matrix(t.probabilities, t.labels) for t in measured.tables]
+    confusion: list[Any] | None = np.sum(matrices, axis=0).tolist()
+    variant = VARIANTS.get(measured.members[0].system.removesuffix(CROPPED))
+    if is_single and variant is not None and variant.reported_epoch == "last":
         loss, accuracy = (_mean_over_folds(measured, key) for key in ("loss", "accuracy"))
-        intervals, compared = [None, None], None
+        intervals, compared, confusion = [None, None], None, None
+    train_accuracies = [run.train_accuracy for run in runs if run.train_accuracy is not None]
     return {
         "loss": loss,
         "loss_interval": intervals[0],
         "accuracy": accuracy,
         "accuracy_interval": intervals[1],
         "difference": compared,
-        "train_accuracy": float(np.mean([run.train_accuracy for run in runs])) if runs else None,
+        "train_accuracy": float(np.mean(train_accuracies)) if train_accuracies else None,
         "seeds": len(measured.tables),
         "folds": sorted(set(table.folds.tolist())),
         "num_examples": len(table.ids),
         "num_classes": len(table.class_names),
         "epoch": [run.epoch for run in runs],
         "epochs": [len(run.curve) for run in runs],
-        "confusion_matrix": np.sum([confusion_matrix(t.probabilities, t.labels) for t in measured.tables], 0).tolist(),
+        "confusion_matrix": confusion,
         "random_backbone": any(member.random_backbone for member in measured.members),
     }
 
 
-def _mean_over_folds(measured: Measured, name: str) -> float:
+def _mean_over_folds(measured: RowPredictions, name: str) -> float:
     """Of the runs, each weighted by the photographs of its fold."""
     folds = measured.tables[0].folds
     weights: Float[np.ndarray, "r"] = np.array([(folds == run.fold).sum() for run in measured.members[0].runs], float)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from cervix_jax import config as options
 from cervix_jax import runs
-from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
+from cervix_jax.datasets.dataset import PreparedDataset
 from cervix_jax.datasets.pipeline import Examples
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.experiments import baselines
@@ -34,7 +34,8 @@ from cervix_jax.inference.predictor import Predictor
 from cervix_jax.models.backbones import BACKBONES
 from cervix_jax.models.weights.pretrained import IMAGENET
 from cervix_jax.progress import log
-from cervix_jax.training import loop
+from cervix_jax.runs import RunError
+from cervix_jax.training import epoch_metrics, loop
 from cervix_jax.training.metrics import classification_metrics
 
 VALIDATION = "validation.csv"  # in a run's folder, a `PredictionTable`
@@ -134,23 +135,24 @@ def plan(systems: Sequence[str], settings: Settings, seeds: int, folds: Sequence
     return planned
 
 
-def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[Run, list[Run]], None]) -> list[Run]:
+def run_all(
+    planned: Sequence[PlannedRun], dataset: PreparedDataset, workdir: Path, report: Callable[[Run, list[Run]], None]
+) -> list[Run]:
     """Does every unfinished run; returns all runs, those that failed with their reasons.
 
     Args:
       planned: see `plan`.
+      dataset: of all runs.
       workdir: of the experiments.
       report: called with a run whenever one has ended, and all runs.
 
     Raises:
       Interrupted: by a signal; the same call resumes.
-      ConfigError, ManualDirError, DatasetError: something that every run needs is missing or does not fit.
     """
     all_runs = [run for run, _ in planned]
-    dataset = load_dataset(options.validate(planned[0][1]))
     unfinished = [not is_finished(workdir, run, config, dataset.fingerprint) for run, config in planned]
-    step_times = [run.variant.relative_step_time for run, todo in zip(all_runs, unfinished, strict=True) if todo]
-    remaining_time = RemainingTime(sum(step_times, start=0.0))
+    work = [run.variant.relative_step_time * run.variant.passes(config.epochs) for run, config in planned]
+    remaining_time = RemainingTime(sum((work[i] for i, todo in enumerate(unfinished) if todo), start=0.0))
     for i, (run, config) in enumerate(planned):
         title = f"[{i + 1}/{len(planned)}] {run.system}, fold {run.fold}, seed {run.seed}"
         if not unfinished[i]:
@@ -167,7 +169,7 @@ def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[Run,
                     traceback.print_exc(file=sys.stderr)
                 all_runs[i] = dataclasses.replace(run, reason=reason)
                 log(f"{title}: failed: {reason}")
-            remaining_time.finish(run.variant.relative_step_time)
+            remaining_time.finish(work[i])
         report(all_runs[i], all_runs)
     return all_runs
 
@@ -175,10 +177,12 @@ def run_all(planned: Sequence[PlannedRun], workdir: Path, report: Callable[[Run,
 def is_finished(workdir: Path, run: Run, config: ml_collections.ConfigDict, fingerprint: str) -> bool:
     """Whether a run has all its epochs and its predictions, on the photographs with this fingerprint."""
     folder = workdir / run.folder
-    epochs = config.epochs if run.variant.kind == "network" else 1
-    if not (folder / VALIDATION).exists() or len(runs.read_metrics(folder)) < epochs:
+    try:
+        is_of_these = runs.read_record(folder)["data_fingerprint"] == fingerprint
+    except RunError:  # none, or a damaged one
         return False
-    return runs.read_record(folder)["data_fingerprint"] == fingerprint
+    rows, epochs = runs.read_metrics(folder), run.variant.passes(config.epochs)
+    return is_of_these and (folder / VALIDATION).exists() and epoch_metrics.is_over(rows, epochs, config.patience)
 
 
 def needs_weights(variant: Variant, config: ml_collections.ConfigDict) -> bool:
@@ -187,8 +191,11 @@ def needs_weights(variant: Variant, config: ml_collections.ConfigDict) -> bool:
 
 
 def _digest(variant: Variant, config: ml_collections.ConfigDict) -> str:
-    """Over all options that change the result, weights by content; not over the epochs, nor over where data are."""
-    computed = {name: x for name, x in options.flatten(config).items() if name not in options.CHANGEABLE_ON_RESUME}
+    """Over all options that change the result, weights by content; more epochs are the same run, but for `cosine`."""
+    ignored = options.CHANGEABLE_ON_RESUME - ({"epochs"} if config.optimizer.schedule == "cosine" else set())
+    computed = {name: x for name, x in options.flatten(config).items() if name not in ignored}
+    if config.init.workdir is not None:
+        computed["init.workdir"] = config.init.workdir
     if needs_weights(variant, config):
         computed["weights"] = _weights_digest(config.model.backbone.weights, config.model.backbone.name)
     return hashlib.sha256(json.dumps([variant.kind, computed], sort_keys=True).encode()).hexdigest()[:8]

@@ -7,7 +7,7 @@ says of every photograph by the run of the fold that held it out (`SYSTEM.seed1.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cervix_jax.atomic import write_atomic
 from cervix_jax.experiments.runner import VALIDATION, Run
 from cervix_jax.inference.prediction_table import PredictionTable
 from cervix_jax.runs import read_metrics, read_record
+from cervix_jax.training import epoch_metrics
 
 FOLDER = "results/report_tables"  # in the work directory
 
@@ -31,7 +32,7 @@ class FoldRun:
       epoch: whose metrics these are.
       loss: of validation, in nats.
       accuracy: of validation, 0 to 1.
-      train_accuracy: in that epoch, with augmentation and dropout.
+      train_accuracy: in that epoch, with augmentation and dropout; None where it was lost.
       curve: validation loss of each epoch.
     """
 
@@ -40,7 +41,7 @@ class FoldRun:
     epoch: int
     loss: float
     accuracy: float
-    train_accuracy: float
+    train_accuracy: float | None
     curve: tuple[float, ...]
 
 
@@ -50,7 +51,7 @@ class SystemResult:
 
     Attributes:
       system: its name; that of a system on the cervix ends in `runner.CROPPED`.
-      tables: of the folds that are finished, one for each seed, at the epochs of least validation loss.
+      tables: by seed, of the folds that are finished, at the epochs of least validation loss.
       runs: that are finished.
       conditions: `dataset`, `image_size`, `batch_size`, `ema_decay`, `jax` and `revision` of these.
       random_backbone: whether it started from random weights where ImageNet's were called for.
@@ -58,7 +59,7 @@ class SystemResult:
     """
 
     system: str
-    tables: tuple[PredictionTable, ...]
+    tables: Mapping[int, PredictionTable]
     runs: tuple[FoldRun, ...]
     conditions: dict[str, Any]
     random_backbone: bool
@@ -70,19 +71,18 @@ class SystemResult:
 
         Args:
           system: its name.
-          runs: of all folds and seeds, finished or not.
+          runs: that are finished, or failed.
           workdir: of the experiments.
         """
-        finished = [run for run in runs if run.reason is None and (workdir / run.folder / VALIDATION).exists()]
-        seeds = sorted({run.seed for run in finished})
+        finished = [run for run in runs if run.reason is None]
         tables = {
             seed: [PredictionTable.read(workdir / run.folder / VALIDATION) for run in finished if run.seed == seed]
-            for seed in seeds
+            for seed in sorted({run.seed for run in finished})
         }
         reasons = dict.fromkeys(run.reason for run in runs if run.reason)
         return cls(
             system=system,
-            tables=tuple(PredictionTable.concatenate(tables[seed]) for seed in seeds),
+            tables={seed: PredictionTable.concatenate(of_folds) for seed, of_folds in tables.items()},
             runs=tuple(_fold_run(run, workdir / run.folder) for run in finished),
             conditions=_conditions(workdir / finished[0].folder) if finished else {},
             random_backbone=any(run.random_backbone for run in runs),
@@ -92,10 +92,11 @@ class SystemResult:
     def write(self, folder: Path) -> None:
         """Writes the files of the system, made if missing."""
         folder.mkdir(parents=True, exist_ok=True)
-        for seed, table in enumerate(self.tables):
+        for seed, table in self.tables.items():
             table.write(folder / _table_name(self.system, seed))
-        fields = dataclasses.asdict(dataclasses.replace(self, tables=()))
-        write_atomic(folder / f"{self.system}.json", json.dumps(fields | {"tables": len(self.tables)}, indent=1) + "\n")
+        fields = dataclasses.asdict(dataclasses.replace(self, tables={}))
+        del fields["tables"]
+        write_atomic(folder / f"{self.system}.json", json.dumps(fields, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path, system: str) -> "SystemResult | None":
@@ -108,9 +109,10 @@ class SystemResult:
         if not path.exists():
             return None
         fields = json.loads(path.read_text())
-        tables = [PredictionTable.read(folder / _table_name(system, seed)) for seed in range(fields["tables"])]
         runs = tuple(FoldRun(**run | {"curve": tuple(run["curve"])}) for run in fields["runs"])
-        return cls(**fields | {"tables": tuple(tables), "runs": runs})
+        seeds = sorted({run.seed for run in runs})
+        tables = {seed: PredictionTable.read(folder / _table_name(system, seed)) for seed in seeds}
+        return cls(**fields | {"tables": tables, "runs": runs})
 
     def losses(self, seed: int) -> dict[int, float]:
         """Validation loss of each fold's run."""
@@ -123,12 +125,11 @@ def _table_name(system: str, seed: int) -> str:
 
 def _fold_run(run: Run, folder: Path) -> FoldRun:
     rows = read_metrics(folder)
-    prefix = "ema_validation" if "ema_validation_loss" in rows[-1] else "validation"
-    is_last = run.variant.reported_epoch == "last"
-    row = rows[-1] if is_last else min(rows, key=lambda row: row[f"{prefix}_loss"])
-    scores = {name: row[f"{prefix}_{name}"] for name in ("loss", "accuracy")}
-    curve = tuple(round(float(row[f"{prefix}_loss"]), 5) for row in rows)
-    return FoldRun(run.fold, run.seed, row["epoch"], **scores, train_accuracy=row["train_accuracy"], curve=curve)
+    prefix = "ema_" if "ema_validation_loss" in rows[-1] else ""
+    best = epoch_metrics.best(rows[-1:] if run.variant.reported_epoch == "last" else rows, prefix)
+    train_accuracy = next(row["train_accuracy"] for row in rows if row["epoch"] == best["epoch"])
+    curve = tuple(round(float(row[f"{prefix}validation_loss"]), 5) for row in rows)
+    return FoldRun(run.fold, run.seed, **best, train_accuracy=train_accuracy, curve=curve)
 
 
 def _conditions(folder: Path) -> dict[str, Any]:
@@ -146,12 +147,22 @@ def _conditions(folder: Path) -> dict[str, Any]:
 
 
 def scores(tables: Sequence[PredictionTable]) -> tuple[PredictionTable, np.ndarray]:
-    """Loss in nats and whether the type was right [n 2] of each photograph of the first table, means over seeds."""
-    first = tables[0]
+    """Loss in nats and whether the type was right, of each photograph that all tables have, as means over the tables.
+
+    Returns:
+      The rows of these photographs in the first table, and the values [n 2].
+    """
+    ids = common_ids(tables)
     values = []
     for table in tables:
-        aligned = table.take(first.ids)
-        true = aligned.probabilities[np.arange(len(first.ids)), aligned.labels]
+        aligned = table.take(ids)
+        true = aligned.probabilities[np.arange(len(ids)), aligned.labels]
         right = aligned.probabilities.argmax(axis=1) == aligned.labels
         values.append(np.column_stack([-np.log(np.clip(true, 1e-15, 1)), right]))
-    return first, np.mean(values, axis=0)
+    return tables[0].take(ids), np.mean(values, axis=0)
+
+
+def common_ids(tables: Sequence[PredictionTable]) -> list[str]:
+    """The photographs that all tables have, in the order of the first."""
+    others = [set(table.ids) for table in tables[1:]]
+    return [name for name in tables[0].ids if all(name in ids for ids in others)]

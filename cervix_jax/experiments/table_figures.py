@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cervix_jax.experiments.rendering import TableRow, sections
 from cervix_jax.experiments.report_tables import EXPERIMENTS, Experiment
+from cervix_jax.experiments.results import CANNOT_TELL
 from cervix_jax.experiments.system_results import SystemResult
 from cervix_jax.experiments.variants import KEEP_FRACTIONS, SHARPNESSES, cleaning_variant
 from cervix_jax.plots.figures import draw_confusion, save
-
-TableRow = Mapping[str, Any]  # see `results.table_rows`
 
 
 def draw_table(name: str, experiment: Experiment, rows: Sequence[TableRow], folder: Path) -> list[Path]:
     """Draws an experiment as `NAME.png`, and confusion matrices or a grid where it has them; returns the paths."""
     if not any(row["measured"] for row in rows):
         return []
-    title = f"{experiment.title} (report section {experiment.section})"
+    title = f"{experiment.title} ({sections(experiment)})"
     paths = [folder / f"{name}.png"]
     comparison(rows, title, paths[0])
     if name == "class_weights":
@@ -37,9 +37,9 @@ def comparison(rows: Sequence[TableRow], title: str, path: Path) -> None:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
         for y, row in enumerate(rows):
-            published, measured = row["published"][key], row["measured"]
-            if published is not None:
-                axes.plot(published, y, "o", color="black", fillstyle="none", label="report")
+            reported, measured = published(row, key), row["measured"]
+            if reported is not None:
+                axes.plot(reported, y, "o", color="black", fillstyle="none", label="report")
             if measured is not None:
                 axes.plot(measured[key], y, "o", color="black", label="measured")
                 if measured[f"{key}_interval"]:
@@ -54,7 +54,7 @@ def comparison(rows: Sequence[TableRow], title: str, path: Path) -> None:
 
 def confusion_matrices(rows: Sequence[TableRow], title: str, path: Path) -> None:
     """Confusion matrices side by side (report's figure 4): counts, shaded by the fraction of the true type."""
-    measured = [row for row in rows if row["measured"]]
+    measured = [row for row in rows if row["measured"] and row["measured"]["confusion_matrix"]]
     figure = Figure(figsize=(2.6 * len(measured), 3.2), layout="constrained")
     for axes, row in zip(figure.subplots(1, len(measured), squeeze=False)[0], measured, strict=True):
         draw_confusion(axes, np.array(row["measured"]["confusion_matrix"]), "123")
@@ -91,19 +91,19 @@ def forest(tables: Mapping[str, Sequence[TableRow]], path: Path) -> None:
     for name, rows in tables.items():
         base = next(row for row in rows if row["title"] == EXPERIMENTS[name].base)
         lines.append((f"{name.replace('_', ' ')}, against: {base['title']}", None, None))
-        lines += [(row["title"], row, base["published"]["loss"]) for row in rows if _is_compared(row)]
+        lines += [(row["title"], row, published(base, "loss")) for row in rows if _is_compared(row)]
     figure = Figure(figsize=(9, 0.6 + 0.19 * len(lines)), layout="constrained")
     axes = figure.subplots()
     for y, (_, row, base_loss) in enumerate(lines):
         if row is None:
             axes.axhline(y, color="0.85", linewidth=9, zorder=0)
             continue
-        published = row["published"]["loss"]
-        if published is not None and base_loss is not None:
-            axes.plot(published - base_loss, y, "o", color="black", fillstyle="none", markersize=5, label="report")
+        reported = published(row, "loss")
+        if reported is not None and base_loss is not None:
+            axes.plot(reported - base_loss, y, "o", color="black", fillstyle="none", markersize=5, label="report")
         if row["measured"] and row["measured"]["difference"]:
             compared = row["measured"]["difference"]["loss"]
-            decided = compared["verdict"] != "cannot tell"
+            decided = compared["verdict"] != CANNOT_TELL
             color, label = ("black", "measured, decided") if decided else ("0.6", "measured, cannot tell")
             axes.plot(compared["interval"], [y, y], color=color, linewidth=1.5)
             axes.plot(compared["value"], y, "s" if decided else "|", color=color, markersize=4.5, label=label)
@@ -138,7 +138,12 @@ def learning_curves(result: SystemResult, path: Path) -> None:
 
 
 def _is_compared(row: TableRow) -> bool:
-    return row["published"]["loss"] is not None or bool(row["measured"] and row["measured"]["difference"])
+    return published(row, "loss") is not None or bool(row["measured"] and row["measured"]["difference"])
+
+
+def published(row: TableRow, name: str) -> float | None:
+    """The report's figure, if it is of the same photographs as its others."""
+    return None if row["published"]["on_test_images"] else row["published"][name]
 
 
 def _legend(figure: Figure, axes: Any) -> None:

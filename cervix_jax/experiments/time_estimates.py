@@ -30,8 +30,8 @@ def forecast(
     entries = []
     for name, experiment in EXPERIMENTS.items():
         variants = [VARIANTS[system] for system in experiment.systems]
-        epochs = [v.overrides.get("epochs", config.epochs) if v.kind == "network" else 1 for v in variants]
-        passes = sum(v.relative_step_time * e for v, e in zip(variants, epochs, strict=True))
+        epochs = [variant.overrides.get("epochs", config.epochs) for variant in variants]
+        passes = sum(v.relative_step_time * v.passes(n) for v, n in zip(variants, epochs, strict=True))
         entries.append(
             {
                 "experiment": name,

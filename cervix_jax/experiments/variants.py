@@ -56,6 +56,10 @@ class Variant:
             return "none"
         return self.overrides.get("model.backbone.name", "resnet50")
 
+    def passes(self, epochs: int) -> int:
+        """Passes over the training photographs, if networks train for so many epochs."""
+        return epochs if self.kind == "network" else 1
+
     @property
     def can_be_cropped(self) -> bool:
         """Whether it is a network that sees whole photographs unless it is told otherwise."""

@@ -10,7 +10,7 @@
 Each stays only while whole steps gain by it; the README of `benchmarks` lists what was tried, and how much it gains.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,18 +72,39 @@ def dot_general(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     return channel_matmul(x, kernel)
 
 
-def pointwise_conv(x: Array, kernel: Array, strides: Sequence[int], *_: Any, **__: Any) -> Array:
-    """`channel_matmul` with the signature of `lax.conv_general_dilated`, for a 1x1 `flax.linen.Conv`."""
+def pointwise_conv(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Sequence[int]], **options: Any
+) -> Array:
+    """`channel_matmul` with the signature of `lax.conv_general_dilated`, for a 1x1 `flax.linen.Conv` without padding.
+
+    Raises:
+      NotImplementedError: groups, dilation or padding.
+    """
+    _check_plain(options)
+    if any(map(any, padding)):
+        raise NotImplementedError("a 1x1 convolution with padding")
     return channel_matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
 
 
-def spatial_conv(x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Sequence[int]], **_: Any) -> Array:
+def spatial_conv(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[Sequence[int]], **options: Any
+) -> Array:
     """A convolution with the signature of `lax.conv_general_dilated`, for a `flax.linen.Conv` with explicit padding.
 
     On CPU, with one device and much to compute, its weight gradient is computed image by image. XLA computes it as a
     convolution with a kernel as large as the map, which takes twice as long.
+
+    Raises:
+      NotImplementedError: groups or dilation.
     """
+    _check_plain(options)
     return _spatial_conv(tuple(strides), tuple(map(tuple, padding)), x, kernel)
+
+
+def _check_plain(options: Mapping[str, Any]) -> None:
+    dilations = [tuple(options.get(name) or ()) for name in ("lhs_dilation", "rhs_dilation")]
+    if options.get("feature_group_count", 1) != 1 or any(set(dilation) - {1} for dilation in dilations):
+        raise NotImplementedError("a convolution with groups or dilation")
 
 
 def _plain_conv(strides: _Pair, padding: tuple[_Pair, _Pair], x: Array, kernel: Array) -> Array:
@@ -145,12 +166,12 @@ def _kernel_gradient_by_image(
         image, image_gradient = pair
         taps = lax.optimization_barrier(jnp.concatenate([image[:, j : j + out_width] for j in range(across)], axis=-1))
         flat = _matrix(image_gradient)
-        rows_of_taps = [_matrix(taps[i : i + out_height]) for i in range(down)]
+        windows = [_matrix(taps[i : i + out_height]) for i in range(down)]
         if is_narrow:
             transposed = lax.optimization_barrier(flat.T)
-            products = [multiply(transposed, rows) for rows in rows_of_taps]
+            products = [multiply(transposed, window) for window in windows]
         else:
-            products = [multiply(rows.T, flat) for rows in rows_of_taps]
+            products = [multiply(window.T, flat) for window in windows]
         return total + lax.optimization_barrier(jnp.stack(products)), None
 
     taps_width = across * x.shape[-1]

@@ -1,8 +1,8 @@
 """Layers shared by heads and backbones, written so that XLA compiles them well.
 
-A 1x1 convolution is a matmul over channels, and a 2x2 convolution of stride 2 is a matmul over 2x2 patches. XLA's CPU
-backend runs matmuls several times faster than convolutions, above all in the backward pass (the weight gradient of a
-strided convolution is a dilated one); accelerators lose nothing, as the arithmetic is the same.
+A 1x1 convolution is a matmul over channels, and a 2x2 convolution of stride 2 is a matmul over 2x2 patches, whose
+gradients XLA's CPU backend computes several times faster (the weight gradient of a strided convolution is a dilated
+one); accelerators lose nothing, as the arithmetic is the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -97,7 +97,7 @@ class TrainingPass(struct.PyTreeNode):
           x: activations before normalisation.
           center: an estimate of the mean, such as the running mean.
         """
-        rows = x.shape[0] if self.mask is None else self.mask.sum()
+        rows = x.shape[0] if self.mask is None else self.mask.sum()  # only batches without groups are padded
         x = x - jax.lax.stop_gradient(center)
         positions = rows * x.shape[1] * x.shape[2] / self.norm_groups
         sums = (jnp.asarray(positions, x.dtype), self._sum(x), self._sum(jnp.square(x)))
@@ -120,7 +120,7 @@ class TrainingPass(struct.PyTreeNode):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch, however it is laid out over devices.
+    """Batch normalisation (Ioffe & Szegedy 2015) over a batch, or groups of it, however it is laid out over devices.
 
     Why not `flax.linen.BatchNorm`, whose variables it has:
 

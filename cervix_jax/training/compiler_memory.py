@@ -22,8 +22,8 @@ def release_after_compiling() -> None:
     if trim is None:
         return
 
-    def on_event(event: str, duration: float, **_: Any) -> None:
-        if event == _COMPILED and duration > _LONG:
+    def on_event(event: str, duration_secs: float, **_: Any) -> None:
+        if event == _COMPILED and duration_secs > _LONG:
             trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)

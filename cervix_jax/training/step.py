@@ -4,8 +4,9 @@ Two layouts of the same step: 'jit' is one program on global arrays, which XLA p
 one program per device, with explicit all-reduces. They compute the same, and each is the other's test.
 
 Randomness is a function of (seed, step, example): augmentation and dropout of an example do not depend on how the batch
-is laid out. Batch norm sees the global batch, or groups of it (`config.batch_norm_groups`). A batch that does not
-divide over the devices is padded with masked rows, which neither the loss nor batch norm sees.
+is laid out. Batch norm sees the global batch, its microbatches (`config.accumulate`), or groups of it
+(`config.batch_norm_groups`). A batch that does not divide over the devices is padded with masked rows, which neither
+the loss nor batch norm sees.
 """
 
 from collections.abc import Callable
@@ -41,9 +42,17 @@ def make_train_step(
     `index` (int32 [b]), `mask` (bool [b]), which is True in `config.batch_size` rows, and `box` (float32 [b 4]) for a
     localiser.
 
+    From then on this process gives back what compiling leaves; see `release_after_compiling`.
+
     Raises:
-      ConfigError: groups of batch norm would be split between devices.
+      ConfigError: groups of batch norm would be split between devices, or a device's rows not divide into microbatches.
     """
+    rows = -(-config.batch_size // mesh.size)
+    if rows % config.accumulate:
+        raise ConfigError(
+            f"config.accumulate is {config.accumulate}; with {mesh.size} devices it must be a divisor of {rows}, the "
+            "images of each"
+        )
     if config.batch_norm_groups > 1 and config.batch_norm_groups % mesh.size:
         raise ConfigError(
             f"config.batch_norm_groups is {config.batch_norm_groups}; with {mesh.size} devices it must be 1, for "

@@ -45,7 +45,7 @@ def make_result(
             rows = table.folds == fold
             loss = cross_entropy(table.probabilities[rows], table.labels[rows]) if losses is None else losses[fold]
             runs.append(FoldRun(fold, seed, fold + 1, loss, 0.5, 0.6, (2.0, loss, loss + 0.1)))
-    return SystemResult(system, tuple(tables), tuple(runs), CONDITIONS, False, reason)
+    return SystemResult(system, dict(enumerate(tables)), tuple(runs), CONDITIONS, False, reason)
 
 
 def make_experiment(*rows: Row, base: str | None = None, **changes) -> Experiment:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.experiments import experiment
 from cervix_jax.experiments.report_tables import EXPERIMENTS
@@ -28,6 +29,8 @@ TRAINED = (
 RUN = """
 import ast, sys
 from pathlib import Path
+from cervix_jax import config as defaults
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.experiments import runner, system_results, variants
 workdir, systems, options, scale = Path(sys.argv[1]), *map(ast.literal_eval, sys.argv[2:])
 config = variants.get_config("report")
@@ -40,7 +43,7 @@ def keep(ended, runs):
     system_results.SystemResult.collect(ended.system, [ended], workdir).write(workdir / system_results.FOLDER)
 
 
-runner.run_all(planned, workdir, keep)
+runner.run_all(planned, load_dataset(defaults.validate(planned[0][1])), workdir, keep)
 """
 
 
@@ -109,7 +112,7 @@ def test_an_experiment_finds_the_runs_of_another(workdir, settings, capsys) -> N
     assert all(Path(path).stat().st_size for path in after["files"])
     page = (workdir / "finetune.md").read_text()
     assert page.startswith("# Training the first 3 layers of ResNet-50 (report section 11.3)\n")
-    assert "cervix/cleaned, 32 x 24 pixels, 1 epochs, batch 16, 1 fold(s), 1 seed(s): 12 photographs, each by a" in page
+    assert "cervix/cleaned, 32 x 24 pixels, batch 16, epochs: 1, folds: 1, seeds: 1; 12 photographs, each by a" in page
 
 
 def test_pages_need_nothing_but_what_is_kept(workdir, tmp_path) -> None:
@@ -135,6 +138,16 @@ def test_folds_that_other_calls_have_done_are_kept_too(tiny_config, tmp_path, mo
     uniform, shares = (row["measured"] for row in table["rows"])
     assert uniform["loss"] == pytest.approx(np.log(3))
     assert shares["difference"]["loss"]["value"] == pytest.approx(shares["loss"] - uniform["loss"])
+
+
+def test_folds_of_other_photographs_are_not_brought_together(tiny_config, tmp_path, monkeypatch) -> None:
+    guesses = dataclasses.replace(EXPERIMENTS["baselines"], rows=EXPERIMENTS["baselines"].rows[:2], claims=())
+    monkeypatch.setitem(EXPERIMENTS, "baselines", dataclasses.replace(guesses, base="always equal"))
+    experiment.run_experiment("baselines", tmp_path, Settings(tiny_config), folds=[0])
+    for folder in (tmp_path / "runs").iterdir():
+        runs.write_record(folder, data_fingerprint="other")
+    table = experiment.run_experiment("baselines", tmp_path, Settings(tiny_config), folds=[3])
+    assert [row["measured"]["folds"] for row in table["rows"]] == [[3], [3]]
 
 
 def test_an_experiment_whose_runs_all_fail_is_an_error(tmp_path, tiny_config) -> None:

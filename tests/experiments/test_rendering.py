@@ -12,7 +12,7 @@ def page(cropped: bool = False) -> str:
     results = {
         name: make_result(name, make_table(good_probabilities(s))) for name, s in (("report", 0.5), ("sure", 0.8))
     }
-    results["failed"] = dataclasses.replace(results["report"], tables=(), runs=(), reason="no weights | at all")
+    results["failed"] = dataclasses.replace(results["report"], tables={}, runs=(), reason="no weights | at all")
     rows = [Row(name, (name,), Published(0.7, 0.6)) for name in ("report", "sure", "failed", "missing")]
     experiment = make_experiment(*rows, claims=(Claim("sure is better", "sure", "report"),), note="A note.")
     beside = {"sure+cervix": make_result("sure+cervix", make_table(good_probabilities(0.9)))} if cropped else {}
@@ -39,6 +39,11 @@ def test_a_page_has_the_table_its_verdicts_and_what_was_not_run_and_why() -> Non
     assert "| 100% / 100% / 100% | 1, 2, 3 |" in text
     assert "| sure is better | -0.262 (-0.262 to -0.262) | **holds** |" in text
     assert text.endswith("A note.\n")
+
+
+def test_differences_have_no_negative_zero() -> None:
+    assert rendering.format_difference({"value": -0.0002, "interval": [-0.012, 0.0004]}) == "+0.000 (-0.012 to +0.000)"
+    assert rendering.format_difference(None) == ""
 
 
 def test_every_row_has_as_many_cells_as_the_header() -> None:

@@ -66,11 +66,27 @@ def test_differences_are_on_the_photographs_that_both_hold_out() -> None:
     assert row["measured"]["difference"]["loss"]["value"] == pytest.approx((true[0] - true[1]).mean())
 
 
+def test_seeds_that_lack_a_fold_are_compared_on_what_all_have() -> None:
+    first, second = (make_table(random_probabilities(seed)) for seed in range(2))
+    part = second.take([name for name, fold in zip(second.ids, second.folds, strict=True) if fold < 2])
+    base = make_result("base", make_table(random_probabilities(2)))
+    rows = [Row("base", ("base",)), Row("seeds", ("seeds",)), Row("both", ("seeds", "base"), rule="mean")]
+    losses = [1.0] * 3
+    _, row, ensemble = measured(rows, base, make_result("seeds", first, part, losses=losses))
+    assert row["measured"]["num_examples"] == row["measured"]["difference"]["num_examples"] == 40
+    assert ensemble["measured"]["seeds"] == 1  # the base has one
+
+
 def test_what_is_reported_at_the_last_epoch_has_no_interval() -> None:
     result = make_result("overfitted", make_table(random_probabilities(0)), losses=[3.0, 4.0, 5.0])
     (row,) = measured([Row("one", ("overfitted",))], result)
     assert row["measured"]["loss"] == pytest.approx(4.0)
     assert row["measured"]["loss_interval"] is None
+    assert row["measured"]["confusion_matrix"] is None  # it would be of another epoch
+    cropped = dataclasses.replace(result, system="overfitted+cervix")
+    experiment = make_experiment(Row("one", ("overfitted",)))
+    (row,) = table_rows(experiment, {cropped.system: cropped}, "+cervix")
+    assert row["measured"]["loss"] == pytest.approx(4.0)
 
 
 def test_ensembles_combine_by_their_rule_fold_by_fold() -> None:
@@ -121,7 +137,7 @@ def test_one_vs_rest_becomes_three_types_calibrated_by_the_other_folds() -> None
 
 def test_missing_and_failed_runs_leave_the_other_rows_alone() -> None:
     report = make_result("report", make_table(random_probabilities(0)))
-    failed = dataclasses.replace(report, system="initial", tables=(), runs=(), reason="no weights")
+    failed = dataclasses.replace(report, system="initial", tables={}, runs=(), reason="no weights")
     rows = [Row(name, (name,)) for name in ("report", "initial", "crop_85")]
     found = measured([*rows, Row("both", ("report", "initial"), rule="mean")], report, failed)
     assert [row["measured"] is None for row in found] == [False, True, True, True]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from cervix_jax import config as options
 from cervix_jax import runs
+from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.experiments import runner
-from cervix_jax.experiments.runner import CROPPED, VALIDATION, Run, Settings, plan, run_all
+from cervix_jax.experiments.runner import CROPPED, VALIDATION, PlannedRun, Run, Settings, plan, run_all
 from cervix_jax.experiments.variants import VARIANTS
 from cervix_jax.inference.prediction_table import PredictionTable
 
@@ -19,7 +21,11 @@ def settings(tiny_config) -> Settings:
 
 
 def run_variants(names: list[str], settings: Settings, workdir: Path, seeds: int = 1) -> list[Run]:
-    return run_all(plan(names, settings, seeds, [4]), workdir, lambda run, runs: None)
+    return run_planned(plan(names, settings, seeds, [4]), workdir)
+
+
+def run_planned(planned: list[PlannedRun], workdir: Path) -> list[Run]:
+    return run_all(planned, load_dataset(options.validate(planned[0][1])), workdir, lambda run, runs: None)
 
 
 def test_quick_is_small_with_random_backbones_unless_there_are_weights(tiny_config) -> None:
@@ -54,6 +60,19 @@ def test_other_options_are_another_folder_but_more_epochs_are_not(settings, tiny
     assert not set(folders()) & set(before)
 
 
+def test_what_changes_the_result_is_another_folder_though_a_run_may_resume_with_it(settings, tiny_config) -> None:
+    def folder() -> str:
+        return plan(["report"], settings, 1, [4])[0][0].folder
+
+    before = folder()
+    tiny_config.init.workdir = "runs/other"
+    fine_tuned = folder()
+    tiny_config.optimizer.schedule = "cosine"
+    short = folder()
+    tiny_config.epochs += 1
+    assert len({before, fine_tuned, short, folder()}) == 4
+
+
 def test_other_weights_are_another_folder(tmp_path, tiny_config) -> None:
     tiny_config.model.backbone.name = "resnet50"
     folders = []
@@ -82,7 +101,7 @@ def test_each_fold_is_another_run_and_the_cervix_another_system(settings) -> Non
 
 
 def test_predictions_are_of_the_fold_that_is_held_out(settings, tmp_path) -> None:
-    runs_of_folds = run_all(plan(["shares"], settings, 1, [0, 1]), tmp_path, lambda run, runs: None)
+    runs_of_folds = run_planned(plan(["shares"], settings, 1, [0, 1]), tmp_path)
     tables = [PredictionTable.read(tmp_path / run.folder / VALIDATION) for run in runs_of_folds]
     assert [set(table.folds) for table in tables] == [{0}, {1}]
     assert not set(tables[0].ids) & set(tables[1].ids)
@@ -140,6 +159,14 @@ def test_photographs_that_changed_are_refused(settings, tmp_path) -> None:
     (again,) = run_variants(["shares"], settings, tmp_path)
     assert "trained on other photographs" in again.reason
     assert (tmp_path / run.folder / VALIDATION).exists()  # of the photographs it was made with
+
+
+def test_a_damaged_record_is_a_reason(settings, tmp_path) -> None:
+    damaged, _ = run_variants(["shares", "uniform"], settings, tmp_path)
+    (tmp_path / damaged.folder / runs.RECORD).write_text("{")
+    again, other = run_variants(["shares", "uniform"], settings, tmp_path)
+    assert "is damaged" in again.reason
+    assert other.reason is None
 
 
 def test_what_every_run_lacks_is_an_error(settings, tmp_path, tiny_config) -> None:

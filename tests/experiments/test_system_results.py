@@ -37,7 +37,7 @@ def test_runs_are_brought_together_by_seed(tmp_path) -> None:
         for seed in range(2)
         for fold in (0, 2)
     ]
-    runs += [Run("report", 0, 1, "runs/missing"), Run("report", 1, 1, "runs/failed", reason="no weights")]
+    runs += [Run("report", 1, 1, "runs/failed", reason="no weights")]
     result = SystemResult.collect("report", runs, tmp_path)
     assert result.reason == "no weights"
     assert [(run.fold, run.seed, run.epoch, run.loss, run.train_accuracy) for run in result.runs] == [
@@ -47,14 +47,14 @@ def test_runs_are_brought_together_by_seed(tmp_path) -> None:
         (2, 1, 2, 0.8, 0.2),
     ]
     assert result.conditions["revision"] == "0123456789ab-dirty"
-    for seed, table in enumerate(result.tables):
+    for seed, table in result.tables.items():
         assert set(table.folds) == {0, 2}
         np.testing.assert_allclose(table.probabilities, tables[seed].take(table.ids).probabilities, atol=1e-8)
     result.write(tmp_path / "kept")
     back = SystemResult.read(tmp_path / "kept", "report")
     assert back is not None
     assert (back.runs, back.conditions, back.reason) == (result.runs, result.conditions, result.reason)
-    assert [table.ids for table in back.tables] == [table.ids for table in result.tables]
+    assert {s: table.ids for s, table in back.tables.items()} == {s: table.ids for s, table in result.tables.items()}
     assert SystemResult.read(tmp_path / "kept", "initial") is None
 
 

@@ -34,6 +34,13 @@ def test_one_picture_shows_all_comparisons_without_colours(tmp_path) -> None:
     assert pixels.min() < 50
 
 
+def test_figures_of_other_photographs_are_not_set_against_the_base() -> None:
+    rows = {row["title"]: row for row in table_rows(EXPERIMENTS["ensemble"], some_results("ensemble"))}
+    single, weighted = rows["single network"], rows["ensemble, weighted by 0.95 - loss"]
+    assert table_figures.published(single, "loss") == 0.7157
+    assert table_figures.published(weighted, "loss") is None  # 0.7452, on Kaggle's test images
+
+
 def test_learning_curves_are_drawn(tmp_path) -> None:
     table_figures.learning_curves(make_result("report", make_table(random_probabilities(0))), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000

@@ -78,6 +78,19 @@ def test_a_convolution_on_large_maps_is_that_of_flax(monkeypatch, size, channels
     close(cube(ours, variables, x), cube(plain, variables, x))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"feature_group_count": 2}, {"kernel_dilation": 2}, {"input_dilation": 2}, {"padding": ((1, 1), (1, 1))}],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_not_computed_is_refused(options) -> None:
+    plain = {"padding": ((0, 0), (0, 0))} | options
+    for window, conv in (((1, 1), pointwise_conv), ((3, 3), spatial_conv)):
+        if conv is pointwise_conv or "padding" not in options:
+            with pytest.raises(NotImplementedError):
+                nn.Conv(4, window, conv_general_dilated=conv, **plain).init(jax.random.key(0), random(0, 1, 6, 6, 4))
+
+
 def test_sums_over_images_are_not_in_half_precision(monkeypatch) -> None:
     monkeypatch.setattr(cpu_ops, "MUCH_WORK", 0)
     x, kernel = random(0, 64, 6, 6, 3), random(1, 3, 3, 3, 4)

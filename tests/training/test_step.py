@@ -116,6 +116,13 @@ def test_batch_norm_is_updated_once_per_microbatch() -> None:
     np.testing.assert_allclose(twice, 0.9 * once + 0.1 * batch_mean, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("batch_size", "accumulate", "devices", "rows"), [(8, 2, 8, 1), (6, 3, 4, 2), (12, 2, 4, 3)])
+def test_each_device_has_whole_microbatches(batch_size: int, accumulate: int, devices: int, rows: int) -> None:
+    model, _, tx = start(config := make_config(batch_size=batch_size, accumulate=accumulate))
+    with pytest.raises(options.ConfigError, match=f"with {devices} devices it must be a divisor of {rows}, the images"):
+        make_train_step(model, tx, config, Mock(spec=Mesh, size=devices))
+
+
 def test_groups_of_batch_norm_are_not_split_between_devices() -> None:
     model, _, tx = start(config := make_config(batch_norm_groups=2))
     with pytest.raises(options.ConfigError, match=r"batch_norm_groups is 2; with 8 devices .* a multiple of 8"):
