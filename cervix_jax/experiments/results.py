@@ -52,13 +52,13 @@ def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> li
       results: of systems.
       suffix: of the systems' names.
     """
-    measured = {row.title: _measure(row, results, suffix) for row in experiment.rows}
-    base = measured[experiment.base]
+    predictions = {row.title: _predictions(row, results, suffix) for row in experiment.rows}
+    base = predictions[experiment.base]
     rows = []
     for row in experiment.rows:
         members = [results[name + suffix] for name in row.systems if name + suffix in results]
         reasons = dict.fromkeys(member.reason for member in members if member.reason)
-        own = measured[row.title]
+        own = predictions[row.title]
         rows.append(
             {
                 "title": row.title,
@@ -104,7 +104,7 @@ def conclusions(experiment: Experiment, results: Results) -> list[dict[str, Any]
 
 
 def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> dict[str, Any]:
-    first, second = (_measure(row_of[title], results, "") for title in (claim.than, claim.better))
+    first, second = (_predictions(row_of[title], results, "") for title in (claim.than, claim.better))
     compared = None if first is None or second is None else difference(first, second)
     if compared is None:
         return {"claim": claim.text, "difference": None, "verdict": "not run"}
@@ -117,7 +117,7 @@ def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> di
     return {"claim": claim.text, "difference": compared["loss"], "verdict": verdict}
 
 
-def _measure(row: Row, results: Results, suffix: str) -> RowPredictions | None:
+def _predictions(row: Row, results: Results, suffix: str) -> RowPredictions | None:
     """The predictions of a row; None where a member has none of its own, or members lack each other's folds."""
     members = tuple(results[name + suffix] for name in row.systems if name + suffix in results)
     if len(members) < len(row.systems):
@@ -163,19 +163,19 @@ def _cross_calibrated(table: PredictionTable) -> PredictionTable:
     return dataclasses.replace(table, probabilities=probabilities)
 
 
-def _summary(measured: RowPredictions, base: RowPredictions | None) -> dict[str, Any]:
+def _summary(predictions: RowPredictions, base: RowPredictions | None) -> dict[str, Any]:
     """`measured`; see `table_rows`."""
-    table, of_photographs = scores(measured.tables)
+    table, of_photographs = scores(predictions.tables)
     loss, accuracy = of_photographs.mean(axis=0).tolist()
     intervals: list[Any] = mean_intervals(of_photographs, table.groups).tolist()
-    compared = None if base is None else difference(base, measured)
-    is_single = len(measured.members) == 1
-    runs = measured.members[0].runs if is_single else ()
-    matrices = [confusion_matrix(t.probabilities, t.labels) for t in measured.tables]
+    compared = None if base is None else difference(base, predictions)
+    is_single = len(predictions.members) == 1
+    runs = predictions.members[0].runs if is_single else ()
+    matrices = [confusion_matrix(t.probabilities, t.labels) for t in predictions.tables]
     confusion: list[Any] | None = np.sum(matrices, axis=0).tolist()
-    variant = VARIANTS.get(measured.members[0].system.removesuffix(CROPPED))
+    variant = VARIANTS.get(predictions.members[0].system.removesuffix(CROPPED))
     if is_single and variant is not None and variant.reported_epoch == "last":
-        loss, accuracy = (_mean_over_folds(measured, key) for key in ("loss", "accuracy"))
+        loss, accuracy = (_mean_over_folds(predictions, key) for key in ("loss", "accuracy"))
         intervals, compared, confusion = [None, None], None, None
     train_accuracies = [run.train_accuracy for run in runs if run.train_accuracy is not None]
     return {
@@ -185,19 +185,21 @@ def _summary(measured: RowPredictions, base: RowPredictions | None) -> dict[str,
         "accuracy_interval": intervals[1],
         "difference": compared,
         "train_accuracy": float(np.mean(train_accuracies)) if train_accuracies else None,
-        "seeds": len(measured.tables),
+        "seeds": len(predictions.tables),
         "folds": sorted(set(table.folds.tolist())),
         "num_examples": len(table.ids),
         "num_classes": len(table.class_names),
         "epoch": [run.epoch for run in runs],
         "epochs": [len(run.curve) for run in runs],
         "confusion_matrix": confusion,
-        "random_backbone": any(member.random_backbone for member in measured.members),
+        "random_backbone": any(member.random_backbone for member in predictions.members),
     }
 
 
-def _mean_over_folds(measured: RowPredictions, name: str) -> float:
+def _mean_over_folds(predictions: RowPredictions, name: str) -> float:
     """Of the runs, each weighted by the photographs of its fold."""
-    folds = measured.tables[0].folds
-    weights: Float[np.ndarray, "r"] = np.array([(folds == run.fold).sum() for run in measured.members[0].runs], float)
-    return float(np.average([getattr(run, name) for run in measured.members[0].runs], weights=weights))
+    folds = predictions.tables[0].folds
+    weights: Float[np.ndarray, "r"] = np.array(
+        [(folds == run.fold).sum() for run in predictions.members[0].runs], float
+    )
+    return float(np.average([getattr(run, name) for run in predictions.members[0].runs], weights=weights))
