@@ -301,8 +301,9 @@ def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.Con
     for name in ("manual_dir", "data_dir", "readers"):
         if config.dataset[name]:
             config.dataset[name] = str(Path(config.dataset[name]).absolute())
-    if config.init.workdir is not None:
-        config.init.workdir = str(Path(config.init.workdir).absolute())
+    for group, name in ((config.selection, "exclude"), (config.init, "workdir")):
+        if group[name]:
+            group[name] = str(Path(group[name]).absolute())
     return config
 
 

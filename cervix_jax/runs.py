@@ -10,6 +10,7 @@ import json
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ from cervix_jax.progress import log
 
 RECORD, METRICS, QUALITY_REFERENCE, LOCALISER = "run.json", "metrics.jsonl", "quality.npz", "localiser"
 DAMAGED_METRICS, LOCK = "metrics.damaged.jsonl", ".lock"
+
+# Entries of the record beside the fingerprint that a run that is resumed must have too, and what differs if not.
+DIGESTS = {
+    "examples_digest": "on other photographs than config.selection chooses now (has its exclude file changed?)",
+    "targets_digest": "towards other labels than the file of config.dataset.readers holds now",
+    "localiser_digest": "on what another localiser than that of config.dataset.crop found (was it trained on?)",
+}
 
 _FOLD_NAME = re.compile(r"fold(\d+)(?:_seed(\d+))?")  # see `fold_workdir`
 
@@ -68,14 +76,12 @@ def check_data(workdir: Path, fingerprint: str) -> None:
         )
 
 
-def check_targets(workdir: Path, digest: str | None) -> None:
-    """Raises RunError if the run was trained towards other labels of readers, see `Examples.targets_digest`."""
+def check_digests(workdir: Path, digests: Mapping[str, str | None]) -> None:
+    """Raises RunError if one of `DIGESTS` is not as it is recorded; runs of older versions have not recorded all."""
     recorded = read_record(workdir) if (workdir / RECORD).exists() else {}
-    if recorded.get("targets_digest", digest) != digest:
-        raise RunError(
-            f"{workdir} was trained towards other labels than the file of config.dataset.readers holds now; "
-            "give another --workdir, or the file as it was"
-        )
+    for name, digest in digests.items():
+        if recorded.get(name, digest) != digest:
+            raise RunError(f"{workdir} was trained {DIGESTS[name]}; give another --workdir, or this as it was")
 
 
 def fold_workdir(workdir: Path, fold: int, seed: int = 0) -> Path:

@@ -94,3 +94,15 @@ def test_the_runs_of_a_cross_validation_are_in_order_of_fold_and_seed(tmp_path) 
     assert runs.fold_workdir(tmp_path, 10, 2) == tmp_path / "fold10_seed2"
     (tmp_path / runs.RECORD).touch()
     assert runs.member_workdirs(tmp_path) == [tmp_path]
+
+
+@pytest.mark.parametrize("name", runs.DIGESTS)
+def test_a_run_resumes_with_the_same_examples_labels_and_localiser_only(tmp_path, name) -> None:
+    runs.check_digests(tmp_path, {name: "a"})
+    runs.open_run(tmp_path, options.get_config())
+    runs.check_digests(tmp_path, {name: "a"})  # of an older version, which has not recorded it
+    runs.write_record(tmp_path, **{name: "a"})
+    runs.check_digests(tmp_path, {name: "a"})
+    for other in ("b", None):
+        with pytest.raises(runs.RunError, match="give another --workdir"):
+            runs.check_digests(tmp_path, {name: other})

@@ -88,11 +88,9 @@ def restore_localiser() -> Localiser | None:
 def localiser_split(localiser: Localiser, split: str) -> Examples:
     """The photographs of a split of a localiser's own data that have boxes."""
     from cervix_jax.datasets.dataset import load_dataset
-    from cervix_jax.runs import RunError
 
     data = load_dataset(localiser.config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir)
-    if data.fingerprint != localiser.record["data_fingerprint"]:
-        raise RunError("the localiser was trained on other photographs than the prepared data set holds")
+    localiser.check_data(data.fingerprint)
     return data.examples(split)
 
 

@@ -44,27 +44,39 @@ def read_cases(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """The cases of `cases.csv`, by photograph; none without such a file.
 
     Raises:
-      CaseError: the table has other columns, a row names several photographs, or gives a second case to one.
+      CaseError: the table cannot be read, has other columns, or names no photograph; or a row names several, or gives
+        a second case to one.
     """
     path, cases = folder / CASES, dict[str, str]()
     if not path.is_file():
         return cases
-    find = finder(names)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise CaseError(f"{path} needs the columns {', '.join(COLUMNS)}")
-        for row in reader:
-            image_name, case = ((row[column] or "").strip() for column in COLUMNS)
-            candidates = find(image_name) if image_name and case else []
-            if len(candidates) > 1:
-                raise CaseError(
-                    f"{path}, line {reader.line_num}: {image_name!r} may be {candidates[0]} or {candidates[1]}"
-                )
-            for name in candidates:
-                if cases.setdefault(name, case) != case:
-                    raise CaseError(f"{path}, line {reader.line_num}: a second case of {name}")
+    find, first_name = finder(names), ""
+    for line, image_name, case in _rows(path):
+        first_name = first_name or image_name
+        candidates = find(image_name)
+        if len(candidates) > 1:
+            raise CaseError(f"{path}, line {line}: {image_name!r} may be {candidates[0]} or {candidates[1]}")
+        for name in candidates:
+            if cases.setdefault(name, case) != case:
+                raise CaseError(f"{path}, line {line}: a second case of {name}")
+    if first_name and names and not cases:
+        raise CaseError(
+            f"{path} names none of the {len(names)} photographs: {first_name!r} and others; they are as {names[0]!r}"
+        )
     return cases
+
+
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """Line, photograph and case of each row that has both."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if not set(COLUMNS) <= set(reader.fieldnames or ()):
+                raise CaseError(f"{path} needs the columns {', '.join(COLUMNS)}")
+            rows = [(reader.line_num, *((row[name] or "").strip() for name in COLUMNS)) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CaseError(f"{path} cannot be read as a table in UTF-8: {error}") from error
+    return [(line, name, case) for line, name, case in rows if name and case]
 
 
 def cases_by_pattern(names: Sequence[str], pattern: str | None) -> dict[str, str]:

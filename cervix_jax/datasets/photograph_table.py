@@ -6,8 +6,8 @@ folders in the root of data sets, by hard links where the file system allows, el
 reads these.
 """
 
-import contextlib
 import csv
+import io
 import os
 import re
 import shutil
@@ -91,28 +91,29 @@ def _rows(table: Path) -> Iterator[_Row]:
         split is none, or a photograph is there twice.
     """
     seen: set[str] = set()
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(table.open(newline="", encoding="utf-8-sig"))
-        except OSError as error:
-            raise PhotographTableError(f"{table} cannot be read: {error.strerror}") from error
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if not {"path", "type"} <= set(reader.fieldnames or ()):
-            raise PhotographTableError(f"{table} needs the columns path and type; case and split may follow")
-        for row in reader:
-            fields = {key: (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
-            where, split = f"{table}, line {reader.line_num}", fields.get("split") or "train"
-            source = table.parent / fields["path"]
-            if split not in SPLITS:
-                raise PhotographTableError(f"{where}: the split is {split!r}, none of {', '.join(SPLITS)}")
-            if split != "test" and fields["type"] not in CLASS_NAMES:
-                raise PhotographTableError(f"{where}: the type is {fields['type']!r}, none of {', '.join(CLASS_NAMES)}")
-            if not source.is_file() or source.suffix.lower() not in SUFFIXES:
-                raise PhotographTableError(f"{where}: {source} is no file that is named like a picture")
-            place = split if split == "test" else f"{split}/{fields['type']}"
-            inside = re.sub(r"[^\w.-]+", "_", fields["path"]).lstrip("._")
-            name = f"{place}/{inside}"
-            if inside in seen:
-                raise PhotographTableError(f"{where}: {fields['path']} is there twice")
-            seen.add(inside)
-            yield _Row(source, name, fields.get("case", ""))
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PhotographTableError(f"{table} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PhotographTableError(f"{table} is no text in UTF-8: {error}") from error
+    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    if not {"path", "type"} <= set(reader.fieldnames or ()):
+        raise PhotographTableError(f"{table} needs the columns path and type; case and split may follow")
+    for row in reader:
+        fields = {key: (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
+        where, split = f"{table}, line {reader.line_num}", fields.get("split") or "train"
+        source = table.parent / fields["path"]
+        if split not in SPLITS:
+            raise PhotographTableError(f"{where}: the split is {split!r}, none of {', '.join(SPLITS)}")
+        if split != "test" and fields["type"] not in CLASS_NAMES:
+            raise PhotographTableError(f"{where}: the type is {fields['type']!r}, none of {', '.join(CLASS_NAMES)}")
+        if not source.is_file() or source.suffix.lower() not in SUFFIXES:
+            raise PhotographTableError(f"{where}: {source} is no file that is named like a picture")
+        place = split if split == "test" else f"{split}/{fields['type']}"
+        inside = re.sub(r"[^\w.-]+", "_", fields["path"]).lstrip("._")
+        name = f"{place}/{inside}"
+        if inside in seen:
+            raise PhotographTableError(f"{where}: {fields['path']} is there twice")
+        seen.add(inside)
+        yield _Row(source, name, fields.get("case", ""))

@@ -87,6 +87,11 @@ class Examples:
         return example
 
     @property
+    def ids_digest(self) -> str:
+        """The same for the same photographs in the same order."""
+        return hashlib.sha256("\n".join(self.ids).encode(errors="surrogateescape")).hexdigest()[:12]
+
+    @property
     def targets_digest(self) -> str | None:
         """The same for the same `targets`; None without."""
         return None if self._targets is None else hashlib.sha256(self._targets.tobytes()).hexdigest()[:12]

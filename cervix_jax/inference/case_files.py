@@ -12,6 +12,7 @@ from cervix_jax.inference.calibration import Calibration
 from cervix_jax.inference.case_predictions import RULES, combine
 from cervix_jax.inference.decisions import REFER, DecisionRule, Prediction
 from cervix_jax.inference.predictor import Predictor
+from cervix_jax.progress import log
 
 MIN_CASES = 20  # of several photographs, in the reference; with fewer, cases have no sets
 
@@ -20,6 +21,9 @@ def write_cases(
     path: Path, predictor: Predictor, of_cases: Mapping[str, Sequence[Prediction]], rule: DecisionRule | None
 ) -> dict[str, Any]:
     """Writes `case,photographs,retake`, probabilities, `type`, `set`, `decision`, a row a case.
+
+    Where a coverage or an unsafe rate is asked for and the reference has too few cases to choose thresholds by, every
+    case is referred, without a type or a set.
 
     Args:
       path: of the CSV file.
@@ -33,21 +37,29 @@ def write_cases(
     """
     calibration, asked = predictor.calibration, rule or DecisionRule()
     known = (calibration.measured.get("cases") if calibration else None) or {"rule": RULES[0], "cases": 0}
-    of_case = None
+    of_case, is_asked = None, asked.coverage is not None or asked.unsafe_rate is not None
     if calibration is not None and known["cases"] >= MIN_CASES:
         of_case = _rule_of_cases(calibration, known["rule"], asked)
+    elif is_asked:
+        log(
+            f"every case is referred: the calibration has {known['cases']} cases of several photographs, and it takes "
+            f"{MIN_CASES} to choose thresholds for cases"
+        )
     names = list(of_cases)
     groups = np.repeat(np.arange(len(names)), [len(of_cases[name]) for name in names])
     photographs = [prediction for name in names for prediction in of_cases[name]]
-    p = combine(np.array([list(each.probabilities.values()) for each in photographs]), groups, known["rule"])
+    class_names = predictor.class_names
+    p = np.array([list(each.probabilities.values()) for each in photographs]).reshape(-1, len(class_names))
+    p = combine(p, groups, known["rule"])
     types, sets = (of_case or DecisionRule()).apply(p)
     with csv_writer(path) as rows:
-        class_names = predictor.class_names
         rows.writerow(["case", "photographs", "retake", *class_names, "type", "set", "decision"])
         for i, name in enumerate(names):
             retake = sum(bool(each.retake) and each.quality is not None for each in of_cases[name])
             held = [class_name for class_name, is_held in zip(class_names, sets[i], strict=True) if is_held]
             called = class_names[types[i]]
+            if is_asked and of_case is None:
+                called, held = "", []
             decision = called if held == [called] else REFER
             numbers = (f"{value:.8f}" for value in p[i])
             rows.writerow([name, len(of_cases[name]), retake, *numbers, called, " ".join(held), decision])

@@ -3,9 +3,9 @@
 Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous error is to call a type 2 or 3 'type 1'.
 Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they say how far another sample of
 photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A proportion of 0 or 1
-has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), so that 'never in 20' does not
-look like 'never'. The calibration error is biased upwards, and in samples twice, so its interval is the samples'
-reflected at the number (the 'basic' bootstrap), and holds the number.
+has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), of as many trials as there are
+groups, so that 'never in 20' does not look like 'never'. The calibration error is biased upwards, and in samples twice,
+so its interval is the samples' reflected at the number (the 'basic' bootstrap), and holds the number.
 """
 
 import warnings
@@ -53,9 +53,11 @@ def detailed_metrics(
     lower, upper = (2 * point["ece"] - limit for limit in limits["ece"][::-1])
     limits["ece"] = (max(0.0, lower), max(point["ece"], upper))
     intervals = {name: [none_if_nan(a), none_if_nan(b)] for name, (a, b) in limits.items()}
-    for name, (count, total) in proportions(labels, decisions, class_names).items():
-        if total and count in (0, total):
-            intervals[name] = list(map(float, binomtest(count, total).proportion_ci(0.95, "exact")))
+    for name, (among, counted) in _fractions(labels, decisions, class_names).items():
+        if among.any() and len(set(counted[among].tolist())) == 1:
+            trials = int(among.sum()) if groups is None else len(np.unique(groups[among]))
+            exact = binomtest(trials if counted[among][0] else 0, trials).proportion_ci(0.95, "exact")
+            intervals[name] = list(map(float, exact))
     classification = metrics.classification_metrics(probabilities, labels, class_names)
     return {
         **classification,
@@ -104,16 +106,20 @@ def proportions(
     labels: Int[np.ndarray, "n"], decisions: Int[np.ndarray, "n"], class_names: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
     """Those of `scalar_metrics` that are fractions of photographs: (count, total)."""
+    fractions = _fractions(labels, decisions, class_names)
+    return {name: (int((among & counted).sum()), int(among.sum())) for name, (among, counted) in fractions.items()}
 
-    def count(true: Bool[np.ndarray, "n"], called: Bool[np.ndarray, "n"]) -> tuple[int, int]:
-        return int((true & called).sum()), int(true.sum())
 
-    fractions = {"accuracy": (int((labels == decisions).sum()), len(labels))}
-    fractions |= {f"sensitivity/{name}": count(labels == i, decisions == i) for i, name in enumerate(class_names)}
+def _fractions(
+    labels: Int[np.ndarray, "n"], decisions: Int[np.ndarray, "n"], class_names: Sequence[str]
+) -> dict[str, tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]]:
+    """For each of `proportions`, among which photographs, and which are counted."""
+    fractions = {"accuracy": (np.ones(len(labels), bool), labels == decisions)}
+    fractions |= {f"sensitivity/{name}": (labels == i, decisions == i) for i, name in enumerate(class_names)}
     if tuple(class_names) == CLASS_NAMES:
-        fractions["unsafe_rate"] = count(labels != ABLATABLE, decisions == ABLATABLE)
-        fractions["1_called_3"] = count(labels == 0, decisions == 2)
-        fractions["3_called_1"] = count(labels == 2, decisions == 0)
+        fractions["unsafe_rate"] = (labels != ABLATABLE, decisions == ABLATABLE)
+        fractions["1_called_3"] = (labels == 0, decisions == 2)
+        fractions["3_called_1"] = (labels == 2, decisions == 0)
     return fractions
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cervix_jax.datasets.cases import unite
 from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
 from cervix_jax.inference.clinical_metrics import none_if_nan, scalar_metrics
 from cervix_jax.inference.prediction_table import PredictionTable, TableError
@@ -25,9 +26,10 @@ def compare(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
 
     Returns:
       `num_examples`: photographs that both hold out; `metrics`: by name `first`, `second`, `difference`, its 95 %
-      `interval` (bootstrap over photographs, near-duplicates together, the same samples for both), and `verdict` on the
-      second: 'better' or 'worse' if the interval is on one side of 0, else 'cannot tell'; `conclusion`: 'better' if it
-      is so in `loss` and in neither of `kappa` and `unsafe_rate` worse, else 'no better'.
+      `interval` (bootstrap over photographs, the same samples for both; those that either table has in one group are
+      drawn together, and there is none for a single group), and `verdict` on the second: 'better' or 'worse' if the
+      interval is on one side of 0, else 'cannot tell'; `conclusion`: 'better' if it is so in `loss` and in neither of
+      `kappa` and `unsafe_rate` worse, else 'no better'.
 
     Raises:
       TableError: they have no photograph in common, or differ in types or labels.
@@ -41,14 +43,16 @@ def compare(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
     first, second = first.take(ids), second.take(ids)
     if differing := [name for i, name in enumerate(ids) if first.labels[i] != second.labels[i]]:
         raise TableError(f"{len(differing)} photographs have other types in one system, such as {differing[0]}")
-    samples = list(group_samples(first.groups, RESAMPLES))
+    groups = unite(first.groups, ids, dict(zip(ids, map(str, second.groups), strict=True)))
+    samples = list(group_samples(groups, RESAMPLES))
     values = [_values(table, samples) for table in (first, second)]
     point, drawn = values[1][0] - values[0][0], values[1][1] - values[0][1]
     names = list(_scalars(first, np.arange(len(ids))))
     metrics = {}
     for i, name in enumerate(names):
         defined = drawn[:, i][~np.isnan(drawn[:, i])]
-        interval = np.percentile(defined, PERCENTILES).tolist() if len(defined) else None
+        is_varied = len(defined) > 0 and len(np.unique(groups)) > 1  # else every sample is the same
+        interval = np.percentile(defined, PERCENTILES).tolist() if is_varied else None
         metrics[name] = {
             "first": none_if_nan(values[0][0][i]),
             "second": none_if_nan(values[1][0][i]),

@@ -182,7 +182,7 @@ def split_photographs(
 
 
 def folder_photographs(predictor: Predictor, folder: Path, case_pattern: str | None = None) -> LabelledPhotographs:
-    """Photographs of known type that no run has seen the like of: external validation.
+    """Photographs of known type of which, and of whose cases, no run has seen the like: external validation.
 
     Args:
       predictor: whose runs recorded which photographs they have seen.
@@ -217,13 +217,15 @@ def folder_photographs(predictor: Predictor, folder: Path, case_pattern: str | N
         if not any(name.startswith(place) for name in ids):
             reasons = sorted({row["reason"] for row in skipped if row["image_name"].startswith(place)})
             raise NoPhotographsError(f"no picture of {subfolder} can be read: {', '.join(reasons) or 'it holds none'}")
+    cases = find_cases(folder, [path.relative_to(folder).as_posix() for path in paths], case_pattern)
     seen, groups = predictor.has_seen(photographs) if photographs else (np.zeros(0, bool), np.zeros(0, int))
+    groups = unite(groups, ids, {name: cases[name] for name in ids if name in cases})
+    seen = np.isin(groups, groups[seen])
     if seen.all():
         raise NoPhotographsError(
-            f"{folder}: no usable pictures: all are unreadable or near-duplicates of training data"
+            f"{folder}: no usable pictures: all are unreadable, near-duplicates of training data, or of the same cases"
         )
     new = np.flatnonzero(~seen).tolist()
-    groups = unite(groups, ids, find_cases(folder, ids, case_pattern))
     return LabelledPhotographs(
         photographs=[photographs[i] for i in new],
         labels=np.array(labels)[new],

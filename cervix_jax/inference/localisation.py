@@ -82,7 +82,8 @@ def box_metrics(
     }
     metrics: dict[str, Any] = {name: float(values.mean()) for name, values in columns.items()}
     metrics |= {"median_iou": float(np.median(overlap)), "num_examples": len(labels)}
-    metrics["by_type"] = {name: float(overlap[labels == i].mean()) for i, name in enumerate(class_names)}
+    of_types = {name: overlap[labels == i] for i, name in enumerate(class_names)}
+    metrics["by_type"] = {name: float(values.mean()) if len(values) else None for name, values in of_types.items()}
     samples = list(group_samples(groups, RESAMPLES))
     metrics["intervals"] = {
         name: np.percentile([values[rows].mean() for rows in samples], PERCENTILES).tolist()

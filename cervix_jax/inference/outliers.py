@@ -14,9 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from cervix_jax.atomic import open_atomic
+from cervix_jax.errors import UserError
 
 EMBEDDINGS = "embeddings.npz"  # in the work directory of a run
 NEIGHBOURS = 10
+
+
+class EmbeddingsError(UserError):
+    """What tells unfamiliar photographs is damaged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +54,20 @@ class EmbeddingReference:
 
     @classmethod
     def load(cls, workdir: Path, digest: str) -> "EmbeddingReference | None":
-        """Reads what `save` wrote; None if there is none, or it is of another checkpoint."""
+        """Reads what `save` wrote; None if there is none, or it is of another checkpoint.
+
+        Raises:
+          EmbeddingsError: the file is damaged.
+        """
         path = workdir / EMBEDDINGS
         if not path.exists():
             return None
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return cls(arrays["embeddings"].astype(float)) if arrays["digest"] == digest else None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                embeddings, of_digest = arrays["embeddings"].astype(float), str(arrays["digest"])
+        except Exception as error:  # as many kinds as there are ways to damage it
+            raise EmbeddingsError(f"{path} is damaged; python -m cervix_jax.calibrate writes it again") from error
+        return cls(embeddings) if of_digest == digest else None
 
 
 def _similarity(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:

@@ -82,10 +82,7 @@ def _restore(workdir: Path, fold: int, config: ml_collections.ConfigDict, data: 
 def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> dict[int, Float32[np.ndarray, "5"]]:
     """Boxes and confidence of some rows; kept beside the data set, so that none is located twice."""
     path = Path(data.builder.data_path) / f"boxes-{localiser.digest}.npz"
-    boxes = np.full((len(data.manifest.names), 5), np.nan, np.float32)
-    if path.exists():
-        with path.open("rb") as source, np.load(source, allow_pickle=False) as arrays:
-            boxes = arrays["boxes"]
+    boxes = _kept_boxes(path, len(data.manifest.names))
     missing = [i for i in rows if np.isnan(boxes[i, 0])]
     if missing:
         log(f"locating the cervix in {len(missing)} photographs")
@@ -93,6 +90,20 @@ def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> di
         with open_atomic(path, "wb") as file:
             np.savez(file, allow_pickle=False, boxes=boxes)
     return {i: boxes[i] for i in rows}
+
+
+def _kept_boxes(path: Path, count: int) -> Float32[np.ndarray, "n 5"]:
+    """Boxes of all rows of a data set, NaN where none is kept."""
+    missing = np.full((count, 5), np.nan, np.float32)
+    if not path.exists():
+        return missing
+    try:
+        with path.open("rb") as source, np.load(source, allow_pickle=False) as arrays:
+            boxes = arrays["boxes"]
+    except Exception:  # as many kinds as there are ways to damage it
+        log(f"{path} is damaged; locating the cervix again")
+        return missing
+    return boxes if boxes.shape == missing.shape else missing
 
 
 class _Inputs:

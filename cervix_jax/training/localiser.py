@@ -113,6 +113,11 @@ class Localiser:
         """Tells localisers apart; the same wherever they lie."""
         return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:12]
 
+    def check_data(self, fingerprint: str) -> None:
+        """Raises RunError if the data set with this fingerprint is not the one that it was trained on."""
+        if fingerprint != self.record["data_fingerprint"]:
+            raise RunError("the localiser was trained on other photographs than the prepared data set holds")
+
     @cached_property
     def transform(self) -> CropResize:
         """Photograph -> network input."""

@@ -24,7 +24,7 @@ from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import BOXES, PreparedDataset, load_dataset
 from cervix_jax.datasets.pipeline import DatasetError, Examples, training_batches
-from cervix_jax.datasets.quality import QualityReference
+from cervix_jax.datasets.quality import QualityReference, QualityReferenceError
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.lock import exclusive
@@ -121,7 +121,12 @@ def _train(
         localiser, boxes = lead_host_first(lambda: crop_boxes(config, prepared))
         seen = prepared.with_crops(boxes)
     context = _make_context(config, seen, on_step)
-    on_lead_host(lambda: runs.check_targets(workdir, context.examples.targets_digest))
+    digests = {
+        "examples_digest": context.examples.ids_digest,
+        "targets_digest": context.examples.targets_digest,
+        "localiser_digest": None if localiser is None else localiser.digest,
+    }
+    on_lead_host(lambda: runs.check_digests(workdir, digests))
     variables = None
     if config.init.workdir is not None:
         sharding = replicated(context.setup.mesh)
@@ -133,7 +138,7 @@ def _train(
         "class_shares": context.examples.class_priors(),
         "preprocessing": context.setup.model.preprocessing,
         "data_fingerprint": prepared.fingerprint,
-        "targets_digest": context.examples.targets_digest,
+        **digests,
     }
 
     def claim() -> None:
@@ -317,8 +322,14 @@ def _save_quality_reference(context: TrainContext, workdir: Path) -> None:
     """
     path = workdir / runs.QUALITY_REFERENCE
 
+    def is_kept() -> bool:
+        try:
+            return QualityReference.load(path) is not None
+        except QualityReferenceError:
+            return False
+
     def save() -> None:
-        if not path.exists():
+        if not is_kept():
             images = (image for split in (context.examples, context.validation) for image in split.images)
             signatures = np.stack([signature(image) for image in images])
             data = context.data

@@ -25,10 +25,13 @@ def rebuild_record(workdir: Path) -> None:
     """Writes `run.json` anew from the newest whole checkpoint, if it is missing.
 
     Raises:
-      RunError: it is missing, and no checkpoint is whole.
+      RunError: it is missing, and no checkpoint is whole; or there are several processes, which cannot rebuild it.
     """
-    if (workdir / runs.RECORD).exists() or not (workdir / DIRECTORY).is_dir() or jax.process_count() > 1:
+    folder = workdir / DIRECTORY
+    if (workdir / runs.RECORD).exists() or not folder.is_dir() or not any(folder.iterdir()):
         return
+    if jax.process_count() > 1:
+        raise RunError(f"{workdir / runs.RECORD} is missing; rerun the command as one process once, which rebuilds it")
     set_unreadable_aside(workdir)
     with Checkpoints.open(workdir) as checkpoints:
         if not checkpoints.steps:
@@ -36,7 +39,8 @@ def rebuild_record(workdir: Path) -> None:
         for step in checkpoints.steps:
             try:
                 record = checkpoints.record(step)
-                runs.write_record(workdir, **{name: record[name] for name in _RECORDED})
+                digests = {name: record[name] for name in runs.DIGESTS if name in record}
+                runs.write_record(workdir, **{name: record[name] for name in _RECORDED}, **digests)
             except (CheckpointError, KeyError):
                 continue
             log(f"{workdir / runs.RECORD} was missing: rebuilt from the checkpoint of step {step}")

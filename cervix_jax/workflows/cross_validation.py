@@ -97,6 +97,7 @@ def _gather_boxes(plan: FoldPlan, localisers: list[Localiser]) -> dict[str, Any]
     boxes, examples = [], []
     for localiser in localisers[:: plan.seeds]:
         data = load_dataset(localiser.config, plan.config.dataset.manual_dir, plan.config.dataset.data_dir)
+        localiser.check_data(data.fingerprint)
         examples.append(data.examples("validation"))
         boxes.append(np.column_stack(localiser.locate(examples[-1].images)))
         ids += examples[-1].ids
@@ -109,6 +110,7 @@ def _gather_boxes(plan: FoldPlan, localisers: list[Localiser]) -> dict[str, Any]
         examples[0].class_names,
     )
     path = plan.workdir / TABLE
-    write_boxes(path, ids, found)
-    write_atomic(plan.workdir / RESULTS, json.dumps(metrics, indent=2) + "\n")
+    if is_lead_host():
+        write_boxes(path, ids, found)
+        write_atomic(plan.workdir / RESULTS, json.dumps(metrics, indent=2) + "\n")
     return metrics | {"table": str(path)}

@@ -14,6 +14,7 @@ from cervix_jax.errors import UserError
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.files import UnreadableError, find_photographs, read_bytes
 from cervix_jax.inference.calibration import Calibration
+from cervix_jax.inference.outliers import EmbeddingReference
 from cervix_jax.inference.site_calibration import SITE_PREFIX, SiteCalibration
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
@@ -59,7 +60,7 @@ class Report:
 
 
 def check_runs(workdir: Path, report: Report) -> None:
-    """Checks record, metrics, checkpoints, calibrations, quality reference and localiser of a run, or of all folds.
+    """Checks all files of a run, or of the runs of all folds.
 
     Args:
       workdir: of a run or a cross-validation.
@@ -74,6 +75,7 @@ def check_runs(workdir: Path, report: Report) -> None:
         _check_checkpoints(run, report)
         report.look(partial(_check_quality, run), f"{rerun}, which writes it")
         report.look(partial(Localiser.load, run / runs.LOCALISER), f"{rerun}, which copies it")
+        report.look(partial(EmbeddingReference.load, run, ""), "or remove it")
         for path in run.glob("calibration-*.json"):
             identity = path.stem.removeprefix("calibration-")
             report.look(partial(Calibration.load, path, identity), "or remove it")

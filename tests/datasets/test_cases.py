@@ -37,6 +37,18 @@ def test_a_table_names_photographs_by_path_or_unique_end_and_comes_before_the_pa
             cases.find_cases(tmp_path, NAMES)
 
 
+def test_a_table_that_says_nothing_of_the_photographs_is_no_table_without_cases(tmp_path) -> None:
+    table = tmp_path / cases.CASES
+    table.write_text("image_name,case\natlas_B_3,B\natlas_B_3.png,B\n")  # other endings
+    with pytest.raises(cases.CaseError, match=r"names none of the 5 photographs: 'atlas_B_3' and others"):
+        cases.find_cases(tmp_path, NAMES)
+    table.write_bytes("image_name,case\natlas_B_3.jpg,Müller\n".encode("latin-1"))
+    with pytest.raises(cases.CaseError, match="as a table in UTF-8"):
+        cases.find_cases(tmp_path, NAMES)
+    table.write_text("image_name,case\n")
+    assert cases.find_cases(tmp_path, NAMES) == {}
+
+
 @given(st.lists(st.tuples(st.integers(0, 8), st.one_of(st.none(), st.integers(0, 5))), min_size=1, max_size=30))
 def test_groups_are_the_finest_that_keep_both_together(photographs) -> None:
     names = [str(i) for i in range(len(photographs))]

@@ -69,6 +69,12 @@ def test_what_is_wrong_is_named_by_its_line(table, tmp_path, rows, message) -> N
         lay_out(tmp_path / "none.csv", tmp_path / "prepared")
 
 
+def test_a_table_in_another_encoding_is_named(table, tmp_path) -> None:
+    table.write_bytes("path,type,case\na.jpg,Type_1,Müller\n".encode("latin-1"))
+    with pytest.raises(PhotographTableError, match="no text in UTF-8"):
+        lay_out(table, tmp_path / "prepared")
+
+
 def test_a_data_set_of_a_table_has_the_photographs_of_the_folders(tiny_config, manual_dir, tmp_path) -> None:
     folder = shutil.copytree(manual_dir / "train", tmp_path / "flat")
     paths = sorted(folder.rglob("*.jpg"))

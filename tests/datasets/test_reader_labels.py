@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cervix_jax import runs
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.reader_labels import ReadersError, count_readers, read_labels, reader_targets
 from cervix_jax.labels import CLASS_NAMES
@@ -76,14 +75,3 @@ def test_training_examples_aim_at_the_shares_of_readers(tiny_config, tmp_path) -
     assert "target" not in examples(*rows, to_train=False)[0]  # evaluation needs no table
     config.selection.one_vs_rest = "Type_3"
     np.testing.assert_array_equal(examples(*rows)[0]["target"], [0.75, 0.25])
-
-
-def test_a_run_resumes_towards_the_same_labels_only(tiny_config, tmp_path) -> None:
-    runs.check_targets(tmp_path, "a")
-    runs.open_run(tmp_path, tiny_config)
-    runs.check_targets(tmp_path, "a")  # of an older version, which has not recorded it
-    runs.write_record(tmp_path, targets_digest="a")
-    runs.check_targets(tmp_path, "a")
-    for other in ("b", None):
-        with pytest.raises(runs.RunError, match="towards other labels"):
-            runs.check_targets(tmp_path, other)

@@ -63,3 +63,21 @@ def test_without_a_reference_of_cases_there_is_the_mean_and_no_set(tmp_path) -> 
     rows = read(tmp_path / "x.cases.csv")
     expected = combine(p, groups, "mean")
     assert [row["set"] for row in rows] == [CLASS_NAMES[i] for i in expected.argmax(axis=1)]
+
+
+def test_what_was_asked_for_and_cannot_be_promised_is_referred(tmp_path, capsys) -> None:
+    p, labels, ids, groups = site_predictions(8)
+    stub = StubPredictor(lambda image: image)
+    made = calibrate_site(p, labels, ids, groups)
+    object.__setattr__(stub, "calibration", made)
+    rule = DecisionRule.fit(made, unsafe_rate=0.05)
+    result = write_cases(tmp_path / "x.cases.csv", stub, predictions(p, groups), rule)
+    assert not result["has_sets"]
+    rows = read(tmp_path / "x.cases.csv")
+    assert {(row["type"], row["set"], row["decision"]) for row in rows} == {("", "", "refer")}
+    assert f"the calibration has {result['chosen_on']} cases" in capsys.readouterr().err
+
+
+def test_no_case_that_can_be_read_is_a_table_without_rows(tmp_path) -> None:
+    result = write_cases(tmp_path / "x.cases.csv", StubPredictor(lambda image: image), {}, None)
+    assert (result["count"], read(tmp_path / "x.cases.csv")) == (0, [])

@@ -72,6 +72,15 @@ def test_never_in_some_is_not_never(monkeypatch) -> None:
     assert found["intervals"]["accuracy"] == pytest.approx([0.025 ** (1 / 40), 1])
 
 
+def test_never_in_the_photographs_of_few_women_is_even_less_never(monkeypatch) -> None:
+    monkeypatch.setattr(clinical_metrics, "RESAMPLES", 50)
+    labels = np.repeat([0, 1, 2], 12)
+    groups = np.arange(36) // 4  # three women of each type
+    found = clinical_metrics.detailed_metrics(np.eye(3)[labels], labels, CLASS_NAMES, groups)
+    assert found["intervals"]["unsafe_rate"] == pytest.approx([0, 1 - 0.025 ** (1 / 6)])
+    assert found["intervals"]["accuracy"] == pytest.approx([0.025 ** (1 / 9), 1])
+
+
 def test_the_interval_of_the_calibration_error_of_a_calibrated_network_holds_none(monkeypatch) -> None:
     monkeypatch.setattr(clinical_metrics, "RESAMPLES", 200)
     held = 0

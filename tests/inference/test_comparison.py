@@ -38,6 +38,25 @@ def test_the_interval_is_that_of_scipy_s_paired_bootstrap(monkeypatch) -> None:
     )
 
 
+def test_one_photograph_or_one_case_decides_nothing() -> None:
+    first, second = system(1.0, count=6), system(3.0, count=6)
+    one = compare(first.take(first.ids[:1]), second)
+    of_one_woman = compare(dataclasses.replace(first, groups=np.zeros(6, int)), second)
+    for found in (one, of_one_woman):
+        assert found["conclusion"] == "no better"
+        assert {row["verdict"] for row in found["metrics"].values()} == {"cannot tell"}
+
+
+def test_groups_of_either_table_are_drawn_together(monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "RESAMPLES", 100)
+    first, second = system(1.0, count=60), system(1.2, count=60)
+    cases = dataclasses.replace(second, groups=np.arange(60) // 6)
+    there = compare(first, cases)["metrics"]["loss"]["interval"]
+    back = compare(cases, first)["metrics"]["loss"]["interval"]
+    assert there == pytest.approx([-limit for limit in back[::-1]])
+    assert there != compare(first, second)["metrics"]["loss"]["interval"]
+
+
 def test_pairing_decides_what_two_intervals_cannot(monkeypatch) -> None:
     monkeypatch.setattr(comparison, "RESAMPLES", 200)
     found = compare(system(1.0), system(1.3))["metrics"]

@@ -38,8 +38,19 @@ def test_what_was_seen_or_cannot_be_read_is_left_out(predictor, elsewhere, manua
     assert [f"Type_{label + 1}" for label in cases.labels] == [name.split("/")[0] for name in cases.ids]
 
 
+def test_the_other_photographs_of_a_case_that_was_seen_are_left_out_too(predictor, elsewhere, manual_dir):
+    shutil.copy(min((manual_dir / "train/Type_2").iterdir()), elsewhere / "Type_3/copy.jpg")
+    (elsewhere / "Type_3/unreadable.jpg").write_bytes(b"none")
+    first, second, *_ = sorted(path.relative_to(elsewhere).as_posix() for path in (elsewhere / "Type_1").iterdir())
+    rows = [("Type_3/copy.jpg", "A"), (first, "A"), ("Type_3/unreadable.jpg", "B"), (second, "B")]
+    (elsewhere / "cases.csv").write_text("image_name,case\n" + "".join(f"{name},{case}\n" for name, case in rows))
+    cases = folder_photographs(predictor, elsewhere)
+    assert {"Type_3/copy.jpg", first} <= set(cases.seen)
+    assert second in cases.ids
+
+
 def test_a_folder_of_seen_photographs_alone_is_refused(predictor, manual_dir, tmp_path):
-    with pytest.raises(NoPhotographsError, match="all are unreadable or near-duplicates of training data"):
+    with pytest.raises(NoPhotographsError, match="all are unreadable, near-duplicates of training data, or of"):
         folder_photographs(predictor, manual_dir / "train")
     with pytest.raises(NoPhotographsError, match="no pictures in folders Type_1, Type_2, Type_3"):
         folder_photographs(predictor, tmp_path)

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from cervix_jax.datasets.quality import RETAKE
 from cervix_jax.inference.decisions import DecisionRule, predict
-from cervix_jax.inference.outliers import EMBEDDINGS, NEIGHBOURS, EmbeddingReference
+from cervix_jax.inference.outliers import EMBEDDINGS, NEIGHBOURS, EmbeddingReference, EmbeddingsError
 
 
 def embeddings(count: int, seed: int, away: float = 0.0):
@@ -41,6 +41,11 @@ def test_a_reference_is_kept_with_its_checkpoint(tmp_path) -> None:
     reference.save(tmp_path, "this")
     np.testing.assert_allclose(EmbeddingReference.load(tmp_path, "this").embeddings, reference.embeddings, atol=1e-6)
     assert EmbeddingReference.load(tmp_path, "that") is None
+    damaged = bytearray((tmp_path / EMBEDDINGS).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / EMBEDDINGS).write_bytes(damaged)
+    with pytest.raises(EmbeddingsError, match=r"calibrate writes it again"):
+        EmbeddingReference.load(tmp_path, "this")
 
 
 @pytest.fixture

@@ -34,6 +34,24 @@ def test_validation_and_test_photographs_are_located_and_training_ones_cropped_a
         np.testing.assert_allclose(boxes[i], (*found.box, found.confidence), atol=1e-5)
 
 
+def test_boxes_that_are_damaged_are_found_again(tmp_path, capsys) -> None:
+    path = tmp_path / "boxes.npz"
+    np.savez(path, boxes=np.ones((3, 5), np.float32))
+    assert (cropping._kept_boxes(path, 3) == 1).all()
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert np.isnan(cropping._kept_boxes(path, 3)).all()
+    assert "locating the cervix again" in capsys.readouterr().err
+
+
+def test_a_localiser_of_other_photographs_is_refused(localiser_run) -> None:
+    localiser = Localiser.restore(localiser_run)
+    localiser.check_data(localiser.record["data_fingerprint"])
+    with pytest.raises(RunError, match="trained on other photographs"):
+        localiser.check_data("other")
+
+
 def test_with_a_localiser_for_each_fold_every_photograph_is_located_by_one_that_has_not_seen_its_box(
     config, localiser_run, tmp_path, monkeypatch
 ) -> None:

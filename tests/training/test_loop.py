@@ -9,6 +9,7 @@ import pytest
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import PreparedDataset, load_dataset
 from cervix_jax.datasets.pipeline import DatasetError, Examples
+from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.lock import LockedError, exclusive
@@ -60,6 +61,9 @@ def test_more_epochs_continue_a_finished_run(run, tiny_config, tmp_path, capsys)
     before = metrics_of(workdir)
     assert loop.train(tiny_config, workdir)["epochs"] == 2
     assert "nothing to do" in capsys.readouterr().err
+    (workdir / runs.QUALITY_REFERENCE).write_bytes(b"damaged")
+    loop.train(tiny_config, workdir)
+    assert QualityReference.load(workdir / runs.QUALITY_REFERENCE) is not None  # written again
     tiny_config.epochs = 3
     loop.train(tiny_config, workdir)
     loop.train(tiny_config, tmp_path / "whole")
@@ -125,6 +129,17 @@ def test_a_work_directory_of_another_config_is_refused_with_the_difference(run, 
     workdir, _ = run
     tiny_config.optimizer.l2 = 0.25
     with pytest.raises(runs.RunError, match=r"config.optimizer.l2: the work directory has 0.0005, this command 0.25"):
+        loop.train(tiny_config, workdir)
+
+
+def test_a_run_whose_excluded_photographs_change_is_not_resumed(run, tiny_config, tmp_path):
+    workdir, _ = run
+    names = load_dataset(tiny_config).examples("train").ids
+    tiny_config.selection.exclude = str(tmp_path / "exclude.csv")
+    (tmp_path / "exclude.csv").write_text("image_name\nno such photograph\n")
+    runs.write_record(workdir, config=tiny_config.to_dict())  # as if it had been started with this list
+    (tmp_path / "exclude.csv").write_text(f"image_name\n{names[0]}\n")
+    with pytest.raises(runs.RunError, match=r"on other photographs than config\.selection chooses now"):
         loop.train(tiny_config, workdir)
 
 

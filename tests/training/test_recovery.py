@@ -118,6 +118,7 @@ def test_a_removed_record_is_rebuilt_and_still_refuses_another_seed(run, tiny_co
         loop.train(tiny_config, workdir)
     assert "rebuilt from the checkpoint" in capsys.readouterr().err
     after = runs.read_record(workdir)
+    assert set(runs.DIGESTS) <= set(after)
     assert json.dumps(after, sort_keys=True) == json.dumps({name: before[name] for name in after}, sort_keys=True)
     rebuild_record(workdir)  # one that is there is left alone
     assert runs.read_record(workdir) == after
