@@ -73,7 +73,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
             reader = csv.DictReader(file, skipinitialspace=True)
             if not set(COLUMNS) <= set(reader.fieldnames or ()):
                 raise CaseError(f"{path} needs the columns {', '.join(COLUMNS)}")
-            rows = [(reader.line_num, *((row[name] or "").strip() for name in COLUMNS)) for row in reader]
+            rows = [(reader.line_num, (row["image_name"] or "").strip(), (row["case"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CaseError(f"{path} cannot be read as a table in UTF-8: {error}") from error
     return [(line, name, case) for line, name, case in rows if name and case]
