@@ -23,6 +23,7 @@ from cervix_jax.progress import log
 from cervix_jax.runs import RECORD
 from cervix_jax.training.initial_run import CROP, initial_localiser
 from cervix_jax.training.localiser import Localiser
+from cervix_jax.training.processes import lead_host_first
 
 SELECTION = ("folds", "split")  # options by which a localiser's folds are those of a run
 
@@ -32,7 +33,8 @@ def crop_boxes(
 ) -> tuple[Localiser, Float32[np.ndarray, "n 5"]]:
     """The localiser that a run carries, and a box for each row of the data set's manifest.
 
-    Boxes are left, top, right, bottom and confidence, which is NaN for those that people drew.
+    Boxes are left, top, right, bottom and confidence, which is NaN for those that people drew. All processes call this
+    at the same time, since Orbax restores checkpoints together.
 
     Raises:
       ConfigError: `dataset.crop` names no localiser of this fold, or one that was trained on other data or folds.
@@ -82,13 +84,17 @@ def _restore(workdir: Path, fold: int, config: ml_collections.ConfigDict, data: 
 def _located(localiser: Localiser, data: PreparedDataset, rows: list[int]) -> dict[int, Float32[np.ndarray, "5"]]:
     """Boxes and confidence of some rows; kept beside the data set, so that none is located twice."""
     path = Path(data.builder.data_path) / f"boxes-{localiser.digest}.npz"
-    boxes = _kept_boxes(path, len(data.manifest.names))
-    missing = [i for i in rows if np.isnan(boxes[i, 0])]
-    if missing:
-        log(f"locating the cervix in {len(missing)} photographs")
-        boxes[missing] = np.column_stack(localiser.locate(_Inputs(localiser, data, missing)))
-        with open_atomic(path, "wb") as file:
-            np.savez(file, allow_pickle=False, boxes=boxes)
+
+    def locate() -> Float32[np.ndarray, "n 5"]:
+        boxes = _kept_boxes(path, len(data.manifest.names))
+        if missing := [i for i in rows if np.isnan(boxes[i, 0])]:
+            log(f"locating the cervix in {len(missing)} photographs")
+            boxes[missing] = np.column_stack(localiser.locate(_Inputs(localiser, data, missing)))
+            with open_atomic(path, "wb") as file:
+                np.savez(file, allow_pickle=False, boxes=boxes)
+        return boxes
+
+    boxes = lead_host_first(locate)
     return {i: boxes[i] for i in rows}
 
 

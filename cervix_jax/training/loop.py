@@ -118,7 +118,7 @@ def _train(
     on_lead_host(lambda: runs.check_data(workdir, prepared.fingerprint))
     localiser, seen = None, prepared
     if isinstance(config.dataset.crop, str) and config.dataset.crop != BOXES:
-        localiser, boxes = lead_host_first(lambda: crop_boxes(config, prepared))
+        localiser, boxes = crop_boxes(config, prepared)
         seen = prepared.with_crops(boxes)
     context = _make_context(config, seen, on_step)
     digests = {
@@ -130,7 +130,7 @@ def _train(
     variables = None
     if config.init.workdir is not None:
         sharding = replicated(context.setup.mesh)
-        variables = lead_host_first(lambda: initial_variables(config, prepared.fingerprint, sharding))
+        variables = initial_variables(config, prepared.fingerprint, sharding)
         on_lead_host(lambda: warn_of_seen(config, prepared.fingerprint, context.validation.images))
     state = context.setup.initial_state(lambda: _mean_image(context.examples), variables)
     record = {

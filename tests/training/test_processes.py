@@ -75,9 +75,11 @@ def curve(workdir):
     return [[row[name] for name in names] for row in runs.read_metrics(workdir)]
 
 
-def test_any_number_of_processes_is_one_run(flags, tiny_config, tmp_path) -> None:
-    """One process, against two that are asked to stop in the middle and three that resume."""
+def test_any_number_of_processes_is_one_run(flags, localiser_run, tiny_config, tmp_path) -> None:
+    """One process, against two that are asked to stop in the middle and three that resume; on a localiser's crops."""
+    flags = [*flags, f"--config.dataset.crop={localiser_run}"]
     tiny_config.update(epochs=4, batch_size=12)
+    tiny_config.dataset.crop = str(localiser_run)
     tiny_config.model.update(widths=(4,), blocks=(1,))
     loop.train(tiny_config, tmp_path / "one")
     several = tmp_path / "several"
