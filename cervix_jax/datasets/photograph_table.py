@@ -11,7 +11,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from cervix_jax.datasets.cases import COLUMNS as CASE_COLUMNS
 from cervix_jax.errors import UserError
 from cervix_jax.images.files import SUFFIXES
 from cervix_jax.labels import CLASS_NAMES
+from cervix_jax.lock import exclusive
 
 FOLDER = "cervix_photographs"  # in the root of data sets
 SPLITS = ("train", "additional", "test")
@@ -56,9 +57,17 @@ def lay_out(table: Path, root: Path) -> Path:
     rows = list(_rows(table))
     place = re.sub(r"\W+", "_", str(table.absolute().with_suffix(""))).strip("_")
     folder = root / FOLDER / place
-    wanted = {row.name: row.source for row in rows}
+    with exclusive(root / FOLDER / f"{place}.lock", str(folder), wait=True):
+        _bring_up_to_date(folder, rows)
+    return folder
+
+
+def _bring_up_to_date(folder: Path, rows: Sequence[_Row]) -> None:
+    """What is right stays in place, since another process may be reading it."""
+    wanted, has_cases = {row.name: row.source for row in rows}, any(row.case for row in rows)
+    kept = {*wanted, CASES} if has_cases else wanted.keys()
     for path in [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []:
-        if path.relative_to(folder).as_posix() not in wanted:
+        if path.relative_to(folder).as_posix() not in kept:
             path.unlink()
     for name, source in wanted.items():
         target = folder / name
@@ -70,11 +79,10 @@ def lay_out(table: Path, root: Path) -> Path:
                 os.link(source, target)
             except OSError:
                 shutil.copy2(source, target)
-    if any(row.case for row in rows):
+    if has_cases:
         with csv_writer(folder / CASES) as writer:
             writer.writerow(CASE_COLUMNS)
             writer.writerows([row.name, row.case] for row in rows if row.case)
-    return folder
 
 
 def _is_same(source: Path, target: Path) -> bool:

@@ -64,8 +64,13 @@ def format_difference(compared: Mapping[str, Any] | None) -> str:
     """A difference and its 95 % interval; empty without one."""
     if not compared:
         return ""
-    value, low, high = (round(x, 3) + 0.0 for x in (compared["value"], *compared["interval"]))  # not -0.000
-    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+    value, low, high = (_signed(x) for x in (compared["value"], *compared["interval"]))
+    return f"{value} ({low} to {high})"
+
+
+def _signed(x: float) -> str:
+    """Three decimals, and more where they would hide on which side of 0 a number lies."""
+    return f"{x + 0.0:+.3f}" if x == 0 or abs(x) >= 0.0005 else f"{x:+.0e}" if abs(x) < 0.00005 else f"{x:+.4f}"
 
 
 def _cells(row: TableRow) -> list[str]:
