@@ -65,7 +65,8 @@ def restore_newest(
     newest = None
     for step in checkpoints.steps:
         try:
-            newest = newest or checkpoints.restore(step, state, sharding)
+            restored = checkpoints.restore(step, state, sharding)  # the best, to be used later, is checked too
+            newest = newest or restored
         except DamagedError as error:
             on_lead_host(partial(_set_aside, workdir, str(step), error))
             checkpoints.manager.reload()

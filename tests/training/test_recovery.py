@@ -76,6 +76,17 @@ def test_the_checkpoint_before_a_damaged_one_is_gone_back_to(tmp_path, item, cap
         assert checkpoints.record(2) == {"step": 2}
 
 
+def test_a_damaged_best_checkpoint_is_found_though_a_newer_one_is_whole(tmp_path, capsys) -> None:
+    fill(tmp_path, [0.4, 0.9])
+    data = max((tmp_path / "checkpoints/1/variables").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    data.write_bytes(data.read_bytes()[:-1])
+    with Checkpoints.open(tmp_path) as checkpoints:
+        state, _ = restore_newest(tmp_path, checkpoints, state_at(0), SHARDING)
+        assert (int(state.step), checkpoints.steps) == (2, [2])
+    assert (tmp_path / DAMAGED / "1").is_dir()
+    assert "checkpoints/1 is damaged" in capsys.readouterr().err
+
+
 def test_weights_of_another_checkpoint_are_not_taken_for_its_own(tmp_path) -> None:
     """Whole files, but not those that were saved together: only the checksum can tell."""
     fill(tmp_path, [0.4, 0.9])
