@@ -70,7 +70,9 @@ def format_difference(compared: Mapping[str, Any] | None) -> str:
 
 def _signed(x: float) -> str:
     """Three decimals, and more where they would hide on which side of 0 a number lies."""
-    return f"{x + 0.0:+.3f}" if x == 0 or abs(x) >= 0.0005 else f"{x:+.0e}" if abs(x) < 0.00005 else f"{x:+.4f}"
+    if x == 0 or abs(x) >= 0.0005:
+        return f"{x + 0.0:+.3f}"
+    return f"{x:+.1g}"
 
 
 def _cells(row: TableRow) -> list[str]:

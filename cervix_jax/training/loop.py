@@ -24,7 +24,7 @@ from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.datasets.dataset import BOXES, PreparedDataset, load_dataset
 from cervix_jax.datasets.pipeline import DatasetError, Examples, training_batches
-from cervix_jax.datasets.quality import QualityReference, QualityReferenceError
+from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.errors import Interrupted, UserError
 from cervix_jax.images.near_duplicates import signature
 from cervix_jax.lock import exclusive
@@ -36,7 +36,13 @@ from cervix_jax.training.forward import Forward, compute_outputs, image_batches,
 from cervix_jax.training.initial_run import initial_variables, warn_of_seen
 from cervix_jax.training.mesh import make_mesh, replicate, replicated, shard_batch
 from cervix_jax.training.processes import StopConsensus, is_lead_host, lead_host_first, on_lead_host, sum_over_processes
-from cervix_jax.training.recovery import rebuild_record, recovered_rows, restore_newest, set_unreadable_aside
+from cervix_jax.training.recovery import (
+    rebuild_record,
+    recovered_rows,
+    remove_damaged_reference,
+    restore_newest,
+    set_unreadable_aside,
+)
 from cervix_jax.training.setup import TrainSetup, make_setup
 from cervix_jax.training.signals import stop_signals
 from cervix_jax.training.state import MetricSums, TrainState, Variables, count_parameters
@@ -158,6 +164,7 @@ def _train(
     )
     averaged = config.optimizer.ema_decay > 0
     on_lead_host(lambda: set_unreadable_aside(workdir))
+    on_lead_host(lambda: remove_damaged_reference(workdir))
     with Checkpoints.open(workdir, averaged=averaged) as checkpoints, stop_signals() as asked_to_stop:
         state, saved = restore_newest(workdir, checkpoints, state, replicated(context.setup.mesh))
         checkpoints.remove_replaced()
@@ -322,14 +329,8 @@ def _save_quality_reference(context: TrainContext, workdir: Path) -> None:
     """
     path = workdir / runs.QUALITY_REFERENCE
 
-    def is_kept() -> bool:
-        try:
-            return QualityReference.load(path) is not None
-        except QualityReferenceError:
-            return False
-
     def save() -> None:
-        if not is_kept():
+        if not path.exists():
             images = (image for split in (context.examples, context.validation) for image in split.images)
             signatures = np.stack([signature(image) for image in images])
             data = context.data

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import Sharding
 
 from cervix_jax import runs
+from cervix_jax.datasets.quality import QualityReference, QualityReferenceError
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
 from cervix_jax.training.checkpoints import DIRECTORY, CheckpointError, Checkpoints, DamagedError, set_aside, unreadable
@@ -106,6 +107,15 @@ def recovered_rows(workdir: Path, checkpoints: Checkpoints, done: int, steps_per
             }
             log(f"the metrics of step {step} were lost: taken from its checkpoint")
     return [rows[step] for step in sorted(rows)]
+
+
+def remove_damaged_reference(workdir: Path) -> None:
+    """Removes a quality reference that cannot be read; training makes it anew from the photographs."""
+    try:
+        QualityReference.load(workdir / runs.QUALITY_REFERENCE)
+    except QualityReferenceError:
+        log(f"{workdir / runs.QUALITY_REFERENCE} is damaged: it will be written again")
+        (workdir / runs.QUALITY_REFERENCE).unlink()
 
 
 def set_unreadable_aside(workdir: Path) -> None:
