@@ -74,6 +74,7 @@ def open_page(browser, server):
         page.on("request", lambda r: r.url.startswith((server.url, "blob:")) or wrong.append(r.url))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda m: m.type == "error" and "status of 422" not in m.text and wrong.append(m.text))
+        page.on("filechooser", lambda chooser: None)  # from now on: a subscription takes effect some time after it
         before(page)
         page.goto(server.url + path)
         page.locator("#choose:enabled").wait_for()
