@@ -195,5 +195,5 @@ def _kept(results: Iterable[Results]) -> set[str]:
 
 
 def _counted(counts: Counter[str]) -> str:
-    words = {"holds": "hold", "does not hold": "do not hold", "cannot be told": "cannot be told", "not run": "not run"}
-    return f"Of {counts.total()} conclusions " + ", ".join(f"{counts[v]} {word}" for v, word in words.items()) + "."
+    verdicts = ("holds", "does not hold", "cannot be told", "not run")
+    return f"{counts.total()} conclusions: " + ", ".join(f"{verdict} {counts[verdict]}" for verdict in verdicts) + "."

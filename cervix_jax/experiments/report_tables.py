@@ -118,17 +118,17 @@ EXPERIMENTS: dict[str, Experiment] = {
             Claim("a CNN from scratch beats the class priors", "vanilla CNN", "always the class priors"),
             Claim("its own head beats a CNN from scratch", "the report's network", "vanilla CNN"),
             Claim(
-                "its own head beats naive transfer from ResNet-50",
+                "its own head beats naive transfer from ResNet-50 (here to conv4)",
                 "the report's network",
                 "naive transfer, ResNet-50 up to conv4",
             ),
             Claim(
-                "its own head beats naive transfer from Inception-v3",
+                "its own head beats naive transfer from Inception-v3 (here to mixed8)",
                 "the report's network",
                 "naive transfer, Inception-v3 up to mixed8",
             ),
             Claim(
-                "of naive transfers, Inception-v3 beats ResNet-50",
+                "of naive transfers, Inception-v3 (here to mixed8) beats ResNet-50 (to conv4)",
                 "naive transfer, Inception-v3 up to mixed8",
                 "naive transfer, ResNet-50 up to conv4",
             ),
