@@ -3,8 +3,8 @@
 python -m cervix_jax.reproduce --experiment=cropping --workdir=runs/reproduce \
   --config.dataset.manual_dir=DIR --config.model.backbone.weights=imagenet
 
---list names the experiments and how long they take; --quick does one with small networks on drawn photographs; --table
-without --experiment writes RESULTS.md of all, from what is kept of their runs.
+--list names the experiments and how long they take; --quick does one with small networks on synthetic photographs;
+--table without --experiment writes RESULTS.md of all, from what is kept of their runs.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG = config_flags.DEFINE_config_dict("config", variants.get_config("report")
 EXPERIMENT = flags.DEFINE_enum("experiment", None, list(report_tables.EXPERIMENTS), "Table of the report.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all experiments; they share their runs.")
 LIST = flags.DEFINE_boolean("list", False, "List the experiments, their systems and an estimate of their time.")
-QUICK = flags.DEFINE_boolean("quick", False, "Small networks on drawn photographs, to see that everything works.")
+QUICK = flags.DEFINE_boolean("quick", False, "Small networks on synthetic photographs, to see that everything works.")
 TABLE = flags.DEFINE_boolean(
     "table",
     False,

@@ -1,6 +1,6 @@
-"""A small network on drawn photographs: the whole job in minutes on two CPU cores, nothing to download.
+"""A small network on synthetic photographs: the whole job in minutes on two CPU cores, nothing to download.
 
-The head reads the photograph itself (report section 11.1, 'None'), since drawn pictures need no ImageNet features.
+The head reads the photograph itself (report section 11.1, 'None'), since synthetic pictures need no ImageNet features.
 """
 
 import ml_collections

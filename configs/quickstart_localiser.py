@@ -1,6 +1,6 @@
-"""A small localiser on drawn photographs: the box around the cervix, in half a minute on two CPU cores.
+"""A small localiser on synthetic photographs: the box around the cervix, in half a minute on two CPU cores.
 
-The layers before the head start from random weights, since drawn pictures need no ImageNet features.
+The layers before the head start from random weights, since synthetic pictures need no ImageNet features.
 """
 
 import ml_collections

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole job on drawn photographs: environment, data, a localiser and a classifier on its crops, evaluation, prediction, figures.
+# The whole job on synthetic photographs: environment, data, a localiser and a classifier on its crops, evaluation, prediction, figures.
 # Run it again: what is done is not done twice. Progress goes to standard error; the last line of standard output is the metrics of the best checkpoint.
 source "$(dirname "$0")/environment.sh"
 

@@ -1,4 +1,4 @@
-"""Fixtures: a small folder of drawn photographs in Kaggle's layout, and configs small enough to train in seconds."""
+"""Fixtures: a small folder of synthetic photographs in Kaggle's layout, and configs that train in seconds."""
 
 import atexit
 import dataclasses

@@ -101,7 +101,7 @@ def read_folder(folder: Path) -> list[bytes]:
 
 
 def camera_jpeg(index: int, size: tuple[int, int] = CAMERA) -> bytes:
-    """A drawn photograph of a camera's size, with noise so that its file also has the size of a camera's."""
+    """A synthetic photograph of a camera's size, with noise so that its file also has the size of a camera's."""
     height, width = size
     drawn = synthetic.draw(0, "train", index, size=(height // 5, width // 5)).image
     picture = np.asarray(Image.fromarray(drawn).resize((width, height), Image.Resampling.BICUBIC), np.float32)

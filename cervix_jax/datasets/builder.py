@@ -57,11 +57,11 @@ class CervixConfig(tfds.core.BuilderConfig):
     """Which photographs a data set holds.
 
     Attributes:
-      drawn: they are drawn, not read from a folder.
+      synthetic: they are drawn, not read from a folder.
       additional: the additional photographs are among them.
     """
 
-    drawn: bool = False
+    synthetic: bool = False
     additional: bool = True
 
 
@@ -79,7 +79,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in OLDER]
     MANUAL_DOWNLOAD_INSTRUCTIONS = DOWNLOAD_INSTRUCTIONS
     BUILDER_CONFIGS: Sequence[CervixConfig] = (
-        CervixConfig(name="synthetic", description="Drawn photographs, labelled by construction.", drawn=True),
+        CervixConfig(name="synthetic", description="Synthetic photographs, labelled by construction.", synthetic=True),
         CervixConfig(
             name="initial",
             description="The initial photographs of the competition (report section 4.1).",
@@ -115,7 +115,7 @@ class Cervix(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         config: CervixConfig = self.builder_config
         corrections = kaggle.Corrections()
-        if config.drawn:
+        if config.synthetic:
             drawn, labels, boxes = _draw_all()
             notes: list[str] = []
             cases: dict[str, str] = {}
@@ -249,7 +249,7 @@ def _size(path: Path, folder: Path) -> int:
 
 
 def _draw_all() -> tuple[dict[str, bytes], dict[str, int], dict[str, dict[str, Box]]]:
-    """JPEGs, labels and true boxes of the drawn photographs, by name."""
+    """JPEGs, labels and true boxes of the synthetic photographs, by name."""
     sources, labels, boxes = {}, {}, {}
     for photograph in synthetic.photographs():
         out = io.BytesIO()

@@ -209,7 +209,7 @@ def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[
     """
     dataset = config.dataset
     builder = _find_builder(dataset)
-    if builder.builder_config.drawn:
+    if builder.builder_config.synthetic:
         raise DatasetError(f"--beam reads the photographs of a folder, but {dataset.name} draws them")
     if builder.data_path.exists():
         return
@@ -240,7 +240,7 @@ def _find_builder(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilde
 
 def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     builder = _find_builder(dataset)
-    raw, additional = not builder.builder_config.drawn, builder.builder_config.additional
+    raw, additional = not builder.builder_config.synthetic, builder.builder_config.additional
     on_disk = builder.data_path.exists()
     if raw and dataset.manual_dir and is_table(Path(dataset.manual_dir)):
         dataset.manual_dir = str(lay_out(Path(dataset.manual_dir), _root(builder)))

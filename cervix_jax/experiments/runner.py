@@ -56,7 +56,7 @@ class Settings:
     Attributes:
       config: options under the variants' overrides: `dataset.manual_dir`, `model.backbone.weights` (of ResNet-50),
         epochs, image size and whatever else is to differ from the defaults.
-      quick: small networks on drawn photographs, with random backbones where no weights are given.
+      quick: small networks on synthetic photographs, with random backbones where no weights are given.
       scale: epochs and image size; they take precedence over `quick`.
       inception_weights: as `model.backbone.weights`, for Inception-v3.
       allow_random_backbone: start from random weights where none are given.

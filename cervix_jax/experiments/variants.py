@@ -18,7 +18,7 @@ Overrides = dict[str, Any]  # dotted names of options to values
 
 COMMON: Overrides = {"dataset.name": "cervix/cleaned", "batch_size": 16}
 
-# `reproduce --quick`: drawn photographs, a small head, one epoch.
+# `reproduce --quick`: synthetic photographs, a small head, one epoch.
 QUICK: Overrides = {
     "dataset.name": "cervix/synthetic",
     "dataset.image_size": (32, 24),

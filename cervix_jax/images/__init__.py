@@ -1,1 +1,1 @@
-"""From bytes to pixels and numbers: decoding, geometry, features, near-duplicates and drawn photographs."""
+"""From bytes to pixels and numbers: decoding, geometry, features, near-duplicates and synthetic photographs."""

@@ -38,7 +38,7 @@ KIND_SHARES = (0.50, 0.20, 0.15, 0.15)  # shares of KINDS in the subset 'additio
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticPhotograph:
-    """A drawn photograph and its ground truth.
+    """A synthetic photograph and its ground truth.
 
     Attributes:
         name: path inside a raw folder, 'train/Type_2/17.jpg', 'additional/Type_1/junk_3.jpg', 'test/5.jpg'.

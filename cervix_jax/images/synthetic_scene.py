@@ -1,4 +1,4 @@
-"""Scenes of drawn photographs: a cervix and its zone, other things that lie in such folders, and the exposure."""
+"""Scenes of synthetic photographs: a cervix and its zone, other things that lie in such folders, and the exposure."""
 
 import math
 from typing import NamedTuple, TypeAlias

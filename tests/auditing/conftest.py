@@ -16,7 +16,7 @@ def save(path, image):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Drawn photographs, and one of each thing that an audit should find."""
+    """Synthetic photographs, and one of each thing that an audit should find."""
     folder = tmp_path_factory.mktemp("audited <folder>")
     synthetic.write_folder(folder, seed=11, counts={"train": 36, "additional": 12, "test": 4})
     train, additional = folder / "train", folder / "additional"

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.localiser RUN [FOLDER ...] [--data_dir DIR] [--manual_dir DIR]
 
 RUN is the work directory of a localiser. The held-out photographs (validation) of its data set are compared with 100
-drawn pictures that show no cervix, and with those of the folders, by what their names begin with (`junk_1.jpg`: junk).
+synthetic pictures that show no cervix, and with those of the folders, by their names' prefix (`junk_1.jpg`: junk).
 Prints, for each kind, the fraction that `predict` would flag by the box, and the AUROC of every criterion.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _pictures(folders: list[Path]) -> Iterator[tuple[str, Image.Image]]:
     for i in range(DRAWN):
-        yield "drawn, no cervix", Image.fromarray(synthetic.draw(0, "additional", i, kind="junk").image)
+        yield "synthetic, no cervix", Image.fromarray(synthetic.draw(0, "additional", i, kind="junk").image)
     for folder in folders:
         for path in find_photographs(folder):
             try:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.near_duplicates [FOLDER]
 
-Of 60 drawn photographs and, if a folder is given, of 200 of its photographs.
+Of 60 synthetic photographs and, if a folder is given, of 200 of its photographs.
 """
 
 import sys
@@ -31,7 +31,7 @@ def measure(originals: list[np.ndarray]) -> tuple[dict[str, float], float]:
 
 
 def main() -> None:
-    sets = {"60 drawings": [synthetic.draw(5, "train", i).image for i in range(60)]}
+    sets = {"60 synthetic": [synthetic.draw(5, "train", i).image for i in range(60)]}
     if sys.argv[1:]:
         paths = find_photographs(Path(sys.argv[1]))
         chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, 200).astype(int)]

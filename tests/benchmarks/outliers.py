@@ -4,8 +4,8 @@ python -m tests.benchmarks.outliers RUN ADDITIONAL HELD_OUT
 
 RUN is a work directory after `calibrate`; ADDITIONAL a folder of pictures whose names say what they are: `junk_*` (no
 cervix), `blur*` (blurred copies), `atlas_*` (another camera); HELD_OUT a folder of photographs of the run's own camera.
-Drawn photographs are added. Prints the fraction that is flagged and the AUROC of the lowest rank (without criteria of a
-box) against HELD_OUT, before and after familiarity joins it.
+Synthetic photographs are added. Prints the fraction that is flagged and the AUROC of the lowest rank (without criteria
+of a box) against HELD_OUT, before and after familiarity joins it.
 """
 
 import io
@@ -27,7 +27,7 @@ def main(run: Path, additional: Path, held_out: Path) -> None:
     kinds = {"held out": read(predictor, find_photographs(held_out)[:200])}
     for kind in ("junk", "blur", "atlas"):
         kinds[kind] = read(predictor, [path for path in files if path.name.startswith(kind)])
-    kinds["drawn"] = read(predictor, [jpeg(i) for i in range(60)])
+    kinds["synthetic"] = read(predictor, [jpeg(i) for i in range(60)])
     before = {kind: lowest(predictor, photographs) for kind, photographs in kinds.items()}
     after = {
         kind: np.minimum(before[kind], predictor.familiarity(predictor.embeddings(photographs)))

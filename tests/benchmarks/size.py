@@ -1,4 +1,4 @@
-"""Time and memory of `prepare` and of one epoch of `train` on 1, 2, 4 and 8 times as many drawn photographs.
+"""Time and memory of `prepare` and of one epoch of `train` on 1, 2, 4 and 8 times as many synthetic photographs.
 
     python -m tests.benchmarks.size [PHOTOGRAPHS]
 

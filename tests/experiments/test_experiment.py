@@ -1,4 +1,4 @@
-"""Experiments from runs to tables, with small networks on drawn photographs."""
+"""Experiments from runs to tables, with small networks on synthetic photographs."""
 
 import dataclasses
 import shutil

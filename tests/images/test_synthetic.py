@@ -1,4 +1,4 @@
-"""Drawn photographs: reproducible, and laid out like Kaggle's folders."""
+"""Synthetic photographs: reproducible, and laid out like Kaggle's folders."""
 
 from pathlib import Path
 

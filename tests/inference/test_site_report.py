@@ -1,4 +1,4 @@
-"""What recalibration brings is measured where it was not fitted, by case; on a drawn site with another camera."""
+"""What recalibration brings is measured where it was not fitted, by case; on a synthetic site with another camera."""
 
 import dataclasses
 import shutil
@@ -62,7 +62,7 @@ def test_never_in_a_few_cases_is_not_never() -> None:
 
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory):
-    """Drawn photographs of a camera with other colours, two a case."""
+    """Synthetic photographs of a camera with other colours, two a case."""
     folder = tmp_path_factory.mktemp("shifted")
     rows = ["image_name,case"]
     for i in range(48):

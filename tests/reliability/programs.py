@@ -1,4 +1,4 @@
-"""Programs in processes of their own, on a few drawn photographs, and what each leaves when it has ended.
+"""Programs in processes of their own, on a few synthetic photographs, and what each leaves when it has ended.
 
 They are forked from a process that has imported everything, since imports are neither worth killing nor waiting for.
 """

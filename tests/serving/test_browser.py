@@ -34,7 +34,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Paths of drawn photographs, by what is said of them."""
+    """Paths of synthetic photographs, by what is said of them."""
     folder = tmp_path_factory.mktemp("chosen")
     corners = {"sure": None, "torn": (255, 0, 0), "open": (0, 255, 0), "dark": (0, 0, 255)}
     for i, (name, corner) in enumerate(corners.items()):
@@ -49,7 +49,7 @@ def photographs(tmp_path_factory):
 def browser(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
-    film = tmp_path_factory.mktemp("film") / "camera.y4m"  # what the camera sees: a drawn photograph
+    film = tmp_path_factory.mktemp("film") / "camera.y4m"  # what the camera sees: a synthetic photograph
     film.write_bytes(y4m(Image.fromarray(synthetic.draw(2, "test", 0, size=(480, 640)).image)))
     flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
