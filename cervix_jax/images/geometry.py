@@ -55,9 +55,9 @@ class CropResize:
         return np.asarray(canvas)
 
     def min_size(self, box: Box | None = None) -> Size:
-        """The (height, width) in pixels at which a photograph may be decoded and a crop to the box loses no detail."""
+        """The (height, width) in pixels at which a photograph may be decoded and the crop still loses no detail."""
         if box is None:
-            return self.size
+            return math.ceil(self.size[0] / self.crop), math.ceil(self.size[1] / self.crop)
         left, top, right, bottom = box
         return math.ceil(self.size[0] / max(bottom - top, 1e-3)), math.ceil(self.size[1] / max(right - left, 1e-3))
 

@@ -114,7 +114,7 @@ def _see(
     for network_input in inputs:
         transform, localiser = network_input.transform, network_input.localiser
         if localiser is not None and localiser not in by_localiser:
-            by_localiser[localiser] = localiser.locate_one(localiser.transform(decode(localiser.transform.size)))
+            by_localiser[localiser] = localiser.locate_one(localiser.transform(decode(localiser.transform.min_size())))
         found = by_localiser[localiser]
         box = found.box if found else None
         images.append(transform(decode(transform.min_size(box)), box))

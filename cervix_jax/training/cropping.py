@@ -123,4 +123,4 @@ class _Inputs:
 
     def __getitem__(self, index: int) -> np.ndarray:
         jpeg = self._data.jpeg(self._rows[index])
-        return self._transform(read_photograph(jpeg, min_size=self._transform.size))
+        return self._transform(read_photograph(jpeg, min_size=self._transform.min_size()))

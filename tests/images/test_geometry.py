@@ -66,7 +66,18 @@ def test_what_is_seen_through_a_box_comes_back_to_its_pixel(size, view) -> None:
 
 def test_a_photograph_is_decoded_large_enough_for_a_crop() -> None:
     assert CropResize((64, 48)).min_size() == (64, 48)
+    assert CropResize((64, 48), 0.4).min_size() == (160, 120)
     assert CropResize((64, 48), margin=0.1).min_size((0.5, 0.5, 1.0, 0.75)) == (256, 96)
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.7, 0.4])
+def test_a_crop_of_a_reduced_photograph_shows_what_one_of_the_whole_shows(crop: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256), np.uint8)  # of grains of 2 x 2 pixels
+    out = io.BytesIO()
+    Image.fromarray(noise.repeat(2, 0).repeat(2, 1)).convert("RGB").save(out, "JPEG", quality=95)
+    view = CropResize((128, 96), crop)
+    reduced, whole = (view(read_photograph(out.getvalue(), size)) for size in (view.min_size(), None))
+    assert np.corrcoef(reduced.ravel(), whole.ravel())[0, 1] > 0.9
 
 
 def test_there_is_no_evidence_where_the_run_does_not_look() -> None:

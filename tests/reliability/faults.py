@@ -3,8 +3,8 @@
 python -m tests.reliability.faults [--flips=3] [--seed=0]
 
 Trains a small run on synthetic photographs, cropped by a small localiser. For each flip the run predicts some
-photographs, and the data set is read: 'found' if that is an error, 'harmless' if nothing changes, 'WRONG' if something does and
-nobody says so, which also is the status. Files that `check` alone finds are counted too.
+photographs, and the data set is read: 'found' if that is an error, 'harmless' if nothing changes, 'WRONG' if something
+does and nobody says so, which also is the status. Files that `check` alone finds are counted too.
 """
 
 import argparse

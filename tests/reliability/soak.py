@@ -3,8 +3,8 @@
 python -m tests.reliability.soak [--epochs=50] [--predictions=100000] [--output=tests/reliability/soak.png]
 
 A small network on synthetic photographs. Samples after each epoch and each thousand predictions; the first fifth of
-either is a warm-up. Status 1 if between the second fifth and the last the median of memory grows by more than GROWTH, or that
-of files or threads by more than NOISE.
+either is a warm-up. Status 1 if between the second fifth and the last the median of memory grows by more than GROWTH,
+or that of files or threads by more than NOISE.
 """
 
 import argparse
