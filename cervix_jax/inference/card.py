@@ -74,7 +74,7 @@ def describe(
             "how": "larger photographs first shrink until both sides are at least, and one is, stored_size (height, "
             "width), as JPEG of quality 95; a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that is "
             "at least image_size over the fraction of each side that is kept (Pillow's draft): `crop`, or the "
-            "localiser's box with the margin on each side (a fraction of the box); resize is bilinear with antialiasing",
+            "localiser's box with the margin on each side (a fraction of it); resize is bilinear with antialiasing",
         },
         "output": "float32 probabilities, a column a class" + (", calibrated" if calibration else ", not calibrated"),
         "preprocessing": member.record["preprocessing"],
