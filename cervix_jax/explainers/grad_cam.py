@@ -1,6 +1,5 @@
 """Grad-CAM: where the feature maps are that the score grows with (report section 13.2; Selvaraju et al. 2017)."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,13 +39,21 @@ def grad_cam(
 def enlarged(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b H W"]:
     """A feature map at the (height, width) of the pixels that it was computed from, linearly interpolated; sums stay.
 
-    A cell stands for a power of two of pixels a side, and the last ones may reach over the edge, where odd sizes were
-    padded at the bottom and right.
+    Cells are `_stride` pixels apart. Where they reach over the edge, the network has padded odd sizes at the bottom and
+    right; where they leave a border free, as those of Inception-v3, it has not padded, and they lie in the middle. (Of
+    two or three cells that border cannot be told from the edge: they are spread over the whole.)
     """
     cells = maps.shape[1:3]
-    strides = [2 ** math.ceil(math.log2(max(1, pixels / n))) for pixels, n in zip(size, cells, strict=True)]
-    whole = (maps.shape[0], cells[0] * strides[0], cells[1] * strides[1])
-    return jax.image.resize(maps, whole, "linear")[:, : size[0], : size[1]] / (strides[0] * strides[1])
+    strides = [_stride(n, pixels) for n, pixels in zip(cells, size, strict=True)]
+    free = [pixels - n * stride for n, pixels, stride in zip(cells, size, strides, strict=True)]
+    spread = jax.image.resize(maps, (len(maps), cells[0] * strides[0], cells[1] * strides[1]), "linear")
+    framed = jnp.pad(spread, [(0, 0), *((max(0, x) // 2, max(0, x) - max(0, x) // 2) for x in free)])
+    return framed[:, : size[0], : size[1]] / (strides[0] * strides[1])
+
+
+def _stride(cells: int, pixels: int) -> int:
+    """The largest power of two at which all cells begin within the pixels; all of these for a single cell."""
+    return pixels if cells == 1 else 2 ** ((pixels - 1) // (cells - 1)).bit_length() // 2
 
 
 def _maps_of_members(score: Any, images: tuple[Float[Array, "b _ _ 3"], ...], key: Any) -> tuple[Any, ...]:

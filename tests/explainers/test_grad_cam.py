@@ -2,9 +2,11 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import linen as nn
 
 from cervix_jax.explainers.grad_cam import enlarged, grad_cam
+from cervix_jax.models.backbones import BACKBONES
 
 IMAGES = jax.random.uniform(jax.random.key(0), (2, 6, 5, 3))
 
@@ -44,3 +46,28 @@ def test_an_enlarged_map_keeps_its_sum_and_place() -> None:
     rows, columns = np.unravel_index(large[0].argmax(), (32, 24))
     assert (rows // 8, columns // 8) == (1, 1)
     assert enlarged(jax.numpy.asarray(maps), (31, 23)).shape == (1, 31, 23)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "cut"),
+    [
+        ("resnet50", "conv1_relu"),
+        ("resnet50", "conv5_block3_out"),
+        *[("inception_v3", f"mixed{i}") for i in (0, 3, 10)],
+    ],
+)
+@pytest.mark.parametrize("side", [320, 299, 243])
+def test_a_cell_lies_where_its_receptive_field_has_its_centre(backbone: str, cut: str, side: int) -> None:
+    cells, stride, first = {"": side}, {"": 1}, {"": 0.0}  # of each layer, along one axis
+    for layer in BACKBONES[backbone].layers_up_to(cut):
+        source, pad, window = layer.sources[0], layer.padding[0], layer.size[0]
+        cells[layer.name] = (cells[source] + 2 * pad - window) // layer.stride + 1
+        stride[layer.name] = stride[source] * layer.stride
+        first[layer.name] = first[source] + stride[source] * ((window - 1) / 2 - pad)
+    middle = cells[cut] // 2
+    maps = np.zeros((1, cells[cut], cells[cut]), np.float32)
+    maps[0, middle, middle] = 1
+    rows = np.asarray(enlarged(jax.numpy.asarray(maps), (side, side)))[0].sum(axis=1)
+    assert rows.sum() == pytest.approx(1, abs=0.01)
+    center = rows @ np.arange(side)
+    assert abs(center - (first[cut] + middle * stride[cut])) <= max(stride[cut] / 2, 3)
