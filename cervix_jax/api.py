@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from cervix_jax.images.decode import read_photograph
+from cervix_jax.images.decode import read_photograph, to_upright_rgb
 from cervix_jax.images.files import UnreadableError
 from cervix_jax.inference.decisions import DecisionRule, Prediction, predict
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
 StrPath = str | os.PathLike[str]
-Source = StrPath | Image.Image | np.ndarray  # a path, a PIL image, or uint8 RGB [h w 3]
+Source = StrPath | Image.Image | np.ndarray  # a path; a PIL image, read as its file is; or uint8 [h w 3] or [h w]
 
 
 def load(
@@ -93,7 +92,7 @@ class Classifier:
         """Predicts a photograph, or several.
 
         Args:
-          photographs: paths, PIL images or uint8 RGB arrays [h w 3]; one of them, or a sequence.
+          photographs: paths, PIL images or uint8 arrays, RGB [h w 3] or grey [h w]; one of them, or a sequence.
           batch_size: photographs a step; results do not depend on it.
 
         Returns:
@@ -112,7 +111,7 @@ class Classifier:
         """Draws the evidence for a type over a photograph.
 
         Args:
-          photograph: a path, PIL image or uint8 RGB array [h w 3].
+          photograph: a path, PIL image or uint8 array, RGB [h w 3] or grey [h w].
           method: a name in `cervix_jax.explainers.methods.METHODS`.
           type_name: the type to explain; the likeliest unless given.
           target: 'type' for evidence for the type, 'margin' for evidence for it against the others.
@@ -121,14 +120,14 @@ class Classifier:
           The photograph in grey, evidence in colours (inferno); the bare photograph where nothing speaks for the type.
 
         Raises:
-          MethodError: there is no such method or type.
+          MethodError: there is no such method, type or target.
           UnreadableError: the file is no photograph that can be read.
         """
         from cervix_jax.explainers import methods  # drawing imports matplotlib, which predicting does not need
         from cervix_jax.plots import explanation_files, explanation_panels
 
-        explanation_files.check_methods(self.predictor, [method], type_name, None)
-        read = self._read(photograph, with_features=False)
+        explanation_files.check_methods(self.predictor, [method], type_name, None, target)
+        read = self._read(photograph, _name(photograph, 0), with_features=False)
         classes = None if type_name is None else np.array([self.class_names.index(type_name)])
         (explanation,) = methods.explain(self.predictor, [read], [method], target=target, classes=classes)
         picture = np.asarray(read_photograph(read.jpeg))
@@ -140,22 +139,24 @@ class Classifier:
         for start in range(0, len(sources), batch_size):
             chunk = sources[start : start + batch_size]
             names = [_name(source, start + i) for i, source in enumerate(chunk)]
-            photographs = [self._read(source, with_features=True) for source in chunk]
+            photographs = [
+                self._read(source, name, with_features=True) for source, name in zip(chunk, names, strict=True)
+            ]
             predictions += predict(self.predictor, self.rule, names, photographs, batch_size)
         return predictions
 
-    def _read(self, source: Source, *, with_features: bool) -> Photograph:
+    def _read(self, source: Source, name: str, *, with_features: bool) -> Photograph:
         try:
             return self.predictor.read(
                 source if isinstance(source, str | os.PathLike) else _to_png(source), with_features=with_features
             )
         except UnreadableError as error:
-            raise UnreadableError(f"{_name(source, 0)}: {error}") from error
+            raise UnreadableError(f"{name}: {error}") from error
 
 
 def _is_single(photographs: Any) -> bool:
     if isinstance(photographs, np.ndarray):
-        return photographs.ndim == 3
+        return photographs.ndim < 4
     return isinstance(photographs, str | os.PathLike | Image.Image)
 
 
@@ -163,9 +164,16 @@ def _name(source: Source, index: int) -> str:
     return os.fspath(source) if isinstance(source, str | os.PathLike) else f"photograph {index}"
 
 
-def _to_png(pixels: Image.Image | UInt8[np.ndarray, "h w 3"]) -> bytes:
+def _to_png(pixels: Image.Image | np.ndarray) -> bytes:
     """The bytes of a file without loss, so that pixels are read as files are."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image = pixels if isinstance(pixels, Image.Image) else _image(np.asarray(pixels))
     out = io.BytesIO()
-    image.save(out, "PNG")
+    to_upright_rgb(image).save(out, "PNG")
     return out.getvalue()
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    is_rgb = pixels.ndim == 3 and pixels.shape[2] == 3
+    if pixels.dtype != np.uint8 or not (is_rgb or pixels.ndim == 2):
+        raise UnreadableError(f"a {pixels.dtype} array of shape {pixels.shape}; pixels are uint8, [h w 3] or [h w]")
+    return Image.fromarray(pixels)

@@ -77,6 +77,16 @@ def test_an_explanation_is_an_image_of_the_photograph_s_size(classifier, manual_
         classifier.explain(path, "lime")
     with pytest.raises(MethodError, match="no type 'Type_9'"):
         classifier.explain(path, "saliency", type_name="Type_9")
+    with pytest.raises(MethodError, match="no target 'types'"):
+        classifier.explain(path, "saliency", target="types")
+
+
+def test_grey_arrays_are_photographs_and_other_arrays_are_refused_by_number(classifier) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
+    assert classifier.predict(grey) == classifier.predict(Image.fromarray(grey))
+    for wrong in (grey[..., None], grey / 255, grey[0], np.stack([grey] * 4, axis=-1)):
+        with pytest.raises(UnreadableError, match=r"photograph 1: a \w+ array of shape"):
+            classifier.predict([grey, wrong])
 
 
 def test_options_are_those_of_the_programs(run) -> None:

@@ -31,6 +31,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, bool]:
     by_profile = _to_srgb(colours, profile) if profile else None
     rgb = by_profile or _convert(colours, "RGB")
     if alpha is not None:
+        rgb = rgb.copy() if rgb is image else rgb
         rgb.paste((0, 0, 0), mask=ImageChops.invert(alpha))
     return rgb, by_profile is not None
 

@@ -65,6 +65,24 @@ def read_photograph(source: str | os.PathLike[str] | bytes, min_size: tuple[int,
     return _decode(source if isinstance(source, bytes) else read_bytes(source), min_size).image
 
 
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """What `read_photograph` makes of the file that an image was opened from; the image is left as it is.
+
+    Raises:
+      UnreadableError: the file is damaged, or of no value of its samples is known to be white.
+    """
+    try:
+        with _QUIET:
+            rgb, _, _ = _upright(image)
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow decodes when pixels are asked for
+        raise UnreadableError(_reason(error)) from error
+    rgb = rgb.copy() if rgb is image else rgb
+    rgb.info = {}
+    return rgb
+
+
 class StoredPhotograph(NamedTuple):
     """A photograph as data sets store it.
 
@@ -121,11 +139,7 @@ def _decode(raw: bytes, min_size: tuple[int, int] | None) -> _Decoded:
             if min_size is not None:
                 height, width = min_size if _orientation(image) < 5 else min_size[::-1]  # 5 to 8: stored on its side
                 image.draft("RGB", (width, height))
-            image.load()
-            orientation = _orientation(image)
-            rgb, converted = to_rgb(image)
-            if orientation in _UPRIGHT:
-                rgb = rgb.transpose(_UPRIGHT[orientation])
+            rgb, orientation, converted = _upright(image)
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged bytes
@@ -133,6 +147,14 @@ def _decode(raw: bytes, min_size: tuple[int, int] | None) -> _Decoded:
     rgb.info = {}  # or comments and profiles of the file would be written with the next
     as_is = image.format == "JPEG" and image.mode == "RGB" and orientation not in _UPRIGHT and not converted
     return _Decoded(rgb, stored if orientation >= 5 else stored[::-1], as_is)
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, int, bool]:
+    """RGB pixels, upright; the orientation that was stored; whether a colour profile changed the colours."""
+    image.load()
+    orientation = _orientation(image)
+    rgb, converted = to_rgb(image)
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb, orientation, converted
 
 
 def _check_limits(image: Image.Image, raw: bytes) -> None:

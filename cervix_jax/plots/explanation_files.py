@@ -67,7 +67,7 @@ def explain_images(
       LayerError: no such layer.
     """
     methods = list(dict.fromkeys(methods))
-    check_methods(predictor, methods, type_name, layer)
+    check_methods(predictor, methods, type_name, layer, target)
     folder, paths = photographs_in(images)
     _check_output(images, output)
     class_index = None if type_name is None else predictor.class_names.index(type_name)
@@ -133,14 +133,18 @@ def explain_images(
     return {"figures": written, "explained": count, "no_evidence": no_evidence, "skipped": skipped}
 
 
-def check_methods(predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None) -> None:
-    """Raises MethodError unless there are such methods and such a type, and a layer is read by one of the methods."""
+def check_methods(
+    predictor: Predictor, methods: Sequence[str], type_name: str | None, layer: str | None, target: str
+) -> None:
+    """Raises MethodError unless there are such methods, type and target, and one of the methods reads a layer."""
     if unknown := [name for name in methods if name not in METHODS]:
         raise MethodError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}")
     if not methods:
         raise MethodError(f"no method is named; there are {', '.join(METHODS)}")
     if type_name is not None and type_name not in predictor.class_names:
         raise MethodError(f"there is no type {type_name!r}; there are {', '.join(predictor.class_names)}")
+    if target not in SCORE_NAMES:
+        raise MethodError(f"there is no target {target!r}; there are {', '.join(SCORE_NAMES)}")
     if layer is not None and not any(METHODS[name].reads_layers for name in methods):
         readers = ", ".join(name for name, method in METHODS.items() if method.reads_layers)
         raise MethodError(f"a layer is read by {readers} alone, which is not among the methods")

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cervix_jax.images import decode
-from cervix_jax.images.decode import read_photograph, to_stored
+from cervix_jax.images.decode import read_photograph, to_stored, to_upright_rgb
 from cervix_jax.images.files import UnreadableError
 from cervix_jax.images.geometry import CropResize
-from tests.images.encodings import encoded, flat, gradient, with_orientation
+from tests.images.encodings import encoded, flat, gradient, icc_profile, with_orientation
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
@@ -24,6 +24,33 @@ def test_every_mode_becomes_rgb(mode):
     image = read_photograph(encoded(gradient(8, 6).convert("I;16" if mode == "I;16" else mode), form))
     assert image.mode == "RGB"
     assert image.size == (6, 8)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("form", "mode", "options"),
+    [
+        ("JPEG", "RGB", {"icc_profile": icc_profile(b"RGB ", 1.8)}),
+        *[("JPEG", mode, {}) for mode in ("L", "CMYK")],
+        *[("PNG", mode, {}) for mode in ("RGBA", "LA", "P", "1")],
+        ("PNG", "RGB", {"transparency": (0, 0, 90)}),
+        *[("TIFF", mode, {}) for mode in ("RGB", "CMYK", "LAB", "I;16")],
+    ],
+)
+def test_an_opened_image_is_what_its_file_is_and_stays_as_it_was(form, mode, options, orientation):
+    raw = with_orientation(gradient().convert(mode), orientation, form, **options)
+    opened, before = Image.open(io.BytesIO(raw)), Image.open(io.BytesIO(raw))
+    rgb = to_upright_rgb(opened)
+    np.testing.assert_array_equal(rgb, read_photograph(raw))
+    assert rgb.info == {}
+    assert (opened.tobytes(), opened.info) == (before.tobytes(), before.info)
+
+
+def test_opened_images_that_cannot_be_read_are_refused():
+    with pytest.raises(UnreadableError, match="truncated"):
+        to_upright_rgb(Image.open(io.BytesIO(encoded(gradient(90, 70), "JPEG")[:700])))
+    with pytest.raises(UnreadableError, match="known to be white"):
+        to_upright_rgb(gradient().convert("F"))
 
 
 @pytest.mark.parametrize(
