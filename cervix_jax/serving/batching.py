@@ -98,7 +98,16 @@ class ModelThread:
             jobs: list[tuple[bytes | Callable[[], Any], Future[Any]]] = [(work, Future()) for work in works]
             self._jobs += jobs
             self._changed.notify()
-        return [future for _, future in jobs]
+        futures = [future for _, future in jobs]
+        for future in futures:
+            future.add_done_callback(self._forget_cancelled)
+        return futures
+
+    def _forget_cancelled(self, future: Future[Any]) -> None:
+        """Frees the place and the bytes of a job whose client has gone, though the model still works on others."""
+        if future.cancelled():
+            with self._changed:
+                self._jobs = collections.deque(job for job in self._jobs if job[1] is not future)
 
     def _run(self) -> None:
         while batch := self._next_batch():

@@ -81,7 +81,7 @@ class Guard:
             raise RequestError(421, "host", "this server does not go by that name; --hostname=NAME adds one")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         is_visit = scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate"  # a link to the page
-        if (origin is not None and urlsplit(origin).netloc.lower() != host.lower()) or (
+        if (origin is not None and origin.partition("://")[2].lower() != host.lower()) or (
             site not in ("same-origin", "none") and not is_visit
         ):
             raise RequestError(403, "cross_site", "another page may not use this server")

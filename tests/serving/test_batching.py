@@ -1,6 +1,7 @@
 """One thread for the model: what is batched, what waits, and what is refused."""
 
 import threading
+import weakref
 
 import pytest
 
@@ -83,6 +84,22 @@ def test_what_is_cancelled_is_not_computed(model, recorder) -> None:
     recorder.may_go.release(100)
     assert kept.result(60) == b"KEPT"
     assert recorder.batches == [[b"first"], [b"kept"]]
+
+
+def test_what_is_cancelled_leaves_its_place_and_its_bytes_at_once(model, recorder) -> None:
+    def work():
+        """What can be watched, as bytes cannot."""
+
+    hold(model, recorder)
+    futures, watched = [*model.submit([b"x"] * 4), model.call(work)], weakref.ref(work)
+    del work
+    for future in futures:
+        assert future.cancel()
+    assert model.waiting == 0
+    assert watched() is None
+    (last,) = model.submit([b"z"])
+    recorder.may_go.release(100)
+    assert last.result(60) == b"Z"
 
 
 def test_an_error_is_that_of_its_batch_alone(model, recorder) -> None:

@@ -26,6 +26,7 @@ def test_names_of_others_are_refused(stub, host) -> None:
     [
         {"origin": "https://attacker.example"},
         {"origin": "null"},
+        {"origin": "http://[::1"},
         {"origin": "http://127.0.0.1:1"},  # another port is another site
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
