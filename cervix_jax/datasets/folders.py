@@ -9,14 +9,13 @@ from pathlib import Path
 
 from cervix_jax.datasets.splits import ADDITIONAL, INITIAL, TEST
 from cervix_jax.errors import UserError
-from cervix_jax.images.files import SUFFIXES, find_photographs, leaves
+from cervix_jax.images.files import SUFFIXES, find_photographs, is_hidden, kinds_not_read, leaves
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.progress import log
 
 UNLABELLED = -1
 TRAIN = "train"
 SOURCES = {TRAIN: INITIAL, "additional": ADDITIONAL, "test": TEST}  # by the folder's name
-_OTHER_PICTURES = (".heic", ".heif", ".avif", ".dcm", ".dicom", ".raw", ".dng", ".cr2", ".nef", ".jp2", ".pdf")
 
 
 class ManualDirError(UserError):
@@ -82,8 +81,7 @@ def log_found(folder: Path, labels: Mapping[str, int]) -> None:
 def not_read(folder: Path) -> list[str]:
     """A line for each kind of file, and each folder, that lies among the photographs and is not read."""
     types = types_folder(folder)
-    by_suffix: dict[str, list[str]] = {}
-    lines = []
+    lines, others = [], []
     places = {types / name for name in CLASS_NAMES} | {folder / name for name in SOURCES}
     paths = {path for place in places if place.is_dir() for path in place.rglob("*")}
     paths |= {path for place in (types, folder / "additional") if place.is_dir() for path in place.iterdir()}
@@ -91,13 +89,8 @@ def not_read(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and path.parent in (types, folder / "additional") and path.name not in CLASS_NAMES:
             lines.append(f"not read: the folder {name}, which is none of {', '.join(CLASS_NAMES)}")
-        elif path.parent == folder or path.suffix.lower() in SUFFIXES or path.name.startswith("."):
+        elif path.parent == folder or path.suffix.lower() in SUFFIXES or any(map(is_hidden, Path(name).parts)):
             continue  # tables and boxes beside the photographs, photographs, hidden files
         elif path.is_file():
-            by_suffix.setdefault(path.suffix.lower(), []).append(name)
-    for suffix, names in by_suffix.items():
-        kind = f"*{suffix}" if suffix else "without a suffix"
-        hint = " (convert them to JPEG)" if suffix in _OTHER_PICTURES else ""
-        files = f"{len(names)} file{'s' if len(names) > 1 else ''}"
-        lines.append(f"not read: {files} {kind}, such as {names[0]}{hint}")
-    return lines
+            others.append(name)
+    return lines + kinds_not_read(others)

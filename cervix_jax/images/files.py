@@ -3,9 +3,23 @@
 import os
 import stat
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+OTHER_PICTURES = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".dcm",
+    ".dicom",
+    ".raw",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".jp2",
+    ".pdf",
+)  # not read
 MAX_BYTES = 400_000_000  # an uncompressed picture of `decode.MAX_PIXELS`
 
 
@@ -16,8 +30,9 @@ class UnreadableError(ValueError):
 def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
     """Every file below a folder that is named like a picture, in a fixed order (numbers by value).
 
-    Links are followed as long as they stay inside, and no folder is searched twice. Links that leave, special files and
-    folders that cannot be searched are returned too: `read_bytes` says why it refuses them.
+    Hidden files and folders, and the thumbnails that a network drive keeps in `@eaDir`, are left out. Links are followed
+    as long as they stay inside, and no folder is searched twice. Links that leave, special files and folders that cannot
+    be searched are returned too: `read_bytes` says why it refuses them.
 
     Args:
       folder: searched with its subfolders.
@@ -40,6 +55,8 @@ def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
             photographs.append(current)
             continue
         for path in paths:
+            if is_hidden(path.name):
+                continue
             is_link, is_folder = path.is_symlink(), os.path.isdir(path)  # noqa: PTH112 (pathlib raises at loops)
             if is_folder and is_link and leaves(path, inside or folder):
                 photographs.append(path)
@@ -47,9 +64,27 @@ def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
                 waiting.append(path)  # after all real folders: photographs go by their real names
             elif is_folder:
                 waiting.appendleft(path)
-            elif path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            elif path.suffix.lower() in SUFFIXES:
                 photographs.append(path)
     return sorted(photographs, key=lambda p: (p.parent, _number(p.stem), p.name))
+
+
+def kinds_not_read(names: Iterable[str]) -> list[str]:
+    """A line for each kind of file, by its suffix: that it is not read, how many there are, and one of them."""
+    by_suffix: dict[str, list[str]] = {}
+    for name in names:
+        by_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
+    lines = []
+    for suffix, alike in by_suffix.items():
+        files = f"{len(alike)} file{'s' if len(alike) > 1 else ''} {f'*{suffix}' if suffix else 'without a suffix'}"
+        hint = " (convert them to JPEG)" if suffix in OTHER_PICTURES else ""
+        lines.append(f"not read: {files}, such as {alike[0]}{hint}")
+    return lines
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none that people see."""
+    return name.startswith((".", "@eaDir"))
 
 
 def leaves(path: Path, folder: Path) -> bool:

@@ -9,7 +9,15 @@ from tqdm import tqdm
 
 from cervix_jax import progress
 from cervix_jax.errors import UserError
-from cervix_jax.images.files import SUFFIXES, UnreadableError, find_photographs, read_bytes
+from cervix_jax.images.files import (
+    OTHER_PICTURES,
+    SUFFIXES,
+    UnreadableError,
+    find_photographs,
+    is_hidden,
+    kinds_not_read,
+    read_bytes,
+)
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
@@ -23,6 +31,8 @@ class NoPhotographsError(UserError):
 def photographs_in(path: Path) -> tuple[Path, list[Path]]:
     """The folder, and every photograph in it and its subfolders, in order; of a file its folder and itself.
 
+    Logs a line for each kind of picture there that is not read.
+
     Raises:
       NoPhotographsError: there is none.
     """
@@ -30,9 +40,14 @@ def photographs_in(path: Path) -> tuple[Path, list[Path]]:
         if path.suffix.lower() not in SUFFIXES:
             raise NoPhotographsError(f"{path} is not named like a picture ({', '.join(sorted(SUFFIXES))})")
         return path.parent, [path]
-    paths = find_photographs(path) if path.is_dir() else []
-    if not paths:
-        raise NoPhotographsError(f"{path} holds no pictures" if path.is_dir() else f"there is no folder or file {path}")
+    if not path.is_dir():
+        raise NoPhotographsError(f"there is no folder or file {path}")
+    others = [other.relative_to(path) for other in sorted(path.rglob("*")) if other.suffix.lower() in OTHER_PICTURES]
+    lines = kinds_not_read(other.as_posix() for other in others if not any(map(is_hidden, other.parts)))
+    if not (paths := find_photographs(path)):
+        raise NoPhotographsError("; ".join([f"{path} holds no pictures", *lines]))
+    for line in lines:
+        progress.log(line)
     return path, paths
 
 

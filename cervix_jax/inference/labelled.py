@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cervix_jax.datasets.cases import find_cases, unite
-from cervix_jax.datasets.folders import types_folder
+from cervix_jax.datasets.folders import not_read, types_folder
 from cervix_jax.images.files import find_photographs
 from cervix_jax.inference.image_folder import NoPhotographsError, read_all
 from cervix_jax.inference.photograph import Photograph
@@ -203,7 +203,8 @@ def folder_photographs(predictor: Predictor, folder: Path, case_pattern: str | N
     if not paths:
         raise NoPhotographsError(f"{folder} holds no pictures in folders {', '.join(CLASS_NAMES)}")
     counts = [f"{name} {sum(path.is_relative_to(types / name) for path in paths)}" for name in CLASS_NAMES]
-    log(f"found in {types}: {', '.join(counts)}")
+    for line in (f"found in {types}: {', '.join(counts)}", *not_read(folder)):
+        log(line)
     photographs, labels, ids, skipped = [], [], [], []
     for name, photograph in read_all(predictor, folder, paths, with_features=True):
         if isinstance(photograph, str):

@@ -140,6 +140,7 @@ def test_odd_folders_are_predicted_with_what_is_skipped_named(odd_folder, tmp_pa
 
 
 def test_photographs_are_found_in_the_order_of_their_numbers(tmp_path):
-    for name in ("10.jpg", "9.JPG", "b.png", ".hidden.jpg", "notes.txt", "ä ö.jpeg"):
+    for name in ("10.jpg", "9.JPG", "b.png", ".hidden.jpg", "notes.txt", "ä ö.jpeg", ".thumbs/1.jpg", "@eaDir/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     assert [p.name for p in find_photographs(tmp_path)] == ["9.JPG", "10.jpg", "b.png", "ä ö.jpeg"]
