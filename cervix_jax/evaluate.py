@@ -66,7 +66,9 @@ def _check_outputs() -> None:
     if REPORT.value:
         outputs.check_outputs([evaluation_page.page_path(Path(REPORT.value))], html_page.is_page, overwrite=overwrite)
     if FIGURES.value:
-        paths = [Path(FIGURES.value) / f"{name}.png" for name in (*evaluation_report.NAMES, "worst_boxes")]
+        folder = Path(FIGURES.value)
+        paths = [folder / f"{name}.png" for name in (*evaluation_report.NAMES, "worst_boxes")]
+        paths += folder.glob("learning_curves_*.png")  # of an ensemble, as many as it has runs
         outputs.check_outputs(paths, outputs.is_figure, overwrite=overwrite)
 
 

@@ -15,6 +15,7 @@ from cervix_jax.datasets.splits import ADDITIONAL
 from cervix_jax.outputs import OutputError, check_outputs
 
 PAGE, FINDINGS, CLEANING, MEASUREMENTS = "index.html", "findings.csv", "cleaning.csv", "measurements.sqlite"
+KEPT = "kept"  # the contact sheet of additional photographs that cleaning keeps
 SHOWN = 24  # pictures per kind; the tables list all
 _COLUMNS = 6
 _THUMBNAIL = (120, 160)  # width, height in pixels
@@ -24,7 +25,7 @@ def check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
     """Raises OutputError if the page would lie among the photographs, or replace files that no audit has written."""
     if output.resolve().is_relative_to(folder.resolve()):
         raise OutputError(f"--output={output} lies among the photographs of {folder}; choose another")
-    paths = [output / name for name in (PAGE, FINDINGS, CLEANING, *(f"{kind}.png" for kind in KINDS))]
+    paths = [output / name for name in (PAGE, FINDINGS, CLEANING, *(f"{kind}.png" for kind in (*KINDS, KEPT)))]
     check_outputs(paths, lambda path: (path.parent / MEASUREMENTS).exists(), overwrite=overwrite)
 
 
@@ -47,7 +48,7 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
         writer.writerows((name, f"{d:.3f}", f"{s:.0f}", reason) for name, d, s, reason in additional_features(audit))
     paths = [output / FINDINGS, output / CLEANING]
     sheets = {kind: audit.of(kind) for kind in KINDS if kind != "damaged" and audit.of(kind)}
-    sheets |= {"kept": _kept(audit)} if _kept(audit) else {}
+    sheets |= {KEPT: kept} if (kept := _kept(audit)) else {}
     for kind, findings in sheets.items():
         path = output / f"{kind}.png"
         captions = [f"{Path(f.name).name}\n{f.detail}" for f in findings[:SHOWN]]
@@ -76,7 +77,7 @@ def contact_sheet(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequen
 def _kept(audit: Audit) -> list[Finding]:
     additional = audit.manifest.of(ADDITIONAL)
     return [
-        Finding("kept", name, "")
+        Finding(KEPT, name, "")
         for name, is_additional, reason in zip(audit.manifest.names, additional, audit.assignment.reasons, strict=True)
         if is_additional and not reason
     ]

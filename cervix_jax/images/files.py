@@ -30,9 +30,9 @@ class UnreadableError(ValueError):
 def find_photographs(folder: Path, inside: Path | None = None) -> list[Path]:
     """Every file below a folder that is named like a picture, in a fixed order (numbers by value).
 
-    Hidden files and folders, and the thumbnails that a network drive keeps in `@eaDir`, are left out. Links are followed
-    as long as they stay inside, and no folder is searched twice. Links that leave, special files and folders that cannot
-    be searched are returned too: `read_bytes` says why it refuses them.
+    Hidden files and folders, and the thumbnails that a network drive keeps in `@eaDir`, are left out. Links are
+    followed as long as they stay inside, and no folder is searched twice. Links that leave, special files and folders
+    that cannot be searched are returned too: `read_bytes` says why it refuses them.
 
     Args:
       folder: searched with its subfolders.

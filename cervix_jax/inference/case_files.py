@@ -14,6 +14,7 @@ from cervix_jax.inference.decisions import REFER, DecisionRule, Prediction
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.progress import log
 
+CASE_COLUMNS = ("case", "photographs", "retake")  # the first ones
 MIN_CASES = 20  # of several photographs, in the reference; with fewer, cases have no sets
 
 
@@ -53,7 +54,7 @@ def write_cases(
     p = combine(p, groups, known["rule"])
     types, sets = (of_case or DecisionRule()).apply(p)
     with csv_writer(path) as rows:
-        rows.writerow(["case", "photographs", "retake", *class_names, "type", "set", "decision"])
+        rows.writerow([*CASE_COLUMNS, *class_names, "type", "set", "decision"])
         for i, name in enumerate(names):
             retake = sum(bool(each.retake) and each.quality is not None for each in of_cases[name])
             held = [class_name for class_name, is_held in zip(class_names, sets[i], strict=True) if is_held]

@@ -1,12 +1,13 @@
 """Probabilities and decisions for every photograph of a folder, as CSV files."""
 
+import functools
 import itertools
 from pathlib import Path
 from typing import Any
 
 from cervix_jax.csv_files import csv_writer
 from cervix_jax.datasets.cases import find_cases
-from cervix_jax.inference.case_files import write_cases
+from cervix_jax.inference.case_files import CASE_COLUMNS, write_cases
 from cervix_jax.inference.decisions import NOT_ASSESSED, REFER, DecisionRule, Prediction, predict
 from cervix_jax.inference.image_folder import photographs_in, read_all
 from cervix_jax.inference.photograph import Photograph
@@ -22,7 +23,7 @@ BOX_COLUMNS = ("left", "top", "right", "bottom", "confidence")
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raises OutputError unless the path is that of a CSV file that may be written, and its decisions may be.
+    """Raises OutputError unless the path is that of a CSV file that may be written, and those beside it may be.
 
     Args:
       path: of the CSV file.
@@ -31,7 +32,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if path.suffix != ".csv" or path.is_dir():
         raise OutputError(f"--output is {path}; it must be a file whose name ends in .csv")
     check_outputs([path], _holds_predictions, overwrite=overwrite)
-    check_outputs([path.with_suffix(".decisions.csv")], _holds_decisions, overwrite=overwrite)
+    for suffix, columns in ((".decisions.csv", DECISION_COLUMNS), (".cases.csv", CASE_COLUMNS)):
+        check_outputs([path.with_suffix(suffix)], functools.partial(_has_columns, columns), overwrite=overwrite)
 
 
 def _holds_predictions(path: Path) -> bool:
@@ -40,8 +42,9 @@ def _holds_predictions(path: Path) -> bool:
     return name == "image_name" and (tuple(columns) == BOX_COLUMNS or (bool(columns) and set(columns) <= _TYPES))
 
 
-def _holds_decisions(path: Path) -> bool:
-    return tuple(first_row(path)[: len(DECISION_COLUMNS)]) == DECISION_COLUMNS
+def _has_columns(columns: tuple[str, ...], path: Path) -> bool:
+    """Whether the columns of a CSV file are these, or begin with them."""
+    return tuple(first_row(path)[: len(columns)]) == columns
 
 
 def predict_folder(

@@ -12,6 +12,7 @@ from cervix_jax.inference.evaluation import Evaluation
 from cervix_jax.inference.labelled import LabelledPhotographs
 from cervix_jax.inference.predictor import Predictor
 from cervix_jax.plots import figures
+from cervix_jax.progress import log
 from cervix_jax.training.metrics import confusion_matrix, reliability
 
 NAMES = ("confusion_matrix", "reliability", "risk_coverage", "predictions", "learning_curves")
@@ -37,7 +38,7 @@ def evaluation_figures(
 
     Returns:
       Paths by what they show: `confusion_matrix`, `reliability`, `risk_coverage`, `predictions`, and `learning_curves`
-      (of several runs numbered from 1).
+      (of several runs numbered from 1; none of a run whose metrics are lost).
     """
     names, labels, probabilities = predictor.class_names, cases.labels, evaluation.probabilities
     title = f"{predictor.name}, {source} ({len(labels)} photographs)"
@@ -50,10 +51,13 @@ def evaluation_figures(
     images = [photograph.images[0] for photograph in cases.photographs]
     figures.predictions(images, probabilities, labels, names, title, paths["predictions"])
     for i, member in enumerate(predictor.members):
+        rows, averaged = runs.read_metrics(member.workdir), member.weights == "ema"
+        if not rows:
+            log(f"{member.workdir} has no {runs.METRICS}, so no learning curves are drawn")
+            continue
         name = f"learning_curves_{i + 1}" if len(predictor.members) > 1 else "learning_curves"
         paths[name] = folder / f"{name}.png"
-        rows, averaged = runs.read_metrics(member.workdir), member.weights == "ema"
-        figures.learning_curves(rows, member.workdir.name, paths[name], averaged=averaged)
+        figures.learning_curves(rows, member.record["epoch"], member.workdir.name, paths[name], averaged=averaged)
     return paths
 
 

@@ -24,11 +24,14 @@ from cervix_jax.csv_files import printable
 _CURVES = (("black", "o", -0.01), ("0.6", "s", 0.01))  # colour, marker and shift of bars of reliability curves
 
 
-def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path, *, averaged: bool = False) -> None:
+def learning_curves(
+    rows: Sequence[Mapping[str, Any]], epoch: int, title: str, path: Path, *, averaged: bool = False
+) -> None:
     """Loss and accuracy of training and validation over epochs, the epoch of the weights that are used marked.
 
     Args:
-      rows: lines of `metrics.jsonl`.
+      rows: lines of `metrics.jsonl`, one or more; what they lack is a gap in the curves.
+      epoch: of the weights that are used.
       title: above the figure.
       path: where it is written; the suffix is the format.
       averaged: the moving average of the parameters is used, not those as trained.
@@ -36,19 +39,24 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], title: str, path: Path, *
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     used = "ema_validation" if averaged else "validation"
-    best = min(rows, key=lambda row: row[f"{used}_loss"])
     lines = {"train": ("training", "0.5", "--"), "validation": ("validation", "black", "-")}
-    if "ema_validation_loss" in rows[-1]:
+    if any("ema_validation_loss" in row for row in rows):
         lines["validation"] = ("validation", "black" if not averaged else "0.7", "-")
         lines["ema_validation"] = ("validation, moving average", "black" if averaged else "0.7", "-.")
     for axes, name, unit in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "fraction"), strict=True):
         for prefix, (label, color, style) in lines.items():
-            axes.plot(epochs, [row[f"{prefix}_{name}"] for row in rows], style, color=color, label=label)
-        axes.plot(best["epoch"], best[f"{used}_{name}"], "o", color="black", label=f"used: epoch {best['epoch']}")
+            axes.plot(epochs, [_number(row, f"{prefix}_{name}") for row in rows], style, color=color, label=label)
+        of_used = [_number(row, f"{used}_{name}") for row in rows if row["epoch"] == epoch] or [np.nan]
+        axes.plot(epoch, of_used[-1], "o", color="black", label=f"used: epoch {epoch}")
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
     save(figure, title, path)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    value = row.get(name)
+    return np.nan if value is None else float(value)
 
 
 def confusion_matrix(matrix: Int[np.ndarray, "k k"], class_names: Sequence[str], title: str, path: Path) -> None:

@@ -14,9 +14,13 @@ def test_only_an_audit_is_replaced_unless_asked_for(tmp_path):
     folder, output = tmp_path / "photographs", tmp_path / "audit"
     output.mkdir()
     page.check_output(output, folder, overwrite=False)
-    (output / "index.html").write_text("a site")
-    with pytest.raises(OutputError, match=r"index.html is something else"):
-        page.check_output(output, folder, overwrite=False)
+    for name in ("kept.png", "index.html"):
+        (output / name).write_text("mine")
+        with pytest.raises(OutputError, match=rf"{name} is something else"):
+            page.check_output(output, folder, overwrite=False)
+        page.check_output(output, folder, overwrite=True)
+        (output / name).rename(tmp_path / name)
+    (tmp_path / "index.html").rename(output / "index.html")
     page.check_output(output, folder, overwrite=True)
     (output / page.MEASUREMENTS).touch()
     page.check_output(output, folder, overwrite=False)

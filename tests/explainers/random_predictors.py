@@ -28,7 +28,7 @@ def make_member(seed: int = 0, loss: float = 0.8, class_names=CLASS_NAMES, **cha
     config = options.unflatten(TINY | {name.replace("__", "."): value for name, value in changes.items()})
     model = make_classifier(config.model.to_dict(), len(class_names))
     variables = jax.jit(init_variables, static_argnums=(0, 1, 2))(model, tuple(config.dataset.image_size), seed)
-    record = {"class_names": list(class_names)}
+    record = {"class_names": list(class_names), "epoch": 1}
     return Member(
         Path(f"net{seed}"), config, record, "raw", loss, model, variables, make_forward_with_features(model), None
     )

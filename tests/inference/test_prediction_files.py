@@ -103,9 +103,11 @@ def test_only_predictions_are_replaced_unless_asked_for(predictor, manual_dir, t
         with pytest.raises(OutputError, match=r"boxes.csv is something else"):
             check_output(others, overwrite=False)
         check_output(others, overwrite=True)
-    (tmp_path / "p.decisions.csv").write_text("mine")
-    with pytest.raises(OutputError, match=r"p.decisions.csv is something else"):
-        check_output(output, overwrite=False)
+    for name in ("p.cases.csv", "p.decisions.csv"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputError, match=rf"{name} is something else"):
+            check_output(output, overwrite=False)
+        (tmp_path / name).unlink()
     with pytest.raises(OutputError, match="whose name ends in"):
         check_output(tmp_path, overwrite=True)
 

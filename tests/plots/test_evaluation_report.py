@@ -26,14 +26,15 @@ NAMES = {"confusion_matrix", "reliability", "risk_coverage", "predictions"}
 
 def test_every_figure_is_written_and_each_run_has_its_learning_curves(tmp_path) -> None:
     members = []
-    for name in ("a", "b"):
+    for name in ("a", "b", "lost"):
         (tmp_path / name).mkdir()
-        runs.write_metrics(tmp_path / name, [ROW])
+        runs.write_metrics(tmp_path / name, [ROW] if name != "lost" else [])
         members.append(dataclasses.replace(make_member(), workdir=tmp_path / name))
     photographs = [Photograph((image,), b"", (24, 16), (None,)) for image in random_pictures(0, n=6)]
     labels = np.arange(6) % 3
     cases = LabelledPhotographs(photographs, labels, [str(i) for i in range(6)], np.arange(6), "split")
-    for count, curves in ((1, {"learning_curves"}), (2, {"learning_curves_1", "learning_curves_2"})):
+    several = {"learning_curves_1", "learning_curves_2"}
+    for count, curves in ((1, {"learning_curves"}), (2, several), (3, several)):
         predictor = make_predictor(*members[:count])
         folder = tmp_path / f"figures{count}"
         evaluation = Evaluation({}, predictor.probabilities(photographs))

@@ -47,8 +47,9 @@ def test_the_epoch_of_the_weights_that_are_used_is_marked(tmp_path, monkeypatch)
         | {"validation_loss": epoch, "ema_validation_loss": 4 - epoch, "ema_validation_accuracy": epoch / 10}
         for epoch in (1, 2, 3)
     ]
+    rows.insert(1, {"epoch": 2, "train_loss": None, "validation_loss": None})  # of a damaged line
     for averaged, epoch in ((False, 1), (True, 3)):
-        figures.learning_curves(rows, "run", tmp_path / "c.png", averaged=averaged)
+        figures.learning_curves(rows, epoch, "run", tmp_path / "c.png", averaged=averaged)
         loss = drawn[-1].axes[0]
         *_, marked = loss.lines
         assert marked.get_label() == f"used: epoch {epoch}"
@@ -62,7 +63,7 @@ def test_curves_bins_and_photographs_are_drawn(tmp_path) -> None:
         | {"validation_accuracy": 0.4}
         for epoch in (1, 2, 3)
     ]
-    figures.learning_curves(rows, "run", tmp_path / "curves.png")
+    figures.learning_curves(rows, 2, "run", tmp_path / "curves.png")
     bins = [{"count": 4, "confidence": 0.6, "accuracy": 0.5}, {"count": 2, "confidence": 0.9, "accuracy": 1.0}]
     figures.reliability({"before": bins, "after": bins}, "run", tmp_path / "reliability.png")
     curve = [{"coverage": 0.5, "risk": 0.0}, {"coverage": 1.0, "risk": 0.3}]
