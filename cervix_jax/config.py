@@ -296,7 +296,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def with_absolute_paths(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy whose paths do not depend on where the program was started."""
+    """A copy whose paths do not depend on where the program was started; but for `dataset.crop`, as it is written."""
     config = config.copy_and_resolve_references()
     for name in ("manual_dir", "data_dir", "readers"):
         if config.dataset[name]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from cervix_jax.labels import CLASS_NAMES
 from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.spec import Architecture
 from cervix_jax.models.heads import HEADS
 
 Flat = Mapping[str, Any]  # dotted names of options to values
@@ -31,10 +32,31 @@ _MIXING: tuple[Predicate, str] = (
 )
 
 
+def _is_cut(value: Any) -> bool:
+    return isinstance(value, str) or type(value) is int
+
+
+def _is_stages(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(name, str) for name in value))
+
+
+def _backbone(flat: Flat) -> Architecture | None:
+    """The backbone; None if there is none, or its options are of other types than it can be asked for."""
+    is_askable = _is_cut(flat["model.backbone.cut"]) and _is_stages(flat["model.backbone.trainable"])
+    return BACKBONES.get(flat["model.backbone.name"]) if is_askable else None
+
+
 def _least_size(flat: Flat) -> tuple[int, int]:
     """Height and width that the backbone needs at least; raises EndPointError if it cannot be cut as asked for."""
-    backbone = BACKBONES.get(flat["model.backbone.name"])
+    backbone = _backbone(flat)
     return (1, 1) if backbone is None else backbone.least_size(flat["model.backbone.cut"])
+
+
+def _stages_are_found(flat: Flat) -> bool:
+    """True; raises EndPointError if the backbone has no such stages, or not up to the cut."""
+    if (backbone := _backbone(flat)) is not None:
+        backbone.trained_stages(flat["model.backbone.trainable"], flat["model.backbone.cut"])
+    return True
 
 
 # (name, predicate, the same in words); '{0[NAME]}' in the words stands for the value of an option.
@@ -56,7 +78,11 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
     ("eval_batch_size", *_at_least(1)),
     ("seed", *_within(0, 2**31 - 1)),
     ("parallel", *_one_of("jit", "pmap")),
-    ("dataset.image_size", lambda value, _: len(value) == 2 and min(value) >= 1, "(height, width) in pixels"),
+    (
+        "dataset.image_size",
+        lambda value, _: len(value) == 2 and min(value) >= 1 and all(isinstance(side, int) for side in value),
+        "(height, width) in pixels",
+    ),
     (
         "dataset.image_size",
         lambda value, flat: len(value) != 2 or all(a >= b for a, b in zip(value, _least_size(flat), strict=True)),
@@ -145,6 +171,12 @@ CONSTRAINTS: tuple[tuple[str, Predicate, str | Callable[[Flat], str]], ...] = (
         "model.backbone.name",
         lambda value, flat: value != "none" or flat["model.name"] not in _NEED_BACKBONE,
         "a network, since config.model.name is {0[model.name]}",
+    ),
+    ("model.backbone.cut", lambda value, _: _is_cut(value), "the name or the number of a layer"),
+    (
+        "model.backbone.trainable",
+        lambda value, flat: _is_stages(value) and _stages_are_found(flat),
+        "'none', 'all' or names of stages",
     ),
     ("optimizer.learning_rate", lambda value, _: value > 0, "above 0"),
     ("optimizer.decay", *_at_least(0)),

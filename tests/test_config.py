@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cervix_jax import config as options
 from cervix_jax.models.backbones import BACKBONES
+from cervix_jax.models.backbones.spec import EndPointError
 from cervix_jax.models.heads import HEADS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -62,6 +63,9 @@ def test_an_unknown_option_names_the_nearest(misspelt, option):
         ("dataset.crop", 0.0),
         ("dataset.crop", 1.5),
         ("dataset.image_size", (320,)),
+        ("dataset.image_size", (320.5, 240)),
+        ("model.backbone.cut", 3.0),
+        ("model.backbone.trainable", 3),
         ("batch_size", 0),
         ("accumulate", 0),
         ("accumulate", 5),
@@ -119,6 +123,19 @@ def test_an_invalid_value_is_named(name, value):
     config.update_from_flattened_dict({name: value})
     with pytest.raises(options.ConfigError, match=rf"config.{name} is .*; it must be ."):
         options.validate(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("model.backbone.cut", "²", "no layer '²' in ResNet-50 v1; did you mean"),
+        ("model.backbone.trainable", "conv9", "no stage 'conv9' in ResNet-50 v1; did you mean"),
+        ("model.backbone.trainable", "conv3", "stage 'conv3' lies beyond the cut at 'conv1_bn'"),
+    ],
+)
+def test_layers_and_stages_are_looked_up_before_any_work(name, value, words) -> None:
+    with pytest.raises(EndPointError, match=words):
+        options.validate(options.unflatten({name: value}))
 
 
 def test_all_problems_are_named_at_once_with_the_values_they_depend_on():

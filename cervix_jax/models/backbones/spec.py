@@ -129,7 +129,7 @@ class Architecture:
         Raises:
             EndPointError: there is no such layer; names the nearest.
         """
-        if isinstance(cut, int) or cut.isdigit():
+        if isinstance(cut, int) or (cut.isascii() and cut.isdigit()):
             index = int(cut) - self.first_number
             if 0 <= index < len(self.layers):
                 return self.layers[index].name
