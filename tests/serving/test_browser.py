@@ -156,12 +156,20 @@ def test_photographs_of_two_women(open_page, photographs) -> None:
 
 def test_the_camera_of_the_computer(open_page) -> None:
     page = open_page()
-    page.get_by_role("button", name=EN["take"]).click()
+    page.evaluate(
+        """() => {
+          window.tracks = [];
+          const devices = navigator.mediaDevices, get = devices.getUserMedia.bind(devices);
+          devices.getUserMedia = (wanted) => get(wanted).then((stream) => (tracks.push(...stream.getTracks()), stream));
+        }"""
+    )
+    page.get_by_role("button", name=EN["take"]).dblclick()
     page.get_by_role("button", name=EN["shoot"]).click()
     page.get_by_text(EN["status_done"]).wait_for()
     assert verdicts(page) == ["This looks like type 2."]
     assert page.evaluate("() => document.querySelector('.photograph').naturalWidth") == 640
-    assert page.evaluate("() => document.getElementById('viewfinder').srcObject") is None  # the camera is off
+    assert page.evaluate("() => document.getElementById('viewfinder').srcObject") is None
+    assert page.evaluate("() => tracks.map((track) => track.readyState)") == ["ended"]  # the camera is off
 
 
 def test_a_phone_opens_its_own_camera_and_nothing_is_wider_than_it(open_page, photographs) -> None:

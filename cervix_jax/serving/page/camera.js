@@ -2,7 +2,11 @@
 
 const dialog = document.getElementById("camera");
 const viewfinder = document.getElementById("viewfinder");
-let stream = null;
+
+function switchOff() {
+  for (const track of viewfinder.srcObject?.getTracks() ?? []) track.stop();
+  viewfinder.srcObject = null;
+}
 
 /** Whether the page itself can show a camera: on this machine or over HTTPS, and not on a phone, whose own is better. */
 function canShow() {
@@ -16,17 +20,19 @@ export function setUpCamera(openButton, phoneInput, onFile, onError) {
       phoneInput.click();
       return;
     }
+    openButton.disabled = true; // a second click would open a second stream, which nothing would stop
     try {
-      stream = await navigator.mediaDevices.getUserMedia({
+      viewfinder.srcObject = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: "environment", width: { ideal: 4096 }, height: { ideal: 4096 } },
       });
+      await viewfinder.play();
+      dialog.showModal();
     } catch {
+      switchOff();
       onError();
-      return;
+    } finally {
+      openButton.disabled = false;
     }
-    viewfinder.srcObject = stream;
-    await viewfinder.play();
-    dialog.showModal();
   });
   document.getElementById("shoot").addEventListener("click", async () => {
     const canvas = document.createElement("canvas");
@@ -38,8 +44,7 @@ export function setUpCamera(openButton, phoneInput, onFile, onError) {
   });
   document.getElementById("close-camera").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
-    for (const track of stream?.getTracks() ?? []) track.stop();
-    viewfinder.srcObject = stream = null;
+    switchOff();
     openButton.focus();
   });
 }
