@@ -1,5 +1,6 @@
 """A table as Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,9 +71,8 @@ def format_difference(compared: Mapping[str, Any] | None) -> str:
 
 def _signed(x: float) -> str:
     """Three decimals, and more where they would hide on which side of 0 a number lies."""
-    if x == 0 or abs(x) >= 0.0005:
-        return f"{x + 0.0:+.3f}"
-    return f"{x:+.1g}"
+    digits = 3 if x == 0 or abs(x) >= 0.0005 else -math.floor(math.log10(abs(x)))
+    return f"{x + 0.0:+.{digits}f}"
 
 
 def _cells(row: TableRow) -> list[str]:

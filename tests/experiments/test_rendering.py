@@ -43,7 +43,7 @@ def test_a_page_has_the_table_its_verdicts_and_what_was_not_run_and_why() -> Non
 
 def test_differences_show_on_which_side_of_0_they_lie() -> None:
     compared = {"value": -0.00021, "interval": [-0.012, 0.00001]}
-    assert rendering.format_difference(compared) == "-0.0002 (-0.012 to +1e-05)"
+    assert rendering.format_difference(compared) == "-0.0002 (-0.012 to +0.00001)"
     assert rendering.format_difference({"value": 0.0, "interval": [-0.0, 0.0005]}) == "+0.000 (+0.000 to +0.001)"
     assert rendering.format_difference(None) == ""
 
