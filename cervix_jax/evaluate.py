@@ -96,7 +96,8 @@ def _evaluate() -> dict[str, Any]:
         cases = folder_photographs(predictor, Path(IMAGES.value), CASE_PATTERN.value)
         source = {"images": IMAGES.value}
         if (labels := Path(IMAGES.value, LABELS)).is_file():
-            readings = read_labels(labels, cases.ids, predictor.class_names)
+            damaged = [row["image_name"] for row in cases.skipped]
+            readings = read_labels(labels, cases.ids, predictor.class_names, damaged=damaged)
     else:
         cases, source = run_flags.labelled_split(predictor, SPLIT.value), {"split": SPLIT.value}
     evaluation = evaluate(

@@ -27,20 +27,23 @@ class ReadersError(UserError):
     """A table of labels cannot be used; the message says why, and which line is wrong."""
 
 
-def read_labels(path: Path, names: Sequence[str], class_names: Sequence[str] = CLASS_NAMES) -> Readings:
+def read_labels(
+    path: Path, names: Sequence[str], class_names: Sequence[str] = CLASS_NAMES, *, damaged: Sequence[str] = ()
+) -> Readings:
     """The readings of photographs, by reader. Lines about other photographs are left out, and counted in the log.
 
     Args:
       path: a CSV file in UTF-8.
-      names: all photographs of the folder, as paths inside it.
+      names: photographs of the folder, as paths inside it.
       class_names: of k classes; types that are none of them, of one type against the rest, are class 0.
+      damaged: the other photographs of the folder; lines about them are left out too.
 
     Raises:
       ReadersError: the file cannot be read, a column is missing, a type is none, a name fits several photographs, a
         reader has two labels for one, or no line is about a photograph.
     """
     readings = dict[str, dict[str, int]]()
-    find, strangers = finder(names), 0
+    find, strangers, left_out = finder([*names, *damaged]), 0, set(damaged)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -55,6 +58,7 @@ def read_labels(path: Path, names: Sequence[str], class_names: Sequence[str] = C
             raise ReadersError(f"{where}: the type is {type_name!r}, none of {', '.join(CLASS_NAMES)}")
         if len(candidates) > 1:
             raise ReadersError(f"{where}: {cell!r} may be {candidates[0]} or {candidates[1]}")
+        candidates = [name for name in candidates if name not in left_out]
         strangers += not candidates
         label = class_names.index(type_name) if type_name in class_names else 0
         for name in candidates:

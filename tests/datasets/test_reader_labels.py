@@ -29,6 +29,10 @@ def test_a_table_is_read_strictly(tmp_path) -> None:
     path.write_text("image_name,reader,type\na.jpg,Ann,Type_1\n")
     with pytest.raises(ReadersError, match="may be"):
         read_labels(path, [NAMES[0], "Type_2/a.jpg"], CLASS_NAMES)
+    with pytest.raises(ReadersError, match="may be"):  # though only one of them can be read
+        read_labels(path, NAMES[:1], CLASS_NAMES, damaged=["Type_2/a.jpg"])
+    with pytest.raises(ReadersError, match="names none of the 1 photographs"):
+        read_labels(path, NAMES[1:2], damaged=NAMES[:1])
     with pytest.raises(ReadersError, match="names none of the 1 photographs"):
         read_labels(path, NAMES[1:2])
     path.write_bytes("image_name,reader,type\na.jpg,José,Type_1\n".encode("cp1252"))
