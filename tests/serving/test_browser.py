@@ -111,8 +111,8 @@ def test_several_photographs_each_with_what_may_be_said_of_it(open_page, photogr
     add(page, *(photographs[name] for name in ("sure", "torn", "open", "dark", "broken")))
     assert verdicts(page) == [
         "This looks like type 2.",
-        "Between type 1 and type 2: refer.",
-        "I do not know the type: refer.",
+        "Undecided between type 1 and type 2: refer.",
+        "The type is unclear: refer.",
         "Take it again: it is too dark and it is blurred.",
         EN["error_unreadable"],
     ]
@@ -124,9 +124,9 @@ def test_several_photographs_each_with_what_may_be_said_of_it(open_page, photogr
     assert box["width"] == pytest.approx(0.6 * shown["width"], abs=5)
     # Together: any good photograph leaves a type possible; without the one that is open, two are.
     together = page.locator(".woman > .verdict")
-    assert together.text_content() == "All photographs together: I do not know the type: refer."
+    assert together.text_content() == "All photographs together: The type is unclear: refer."
     page.locator(".card").nth(2).get_by_role("button", name=EN["remove"]).click()
-    assert together.text_content() == "All photographs together: Between type 1 and type 2: refer."
+    assert together.text_content() == "All photographs together: Undecided between type 1 and type 2: refer."
     assert violations(page) == []
 
 
@@ -192,7 +192,7 @@ def test_another_language_changes_everything_that_is_shown(open_page, photograph
     page.get_by_label(WORDS["fr"]["language"]).select_option("en")
     add(page, photographs["torn"])
     page.get_by_label(EN["language"]).select_option("sw")
-    assert verdicts(page) == ["Kati ya aina ya 1 na aina ya 2: toa rufaa."]
+    assert verdicts(page) == ["Haijabainika ni ipi kati ya aina ya 1 na aina ya 2: toa rufaa."]
     assert page.evaluate("() => document.documentElement.lang") == "sw"
     assert "lang=sw" in page.url
     shown = page.locator("body").inner_text()
@@ -251,7 +251,7 @@ def test_the_referral_note_is_one_page_without_a_name(open_page, photographs, tm
     page.emulate_media(media="print")
     shown = page.locator("body").inner_text()
     assert "Referral note: cervix" in shown
-    assert "Between type 1 and type 2: refer." in shown
+    assert "Undecided between type 1 and type 2: refer." in shown
     assert "And 1 more photographs." in shown
     assert EN["note"] in shown
     assert EN["choose"] not in shown
