@@ -128,6 +128,10 @@ def _evaluate_localiser(localiser: Any) -> dict[str, Any]:
 
     if REPORT.value or TABLE.value:
         raise UserError("--report and --table are of classifiers; --figures shows the worst boxes of a localiser")
+    if IMAGES.value or ROBUSTNESS.value or UNSAFE_RATE.value is not None:
+        raise UserError(
+            "--images, --robustness and --unsafe_rate are of classifiers; a localiser is measured on a split"
+        )
     examples = run_flags.localiser_split(localiser, SPLIT.value)
     metrics, boxes = evaluate_boxes(localiser, examples)
     if FIGURES.value:

@@ -28,6 +28,10 @@ def main(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text())
     if card["test_time_augmentation"]:
         raise SystemExit("an export with test-time augmentation cannot be converted")
+    if card["runs"] > 1:
+        raise SystemExit("an export of several runs cannot be converted; export one of them")
+    if (card["site"] or {}).get("scaling") == "vector":
+        raise SystemExit("an export with a site's vector scaling cannot be converted; export it without --site")
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     collections = traverse_util.unflatten_dict({tuple(name.split("/")): x for name, x in weights.items()})
     variables = {name: collections.get(name, {}) for name in ("params", "batch_stats", "constants")}

@@ -35,4 +35,4 @@ install() {
 }
 
 install
-PATH="$PWD/$VENV/bin:$PATH"
+PATH="$(cd "$VENV" && pwd)/bin:$PATH"

@@ -49,4 +49,5 @@ def best_rule(
         return {"rule": RULES[0], "losses": None, "cases": 0}
     losses = {rule: cross_entropy(combine(probabilities[rows], groups[rows], rule), truth) for rule in RULES}
     several = int((np.unique(groups[rows], return_counts=True)[1] > 1).sum())
-    return {"rule": min(RULES, key=lambda rule: losses[rule]), "losses": losses, "cases": several}
+    rule = min(RULES, key=lambda rule: losses[rule]) if several else RULES[0]  # else only rounding would choose
+    return {"rule": rule, "losses": losses, "cases": several}

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -66,7 +67,7 @@ class Checkpoints:
             raise DamagedError(f"{workdir / DIRECTORY / step} is damaged: its validation metrics cannot be read")
 
         def loss(metrics: dict[str, float], name: str = LOSSES["variables"]) -> float:
-            return metrics[name]
+            return _comparable(metrics[name])
 
         # With best_fn and max_to_keep, Orbax would delete recent but worse checkpoints. BestN keeps the largest metric.
         policy = checkpoint_managers.AnyPreservationPolicy(
@@ -136,7 +137,9 @@ class Checkpoints:
         validated = {step: metrics for step in self.steps if (metrics := self.metrics(step))}
         if not validated:
             raise CheckpointError("no epoch of this run has been finished yet, so there is no best checkpoint")
-        losses = {step: metrics[LOSSES[item]] for step, metrics in validated.items() if LOSSES[item] in metrics}
+        losses = {
+            step: _comparable(metrics[LOSSES[item]]) for step, metrics in validated.items() if LOSSES[item] in metrics
+        }
         if not losses:
             raise CheckpointError("this run kept no moving average; it had config.optimizer.ema_decay=0")
         return min(losses, key=lambda step: losses[step])
@@ -298,3 +301,8 @@ def abstract(tree: Any, sharding: Sharding) -> Any:
 
 def _optimizer_item(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state, "metrics": state.metrics}
+
+
+def _comparable(loss: float) -> float:
+    """The loss; of an epoch whose loss is not a number, one that is worse than any."""
+    return math.inf if math.isnan(loss) else loss

@@ -88,7 +88,7 @@ def train_folds(plan: FoldPlan) -> None:
       RunError: a work directory has another configuration.
       Others: see `loop.train`.
     """
-    for config, workdir in plan.runs(plan.chosen):
+    for config, workdir in plan.runs(range(plan.config.selection.folds)):  # all are pooled, whoever trains them
         on_lead_host(partial(runs.check_config, workdir, config))
     for config, workdir in plan.runs(plan.chosen):
         if _is_finished(config, workdir):

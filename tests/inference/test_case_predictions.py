@@ -27,6 +27,12 @@ def test_the_rule_of_least_loss_is_chosen() -> None:
     assert best_rule(independent, labels, groups)["rule"] == "geometric"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_single_photographs_choose_no_rule(seed: int) -> None:
+    p = np.random.default_rng(seed).dirichlet(np.ones(3), 40)
+    assert best_rule(p, np.arange(40) % 3, np.arange(40))["rule"] == "mean"
+
+
 def test_cases_of_several_types_say_nothing() -> None:
     p = np.full((4, 3), 1 / 3)
     assert best_rule(p, np.array([0, 1, 2, 0]), np.array([0, 0, 1, 1])) == {"rule": "mean", "losses": None, "cases": 0}

@@ -76,7 +76,7 @@ def test_tpu_hosts_learn_of_each_other_from_the_metadata_server(metadata_server,
     (venv / ".installed").write_bytes(checksum)
     done = subprocess.run(
         [LAUNCH / "tpu_vm.sh", "train", "--workdir=a folder"],
-        env=os.environ | {"VENV": os.path.relpath(venv, ROOT), "GCE_METADATA_HOST": address, "no_proxy": "127.0.0.1"},
+        env=os.environ | {"VENV": str(venv), "GCE_METADATA_HOST": address, "no_proxy": "127.0.0.1"},
         capture_output=True,
         text=True,
         check=False,

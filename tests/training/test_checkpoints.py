@@ -1,6 +1,7 @@
 """Which checkpoints are kept, which is best, and that what comes back is what was saved."""
 
 import json
+import math
 import shutil
 
 import jax
@@ -48,6 +49,8 @@ def kept(workdir) -> set[int]:
         ([0.9, 0.8, 0.7], 3, {3}),
         ([0.5, 0.6, None], 1, {1, 3}),  # interrupted within an epoch: only to continue from
         ([0.5, None, 0.4, None, None], 3, {3, 5}),
+        ([0.4, 0.3, math.nan], 2, {2, 3}),
+        ([math.nan, 0.3, 0.4], 2, {2, 3}),
     ],
 )
 def test_the_latest_and_the_one_of_least_loss_are_kept(tmp_path, losses, best, steps) -> None:

@@ -1,5 +1,7 @@
 """Which runs a cross-validation has, that none is trained twice, and what is refused."""
 
+import shutil
+
 import pytest
 
 from cervix_jax import config as options
@@ -62,3 +64,6 @@ def test_another_configuration_is_refused_before_anything_is_trained(folds_copy,
     config.optimizer.learning_rate = 0.5
     with pytest.raises(RunError, match="learning_rate"):
         train_folds(FoldPlan.of(config, plan.workdir, None, 1))
+    shutil.rmtree(plan.workdir / "fold0")
+    with pytest.raises(RunError, match="fold1"):  # which would be pooled with it
+        train_folds(FoldPlan.of(config, plan.workdir, ["0"], 1))
