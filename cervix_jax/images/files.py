@@ -7,19 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-OTHER_PICTURES = (
-    ".heic",
-    ".heif",
-    ".avif",
-    ".dcm",
-    ".dicom",
-    ".raw",
-    ".dng",
-    ".cr2",
-    ".nef",
-    ".jp2",
-    ".pdf",
-)  # not read
+# Pictures that are not read, but said.
+OTHER_PICTURES = (".heic", ".heif", ".avif", ".dcm", ".dicom", ".raw", ".dng", ".cr2", ".nef", ".jp2", ".pdf")
 MAX_BYTES = 400_000_000  # an uncompressed picture of `decode.MAX_PIXELS`
 
 
