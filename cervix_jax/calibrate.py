@@ -30,17 +30,10 @@ flags.register_multi_flags_validator(
 
 
 def main() -> dict[str, Any]:
-    from cervix_jax.inference.calibration import calibrate
-
     if IMAGES.value:
         return _calibrate_site(Path(IMAGES.value))
     predictor = run_flags.restore()
-    cases = run_flags.labelled_split(predictor, "validation")
-    probabilities = cases.probabilities(predictor, run_flags.BATCH_SIZE.value)
-    calibration = calibrate(probabilities, cases.labels, cases.ids, cases.groups, cases.folds)
-    calibration.save(predictor.calibration_path, predictor.identity)
-    for runs, photographs in cases.parts(predictor):
-        runs.save_embeddings(photographs, run_flags.BATCH_SIZE.value)
+    calibration = run_flags.calibrate(predictor)
     return {
         "temperature": calibration.temperature,
         **calibration.measured,

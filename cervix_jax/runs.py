@@ -1,4 +1,4 @@
-"""The files of a work directory besides its checkpoints.
+"""The files of a work directory, but for what `training/checkpoints.py` keeps in its folder `checkpoints`.
 
 `run.json`, the run record, has every option, versions, git revision, class names, preprocessing and the fingerprint of
 the data. `metrics.jsonl` has one line per epoch. Both are plain text, so that they can be read without this software.
@@ -23,7 +23,7 @@ from cervix_jax.errors import UserError
 from cervix_jax.progress import log
 
 RECORD, METRICS, QUALITY_REFERENCE, LOCALISER = "run.json", "metrics.jsonl", "quality.npz", "localiser"
-DAMAGED_METRICS, LOCK = "metrics.damaged.jsonl", ".lock"
+CHECKPOINTS, DAMAGED_METRICS, LOCK = "checkpoints", "metrics.damaged.jsonl", ".lock"
 
 # Entries of the record beside the fingerprint that a run that is resumed must have too, and what differs if not.
 DIGESTS = {
@@ -90,8 +90,12 @@ def fold_workdir(workdir: Path, fold: int, seed: int = 0) -> Path:
 
 
 def member_workdirs(workdir: Path) -> list[Path]:
-    """The runs of a work directory: those of a cross-validation by fold and seed, or else the folder itself."""
-    names = ((_FOLD_NAME.fullmatch(path.parent.name), path.parent) for path in workdir.glob(f"*/{RECORD}"))
+    """The runs of a work directory: those of a cross-validation by fold and seed, or else the folder itself.
+
+    One that has checkpoints and has lost its record is among them, for `read_record` to name it.
+    """
+    begun = {path.parent for name in (RECORD, CHECKPOINTS) for path in workdir.glob(f"*/{name}")}
+    names = ((_FOLD_NAME.fullmatch(path.name), path) for path in begun)
     folds = sorted((int(match[1]), int(match[2] or 0), path) for match, path in names if match)
     return [workdir] if (workdir / RECORD).exists() or not folds else [path for *_, path in folds]
 
@@ -110,6 +114,8 @@ def read_record(workdir: Path) -> dict[str, Any]:
       RunError: there is none, or it is damaged.
     """
     path = workdir / RECORD
+    if not path.exists() and (workdir / CHECKPOINTS).exists():
+        raise RunError(f"{path} is missing; rerun the command that trained the run, which rebuilds it")
     if not path.exists():
         raise RunError(f"{workdir} holds no run: {path} is missing; train one with --workdir={workdir}")
     try:

@@ -13,10 +13,11 @@ if [ ! -e "$VENV/.installed" ]; then
   fi
   touch "$VENV/.installed"
 fi
-status=0
+status=0 audited=0
 
 echo "== known vulnerabilities" >&2
-"$VENV/bin/pip-audit" --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off > "$VENV/audit.txt" 2>&1 || true
+"$VENV/bin/pip-audit" --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off \
+  > "$VENV/audit.txt" 2>&1 || audited=$?
 if grep -q -E "ConnectionError|ConnectTimeout|Max retries|HTTPError|Service Unavailable|ProxyError" "$VENV/audit.txt"; then
   echo "not checked: the advisories cannot be reached from here" >&2
   status=3
@@ -26,13 +27,18 @@ elif grep -q "could not be audited" "$VENV/audit.txt"; then
 else
   cat "$VENV/audit.txt" >&2
 fi
-grep -v "could not be audited" "$VENV/audit.txt" | grep -q -E "GHSA-|PYSEC-|CVE-" && status=1
+if grep -v "could not be audited" "$VENV/audit.txt" | grep -E "GHSA-|PYSEC-|CVE-" > /dev/null; then
+  status=1
+elif [ $audited -ne 0 ] && [ $status -eq 0 ]; then
+  echo "not checked: pip-audit failed" >&2
+  status=3
+fi
 
 echo "== the lock" >&2
 cp requirements.lock "$VENV/fresh.lock" # from which uv keeps what still fits
 if ! "$VENV/bin/uv" pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header \
   --no-emit-index-url --quiet --output-file "$VENV/fresh.lock" > /dev/null; then
-  echo "not checked: the packages cannot be reached from here" >&2
+  echo "not checked: uv failed, for the reason above" >&2
   [ $status -ne 0 ] || status=3
 elif diff <(grep -oE '^[^ ]+==[^ ]+' requirements.lock) <(grep -oE '^[^ ]+==[^ ]+' "$VENV/fresh.lock") >&2; then
   echo "requirements.lock is what pyproject.toml asks for" >&2

@@ -1,4 +1,4 @@
-"""Converts an exported run to ONNX and checks it with onnxruntime against JAX; launch/onnx.sh runs it.
+"""Converts an exported run to ONNX and checks it with onnxruntime against the export; launch/onnx.sh runs it.
 
 Reads `card.json` and `model.safetensors` and writes `model.onnx` beside them: uint8 images [b, h, w, 3] to calibrated
 float32 probabilities [b, k], for any b.
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ TOLERANCE = 1e-4  # largest difference of a probability
 
 
 def main(folder: Path) -> None:
-    """Converts the export in a folder; exits with a message if its probabilities differ from JAX'."""
+    """Converts the export in a folder; exits with a message if its probabilities differ from the export's."""
     card = json.loads((folder / "card.json").read_text())
     if card["test_time_augmentation"]:
         raise SystemExit("an export with test-time augmentation cannot be converted")
@@ -56,14 +57,15 @@ def main(folder: Path) -> None:
     path.with_name(path.name + ".data").unlink(missing_ok=True)
     onnx.save(onnx_model, path)  # weights in the same file
     session = onnxruntime.InferenceSession(str(path))
+    exported = jax.export.deserialize(bytearray((folder / "predict.jax_export").read_bytes()))
     rng = np.random.default_rng(0)
     errors = {}
     for batch_size in (1, 3, 8):
         images = rng.integers(0, 256, (batch_size, *size, 3), dtype=np.uint8)
         (probabilities,) = session.run(None, {session.get_inputs()[0].name: images})
-        errors[batch_size] = float(np.abs(probabilities - np.asarray(jax.jit(serve)(images))).max())
+        errors[batch_size] = float(np.abs(probabilities - np.asarray(exported.call(weights, images))).max())
     if max(errors.values()) > TOLERANCE:
-        raise SystemExit(f"{path} differs from JAX: {errors}")
+        raise SystemExit(f"{path} differs from predict.jax_export: {errors}")
     print(json.dumps({"onnx": str(path), "bytes": path.stat().st_size, "largest_difference": errors}))
 
 

@@ -7,14 +7,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 VENV=${VENV:-.venv}
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3.12 python3.13 python3.11 python3 python}; do
+  local candidate candidates=(python3.12 python3.13 python3.11 python3 python)
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  echo "error: Python 3.11, 3.12 or 3.13 is needed; found $(${PYTHON:-python3} --version 2>&1). PYTHON=/path/to/python names one." >&2
+  echo "error: Python 3.11, 3.12 or 3.13 is needed; found $("${PYTHON:-python3}" --version 2>&1). PYTHON=/path/to/python names one." >&2
   return 1
 }
 

@@ -83,3 +83,8 @@ def test_options_that_do_not_fit_together_are_user_errors(flags, tmp_path, extra
     assert status == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_localiser_is_measured_on_a_split(localiser_run, manual_dir):
+    status, _, message = call("evaluate", f"--workdir={localiser_run}", f"--images={manual_dir / 'train'}")
+    assert (status, "are of classifiers" in message) == (2, True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from cervix_jax.datasets.pipeline import Examples
+    from cervix_jax.inference.calibration import Calibration
     from cervix_jax.inference.labelled import LabelledPhotographs
     from cervix_jax.inference.predictor import Predictor
     from cervix_jax.training.localiser import Localiser
@@ -114,3 +115,19 @@ def labelled_split(predictor: Predictor, split: str) -> LabelledPhotographs:
         return lead_host_first(lambda: load_dataset(config, flags.FLAGS.manual_dir, flags.FLAGS.data_dir))
 
     return split_photographs(predictor, load, split)
+
+
+def calibrate(predictor: Predictor) -> Calibration:
+    """Calibrates a predictor on its validation photographs; keeps the calibration, and their embeddings, with its runs.
+
+    Raises:
+      Others: see `labelled_split` and `calibration.calibrate`.
+    """
+    from cervix_jax.inference import calibration
+
+    cases = labelled_split(predictor, "validation")
+    probabilities = cases.probabilities(predictor, BATCH_SIZE.value)
+    fitted = calibration.calibrate(probabilities, cases.labels, cases.ids, cases.groups, cases.folds)
+    fitted.save(predictor.calibration_path, predictor.identity)
+    cases.save_embeddings(predictor, BATCH_SIZE.value)
+    return fitted

@@ -23,6 +23,15 @@ def group_samples(groups: Int[np.ndarray, "n"], resamples: int) -> Iterator[Int[
         yield np.concatenate([rows_by_group[group] for group in drawn])
 
 
+def reflected(value: float, low: float, high: float) -> tuple[float, float]:
+    """The interval of a calibration error from percentiles of its samples: these reflected at the number.
+
+    The error is biased upwards, and in samples twice, so the percentiles may lie above it. The reflected ones (the
+    'basic' bootstrap) are cut off at 0, and hold the number.
+    """
+    return max(0.0, 2 * value - high), max(value, 2 * value - low)
+
+
 def mean_intervals(
     values: Float[np.ndarray, "n m"], groups: Int[np.ndarray, "n"], resamples: int = 1000
 ) -> Float[np.ndarray, "m 2"]:

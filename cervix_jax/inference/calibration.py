@@ -205,7 +205,7 @@ def calibrate(
         "after": _loss_and_ece(after, reference_labels),
         "kept": kept,
         "cases": best_rule(after, reference_labels, reference_groups),
-        "sets": {str(coverage): repeated_splits(after, reference_labels, coverage) for coverage in COVERAGES},
+        "sets": {str(c): repeated_splits(after, reference_labels, c, reference_groups) for c in COVERAGES},
     }
     if folds is None:
         return Calibration(temperature, after, reference_labels, measured, groups=reference_groups)

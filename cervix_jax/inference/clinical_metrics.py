@@ -4,8 +4,7 @@ Only a fully visible zone of type 1 may be ablated (WHO 2021), so the dangerous 
 Intervals are percentiles of 1,000 bootstrap samples of the photographs (Efron 1979); they say how far another sample of
 photographs of the same kind would be, not another hospital. Near-duplicates are drawn together. A proportion of 0 or 1
 has no spread in such samples: its interval is the exact one (Clopper & Pearson 1934), of as many trials as there are
-groups, so that 'never in 20' does not look like 'never'. The calibration error is biased upwards, and in samples twice,
-so its interval is the samples' reflected at the number (the 'basic' bootstrap), and holds the number.
+groups, so that 'never in 20' does not look like 'never'. That of the calibration error is `bootstrap.reflected`.
 """
 
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest, rankdata
 
-from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
+from cervix_jax.inference.bootstrap import PERCENTILES, group_samples, reflected
 from cervix_jax.labels import ABLATABLE, CLASS_NAMES
 from cervix_jax.training import metrics
 
@@ -50,8 +49,7 @@ def detailed_metrics(
         warnings.simplefilter("ignore", RuntimeWarning)  # a number that no sample defines
         low, high = np.nanpercentile(np.array(samples, float), PERCENTILES, axis=0)
     limits = {name: (low[i], high[i]) for i, name in enumerate(point)}
-    lower, upper = (2 * point["ece"] - limit for limit in limits["ece"][::-1])
-    limits["ece"] = (max(0.0, lower), max(point["ece"], upper))
+    limits["ece"] = reflected(point["ece"], *limits["ece"])
     intervals = {name: [none_if_nan(a), none_if_nan(b)] for name, (a, b) in limits.items()}
     for name, (among, counted) in _fractions(labels, decisions, class_names).items():
         if among.any() and len(set(counted[among].tolist())) == 1:

@@ -81,6 +81,13 @@ class LabelledPhotographs:
         parts = self.parts(predictor)
         return np.concatenate([runs.probabilities(photographs, batch_size) for runs, photographs in parts])
 
+    def save_embeddings(self, predictor: Predictor, batch_size: int = 32) -> None:
+        """Keeps the embeddings of each photograph with the runs that may judge it, for `Predictor.familiarity`."""
+        first = 0
+        for runs, photographs in self.parts(predictor):
+            runs.save_embeddings(photographs, self.groups[first : first + len(photographs)], batch_size)
+            first += len(photographs)
+
     @property
     def folds(self) -> Int[np.ndarray, "n"] | None:
         """The fold that holds out each photograph; None if this is no cross-validation."""

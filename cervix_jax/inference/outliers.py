@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cervix_jax.atomic import open_atomic
 from cervix_jax.errors import UserError
@@ -30,9 +30,16 @@ class EmbeddingReference:
 
     Attributes:
       embeddings: a row a photograph.
+      groups: near-duplicates and the photographs of a case have the same number; None in older files, for each alone.
     """
 
     embeddings: Float[np.ndarray, "m d"]
+    groups: Int[np.ndarray, "m"] | None = None
+
+    @property
+    def one_of_each(self) -> Float[np.ndarray, "g d"]:
+        """Embeddings of the first photograph of each group: those that are independent of each other."""
+        return self.embeddings if self.groups is None else self.embeddings[first_of_each(self.groups)]
 
     @property
     def own_scores(self) -> Float[np.ndarray, "m"]:
@@ -49,8 +56,8 @@ class EmbeddingReference:
     def save(self, workdir: Path, digest: str) -> None:
         """Writes an NPZ file without pickles for the run whose `Member.digest` is given."""
         with open_atomic(workdir / EMBEDDINGS, "wb") as file:
-            embeddings = self.embeddings.astype(np.float32)
-            np.savez(file, allow_pickle=False, embeddings=embeddings, digest=np.array(digest))
+            arrays = {"embeddings": self.embeddings.astype(np.float32), "digest": np.array(digest)}
+            np.savez(file, allow_pickle=False, **arrays | ({} if self.groups is None else {"groups": self.groups}))
 
     @classmethod
     def load(cls, workdir: Path, digest: str) -> "EmbeddingReference | None":
@@ -64,10 +71,16 @@ class EmbeddingReference:
             return None
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                embeddings, of_digest = arrays["embeddings"].astype(float), str(arrays["digest"])
+                reference = cls(arrays["embeddings"].astype(float), arrays.get("groups"))
+                of_digest = str(arrays["digest"])
         except Exception as error:  # as many kinds as there are ways to damage it
             raise EmbeddingsError(f"{path} is damaged; python -m cervix_jax.calibrate writes it again") from error
-        return cls(embeddings) if of_digest == digest else None
+        return reference if of_digest == digest else None
+
+
+def first_of_each(groups: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
+    """The row of the first photograph of each group."""
+    return np.sort(np.unique(groups, return_index=True)[1])
 
 
 def _similarity(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:

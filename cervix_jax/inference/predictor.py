@@ -264,10 +264,18 @@ class Predictor:
         plain = dataclasses.replace(self, augmentations=())
         return [plain._member_outputs(member, photographs, batch_size)[1] for member in self.members]
 
-    def save_embeddings(self, photographs: Sequence[Photograph], batch_size: int = 32) -> None:
-        """Keeps embeddings of photographs that no member has learned from with each, for `familiarity`."""
+    def save_embeddings(
+        self, photographs: Sequence[Photograph], groups: Int[np.ndarray, "n"], batch_size: int = 32
+    ) -> None:
+        """Keeps embeddings of photographs that no member has learned from with each, for `familiarity`.
+
+        Args:
+          photographs: n of known type, held out.
+          groups: see `EmbeddingReference`.
+          batch_size: as for `probabilities`.
+        """
         for member, embeddings in zip(self.members, self.embeddings(photographs, batch_size), strict=True):
-            EmbeddingReference(embeddings.astype(float)).save(member.workdir, member.digest)
+            EmbeddingReference(embeddings.astype(float), groups).save(member.workdir, member.digest)
 
     @cached_property
     def embedding_references(self) -> tuple[EmbeddingReference, ...] | None:

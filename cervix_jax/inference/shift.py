@@ -3,8 +3,9 @@
 Features of quality control are compared one by one (Kolmogorov-Smirnov, corrected by Holm's rule), and what the network
 sees as a whole: the maximum mean discrepancy between embeddings of its held-out photographs and of the site's, by
 permutation (Gretton et al. 2012). Of each case one photograph takes part, since those of a case are not
-independent. A test that finds nothing says little without its power: how often it finds a shift that is known, at this
-number of photographs.
+independent; only the features of the training set are those of all its photographs, so that of a run that was trained
+on several photographs a case their p-values are too small. A test that finds nothing says little without its power: how
+often it finds a shift that is known, at this number of photographs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from scipy.stats import ks_2samp
 
 from cervix_jax.datasets.quality import QualityReference
 from cervix_jax.inference.clinical_metrics import auroc
+from cervix_jax.inference.outliers import first_of_each
 from cervix_jax.inference.photograph import Photograph
 from cervix_jax.inference.predictor import Predictor
 
@@ -54,11 +56,6 @@ def shift(reference: QualityReference, photographs: Sequence[Photograph]) -> dic
     return {"scores": scores, "retake": retake | {"photographs": sum(bool(a.retake) for a in assessments)}}
 
 
-def one_of_each(groups: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
-    """The row of the first photograph of each group."""
-    return np.sort(np.unique(groups, return_index=True)[1])
-
-
 def feature_tests(reference: QualityReference, photographs: Sequence[Photograph]) -> dict[str, float]:
     """p-values of Kolmogorov-Smirnov tests of quality features by name, corrected by Holm's rule for their number."""
     assessed = [reference.assess(p.features, p.located[0]) for p in photographs if p.features is not None]
@@ -80,14 +77,14 @@ def shift_tests(
       `photographs` that take part; `features`: p-values by name, see `feature_tests`; `embeddings`: `embedding_test`,
       of several runs the median of each number; either None where a run has recorded nothing to compare with.
     """
-    chosen = [photographs[i] for i in one_of_each(groups).tolist()]
+    chosen = [photographs[i] for i in first_of_each(groups).tolist()]
     quality, known = predictor.quality_reference, predictor.embedding_references
     results: dict[str, Any] = {"photographs": len(chosen), "features": None, "embeddings": None}
     if quality is not None:
         results["features"] = feature_tests(quality, chosen)
     if known is not None:
         pairs = zip(known, predictor.embeddings(chosen, batch_size), strict=True)
-        tests = [embedding_test(reference.embeddings, site.astype(float)) for reference, site in pairs]
+        tests = [embedding_test(reference.one_of_each, site.astype(float)) for reference, site in pairs]
         results["embeddings"] = {name: float(np.median([test[name] for test in tests])) for name in tests[0]}
     return results
 

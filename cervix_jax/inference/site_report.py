@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from cervix_jax.datasets.splits import stratified_folds
 from cervix_jax.inference import clinical_metrics
-from cervix_jax.inference.bootstrap import PERCENTILES, group_samples
+from cervix_jax.inference.bootstrap import PERCENTILES, group_samples, reflected
 from cervix_jax.inference.calibration import Calibration
 from cervix_jax.inference.clinical_metrics import none_if_nan, scalar_metrics
 from cervix_jax.inference.decisions import DecisionRule
@@ -187,6 +187,7 @@ def compare_said(
     for kind, point in zip(("before", "after"), points, strict=True):
         exact = {name: _exact(name, value, labels, groups) for name, value in point.items()}
         intervals[kind] |= {name: limit for name, limit in exact.items() if limit is not None}
+        intervals[kind]["ece"] = list(reflected(point["ece"], *intervals[kind]["ece"]))
     low, high = limits[-1].tolist()
     verdict = "better than" if high < 0 else "worse than" if low > 0 else "cannot be told from"
     return {

@@ -26,10 +26,11 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 from orbax.checkpoint import checkpoint_managers
 
+from cervix_jax import runs
 from cervix_jax.errors import UserError
 from cervix_jax.training.state import TrainState, Variables
 
-DIRECTORY, DAMAGED = "checkpoints", "damaged-checkpoints"
+DAMAGED = "damaged-checkpoints"
 _CHECKSUMS, _METRICS = "sha256", "metrics"  # entries of a saved record that are no business of who saved it
 _READS = 5  # tries to read beside a trainer, whose epochs take longer than a read
 LOSSES = {"variables": "loss", "averaged": "ema_loss"}  # item -> validation metric by which its best is chosen
@@ -64,7 +65,7 @@ class Checkpoints:
           DamagedError: validation metrics of a checkpoint cannot be read.
         """
         for step in unreadable(workdir):
-            raise DamagedError(f"{workdir / DIRECTORY / step} is damaged: its validation metrics cannot be read")
+            raise DamagedError(f"{workdir / runs.CHECKPOINTS / step} is damaged: its validation metrics cannot be read")
 
         def loss(metrics: dict[str, float], name: str = LOSSES["variables"]) -> float:
             return _comparable(metrics[name])
@@ -80,7 +81,7 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=loss, best_mode="min")
-        return cls(ocp.CheckpointManager((workdir / DIRECTORY).absolute(), options=options), workdir)
+        return cls(ocp.CheckpointManager((workdir / runs.CHECKPOINTS).absolute(), options=options), workdir)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -222,13 +223,13 @@ class Checkpoints:
         return {name: restored[name] for name in templates}
 
     def _damaged(self, step: int, what: str) -> DamagedError:
-        return DamagedError(f"{self.workdir / DIRECTORY / str(step)} is damaged: {what}")
+        return DamagedError(f"{self.workdir / runs.CHECKPOINTS / str(step)} is damaged: {what}")
 
 
 def unreadable(workdir: Path) -> list[str]:
     """Steps of checkpoints whose validation metrics cannot be read, which Orbax does when it opens them."""
     damaged = []
-    for path in (workdir / DIRECTORY).glob("*/metrics/metrics"):
+    for path in (workdir / runs.CHECKPOINTS).glob("*/metrics/metrics"):
         try:
             if not isinstance(json.loads(path.read_text()), dict):
                 raise ValueError("no metrics")
@@ -244,7 +245,7 @@ def set_aside(workdir: Path, step: str) -> Path:
     place = workdir / DAMAGED / step
     place.parent.mkdir(exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
-    (workdir / DIRECTORY / step).rename(place)
+    (workdir / runs.CHECKPOINTS / step).rename(place)
     return place
 
 
@@ -270,7 +271,7 @@ def read_checkpoints(workdir: Path, read: Callable[[Checkpoints], T]) -> T:
 
 
 def _names(workdir: Path) -> set[str]:
-    folder = workdir / DIRECTORY
+    folder = workdir / runs.CHECKPOINTS
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 

@@ -224,6 +224,8 @@ def _run_epochs(
     if epoch_metrics.is_over(rows, epochs, patience) and done % steps_per_epoch == 0:
         log(f"nothing to do: {done // steps_per_epoch} epochs are done and {epochs} were asked for")
         _save_quality_reference(context, workdir)
+        if is_lead_host() and runs.damaged_metrics(workdir):
+            runs.write_metrics(workdir, rows)
         return rows
     with closing(TensorBoard(workdir if is_lead_host() else None)) as board:
         for epoch in range(first, epochs + 1):

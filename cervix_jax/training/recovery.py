@@ -15,7 +15,7 @@ from cervix_jax import runs
 from cervix_jax.datasets.quality import QualityReference, QualityReferenceError
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
-from cervix_jax.training.checkpoints import DIRECTORY, CheckpointError, Checkpoints, DamagedError, set_aside, unreadable
+from cervix_jax.training.checkpoints import CheckpointError, Checkpoints, DamagedError, set_aside, unreadable
 from cervix_jax.training.processes import on_lead_host
 from cervix_jax.training.state import TrainState
 
@@ -28,7 +28,7 @@ def rebuild_record(workdir: Path) -> None:
     Raises:
       RunError: it is missing, and no checkpoint is whole; or there are several processes, which cannot rebuild it.
     """
-    folder = workdir / DIRECTORY
+    folder = workdir / runs.CHECKPOINTS
     if (workdir / runs.RECORD).exists() or not folder.is_dir() or not any(folder.iterdir()):
         return
     if jax.process_count() > 1:
@@ -77,8 +77,8 @@ def restore_newest(
     epochs = len(runs.read_metrics(workdir))
     if epochs > 2:  # of the first two a crash may have left no checkpoint
         raise RunError(
-            f"{workdir} has the metrics of {epochs} epochs and no whole checkpoint: put {workdir / DIRECTORY} back, or "
-            "remove the work directory to start anew"
+            f"{workdir} has the metrics of {epochs} epochs and no whole checkpoint: put {workdir / runs.CHECKPOINTS} "
+            "back, or remove the work directory to start anew"
         )
     return state, None
 
@@ -121,7 +121,9 @@ def remove_damaged_reference(workdir: Path) -> None:
 def set_unreadable_aside(workdir: Path) -> None:
     """Moves checkpoints away that cannot even be opened; to be called before `Checkpoints.open`."""
     for step in unreadable(workdir):
-        _set_aside(workdir, step, f"{workdir / DIRECTORY / step} is damaged: its validation metrics cannot be read")
+        _set_aside(
+            workdir, step, f"{workdir / runs.CHECKPOINTS / step} is damaged: its validation metrics cannot be read"
+        )
 
 
 def _set_aside(workdir: Path, step: str, why: DamagedError | str) -> None:

@@ -13,8 +13,9 @@ from cervix_jax.config import ConfigError
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
 from cervix_jax.training import epoch_metrics, loop
-from cervix_jax.training.checkpoints import DIRECTORY, Checkpoints
+from cervix_jax.training.checkpoints import Checkpoints, unreadable
 from cervix_jax.training.processes import on_lead_host
+from cervix_jax.workflows import verification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class FoldPlan:
 
 
 def train_folds(plan: FoldPlan) -> None:
-    """Trains the chosen folds one after another, without those that are finished.
+    """Trains the chosen folds one after another, without those that are finished; of these it repairs what is damaged.
 
     Raises:
       RunError: a work directory has another configuration.
@@ -91,17 +92,24 @@ def train_folds(plan: FoldPlan) -> None:
     for config, workdir in plan.runs(range(plan.config.selection.folds)):  # all are pooled, whoever trains them
         on_lead_host(partial(runs.check_config, workdir, config))
     for config, workdir in plan.runs(plan.chosen):
-        if _is_finished(config, workdir):
+        if _is_finished(config, workdir) and _is_whole(workdir):
             log(f"{workdir}: finished")
-            with Checkpoints.open(workdir) as checkpoints:
-                checkpoints.remove_replaced()
             continue
         log(f"{workdir}: fold {config.selection.fold} of {config.selection.folds}, seed {config.seed}")
         loop.train(config, workdir)
+
+
+def _is_whole(workdir: Path) -> bool:
+    """Whether training has nothing to repair; what it has is in the log. Removes what a killed run was removing."""
+    if not unreadable(workdir):
+        with Checkpoints.open(workdir) as checkpoints:
+            checkpoints.remove_replaced()
+    verification.check_trained(workdir, report := verification.Report())
+    return not report.problems
 
 
 def _is_finished(config: ml_collections.ConfigDict, workdir: Path) -> bool:
     """Whether the last epoch is done and saved: a run may have been killed between its metrics and its checkpoint."""
     rows = runs.read_metrics(workdir)
     is_over = epoch_metrics.is_over(rows, config.epochs, config.patience)
-    return is_over and (workdir / DIRECTORY / str(rows[-1].get("step", ""))).is_dir()
+    return is_over and (workdir / runs.CHECKPOINTS / str(rows[-1].get("step", ""))).is_dir()

@@ -18,7 +18,7 @@ from cervix_jax.inference.outliers import EmbeddingReference
 from cervix_jax.inference.site_calibration import SITE_PREFIX, SiteCalibration
 from cervix_jax.progress import log
 from cervix_jax.runs import RunError
-from cervix_jax.training.checkpoints import DAMAGED, DIRECTORY, CheckpointError, Checkpoints
+from cervix_jax.training.checkpoints import DAMAGED, CheckpointError, Checkpoints
 from cervix_jax.training.localiser import Localiser
 from cervix_jax.training.mesh import make_mesh, replicated
 from cervix_jax.training.setup import make_setup
@@ -68,13 +68,7 @@ def check_runs(workdir: Path, report: Report) -> None:
     """
     for run in runs.member_workdirs(workdir):
         log(f"checking {run}")
-        rerun = "rerun the command that trained it"
-        if not report.look(partial(runs.read_record, run), f"{rerun}, which rebuilds the record"):
-            continue
-        report.look(partial(_check_metrics, run), f"{rerun}: damaged lines are kept aside")
-        _check_checkpoints(run, report)
-        report.look(partial(_check_quality, run), f"{rerun}, which writes it")
-        report.look(partial(Localiser.load, run / runs.LOCALISER), f"{rerun}, which copies it")
+        check_trained(run, report)
         report.look(partial(EmbeddingReference.load, run, ""), "or remove it")
         for path in run.glob("calibration-*.json"):
             identity = path.stem.removeprefix("calibration-")
@@ -82,6 +76,22 @@ def check_runs(workdir: Path, report: Report) -> None:
         for path in run.glob(f"{SITE_PREFIX}*.json"):
             identity = path.stem.rpartition("-")[2]
             report.look(partial(SiteCalibration.load, path, identity), "or remove it")
+
+
+def check_trained(run: Path, report: Report) -> None:
+    """Checks the files of one run that training writes, and writes again where they are damaged.
+
+    Args:
+      run: its work directory.
+      report: what is found is added.
+    """
+    rerun = "rerun the command that trained it"
+    if not report.look(partial(runs.read_record, run), f"{rerun}, which rebuilds the record"):
+        return
+    report.look(partial(_check_metrics, run), f"{rerun}: damaged lines are kept aside")
+    _check_checkpoints(run, report)
+    report.look(partial(_check_quality, run), f"{rerun}, which writes it")
+    report.look(partial(Localiser.load, run / runs.LOCALISER), f"{rerun}, which copies it")
 
 
 def check_data(data_dir: Path, report: Report) -> None:
@@ -141,7 +151,7 @@ def _check_checkpoints(workdir: Path, report: Report) -> None:
     def open_and_restore() -> None:
         with Checkpoints.open(workdir) as checkpoints:
             if not checkpoints.steps:
-                raise CheckpointError(f"{workdir / DIRECTORY} holds no checkpoint")
+                raise CheckpointError(f"{workdir / runs.CHECKPOINTS} holds no checkpoint")
             for step in checkpoints.steps:
                 advice = f"rerun the command that trained it, which moves it to {DAMAGED}/ and goes on from another"
                 report.look(partial(checkpoints.restore, step, state, sharding), advice)

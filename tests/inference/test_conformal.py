@@ -43,6 +43,15 @@ def test_coverage_holds_over_repeated_splits(coverage) -> None:
     assert found["singleton_error"] < alone
 
 
+def test_photographs_of_one_group_count_once_and_are_never_on_both_sides() -> None:
+    p, labels = drawn(60)
+    each = conformal.repeated_splits(p, labels, 0.8, repeats=20)
+    many, groups = np.repeat(p, 3, axis=0), np.repeat(np.arange(60), 3)
+    tripled = conformal.repeated_splits(many, np.repeat(labels, 3), 0.8, groups, repeats=20)
+    assert tripled == pytest.approx(each)
+    assert conformal.repeated_splits(many, np.repeat(labels, 3), 0.8, repeats=20) != pytest.approx(each)
+
+
 @given(
     hnp.arrays(float, (4, 3), elements=st.floats(0.01, 1)).map(lambda x: x / x.sum(1, keepdims=True)),
     st.floats(0.01, 0.99),

@@ -39,7 +39,11 @@ def test_a_reference_is_kept_with_its_checkpoint(tmp_path) -> None:
     reference = EmbeddingReference(embeddings(30, 0))
     assert EmbeddingReference.load(tmp_path, "this") is None
     reference.save(tmp_path, "this")
-    np.testing.assert_allclose(EmbeddingReference.load(tmp_path, "this").embeddings, reference.embeddings, atol=1e-6)
+    np.testing.assert_allclose(EmbeddingReference.load(tmp_path, "this").one_of_each, reference.embeddings, atol=1e-6)
+    dataclasses.replace(reference, groups=np.arange(30) // 3).save(tmp_path, "this")
+    kept = EmbeddingReference.load(tmp_path, "this")
+    np.testing.assert_allclose(kept.embeddings, reference.embeddings, atol=1e-6)
+    np.testing.assert_allclose(kept.one_of_each, reference.embeddings[::3], atol=1e-6)
     assert EmbeddingReference.load(tmp_path, "that") is None
     damaged = bytearray((tmp_path / EMBEDDINGS).read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -51,7 +55,7 @@ def test_a_reference_is_kept_with_its_checkpoint(tmp_path) -> None:
 @pytest.fixture
 def with_reference(predictor, validation, tmp_path):
     moved = dataclasses.replace(predictor, members=(dataclasses.replace(predictor.members[0], workdir=tmp_path),))
-    moved.save_embeddings(list(validation.photographs))
+    validation.save_embeddings(moved)
     assert (tmp_path / EMBEDDINGS).exists()
     return dataclasses.replace(moved)
 

@@ -1,5 +1,6 @@
 """Tests of shift: their level under no shift, their power, and the decision by stated rules."""
 
+import dataclasses
 import io
 import re
 
@@ -9,7 +10,8 @@ from PIL import Image, ImageEnhance
 from scipy.spatial.distance import cdist
 
 from cervix_jax.inference import shift as module
-from cervix_jax.inference.shift import decide_use, embedding_test, feature_tests, one_of_each, shift_tests
+from cervix_jax.inference.outliers import EmbeddingReference, first_of_each
+from cervix_jax.inference.shift import decide_use, embedding_test, feature_tests, shift_tests
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,7 @@ def test_power_grows_with_the_number_of_photographs() -> None:
 
 
 def test_one_photograph_of_each_case_takes_part_and_features_are_corrected_together(predictor, validation) -> None:
-    assert one_of_each(np.array([5, 5, 2, 7, 2])).tolist() == [0, 2, 3]
+    assert first_of_each(np.array([5, 5, 2, 7, 2])).tolist() == [0, 2, 3]
     photographs = [predictor.read(photograph.jpeg, with_features=True) for photograph in list(validation.photographs)]
     tests = shift_tests(predictor, photographs, np.arange(len(photographs)) // 2)
     assert tests["photographs"] == (len(photographs) + 1) // 2
@@ -55,6 +57,21 @@ def test_one_photograph_of_each_case_takes_part_and_features_are_corrected_toget
     p = feature_tests(predictor.quality_reference, dark)
     assert p["darkness"] < 0.01
     assert all(0 <= value <= 1 for value in p.values())
+
+
+def test_photographs_of_one_case_count_once_in_the_reference(predictor, validation, tmp_path) -> None:
+    photographs = [predictor.read(photograph.jpeg, with_features=True) for photograph in list(validation.photographs)]
+    held_out = np.random.default_rng(0).normal(0, 1, (40, predictor.embeddings(photographs[:1])[0].shape[1]))
+
+    def tests_with(reference: EmbeddingReference):
+        member = dataclasses.replace(predictor.members[0], workdir=tmp_path)
+        reference.save(tmp_path, member.digest)
+        judge = dataclasses.replace(predictor, members=(member,))
+        return shift_tests(judge, photographs, np.arange(len(photographs)))["embeddings"]
+
+    once, groups = tests_with(EmbeddingReference(held_out)), np.repeat(np.arange(40), 4)
+    assert tests_with(EmbeddingReference(np.repeat(held_out, 4, axis=0), groups)) == once
+    assert tests_with(EmbeddingReference(np.repeat(held_out, 4, axis=0))) != once
 
 
 def _darker(jpeg: bytes) -> bytes:

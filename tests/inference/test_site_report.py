@@ -50,6 +50,19 @@ def test_a_report_says_what_improved_and_whether_photographs_are_told_apart() ->
     assert report["guessing"]["verdict"] != "better than guessing"
 
 
+def test_intervals_of_the_calibration_error_hold_it() -> None:
+    """It is biased upwards, and in bootstrap samples twice."""
+    for seed in (4, 15):
+        rng = np.random.default_rng(seed)
+        p = rng.dirichlet(np.full(3, 5), 40)
+        labels = np.array([rng.choice(3, p=row) for row in p])
+        said = Said.by(None, p, None, 0.9, 0.05)
+        report = compare_said(said, said, labels, [str(i) for i in range(40)], np.arange(40), CLASS_NAMES)
+        for kind in ("before", "after"):
+            low, high = report["intervals"][kind]["ece"]
+            assert low <= report[kind]["ece"] <= high
+
+
 def test_never_in_a_few_cases_is_not_never() -> None:
     _, labels, ids, groups = site_predictions(30)
     said = Said(np.full((90, 3), 1 / 3), np.full(90, 2), np.ones((90, 3), bool))

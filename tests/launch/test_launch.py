@@ -40,6 +40,22 @@ def test_scripts_say_how_they_are_used(name: str) -> None:
     assert "usage:" in done.stderr
 
 
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(stat.S_IRWXU)
+
+
+@pytest.fixture
+def stub_venv(tmp_path):
+    """An environment whose Python says what it is called with."""
+    write_program(tmp_path / "venv/bin/python", SAYS)
+    wanted = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "requirements.lock").read_bytes()
+    checksum = subprocess.run(["cksum"], input=wanted, capture_output=True, check=True).stdout
+    (tmp_path / "venv/.installed").write_bytes(checksum)
+    return tmp_path / "venv"
+
+
 @pytest.fixture
 def metadata_server():
     """Google's metadata server, as host 1 of 3 sees it."""
@@ -64,24 +80,52 @@ def metadata_server():
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("endpoints", ["a:1:10.0.0.2,b:2:10.0.0.3,c:3:10.0.0.4", "10.0.0.2,10.0.0.3,10.0.0.4"])
-def test_tpu_hosts_learn_of_each_other_from_the_metadata_server(metadata_server, endpoints, tmp_path) -> None:
+def test_tpu_hosts_learn_of_each_other_from_the_metadata_server(metadata_server, endpoints, stub_venv) -> None:
     attributes, address = metadata_server
     attributes["worker-network-endpoints"] = endpoints
-    venv = tmp_path / "venv"
-    (venv / "bin").mkdir(parents=True)
-    (venv / "bin/python").write_text(SAYS)
-    (venv / "bin/python").chmod(stat.S_IRWXU)
-    wanted = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "requirements.lock").read_bytes()
-    checksum = subprocess.run(["cksum"], input=wanted, capture_output=True, check=True).stdout
-    (venv / ".installed").write_bytes(checksum)
     done = subprocess.run(
         [LAUNCH / "tpu_vm.sh", "train", "--workdir=a folder"],
-        env=os.environ | {"VENV": str(venv), "GCE_METADATA_HOST": address, "no_proxy": "127.0.0.1"},
+        env=os.environ | {"VENV": str(stub_venv), "GCE_METADATA_HOST": address, "no_proxy": "127.0.0.1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.stdout == "10.0.0.2:8482 3 1 -m cervix_jax.train --workdir=a folder\n", done.stderr
+
+
+def test_the_page_is_of_runs_where_the_user_stands(stub_venv, tmp_path) -> None:
+    (tmp_path / "my runs/cv").mkdir(parents=True)
+
+    def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"VENV": str(stub_venv)}
+        command = [LAUNCH / "serve.sh", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    done = serve("my runs/cv", "--tta=flips")
+    run = f"--workdir={tmp_path}/my runs/cv"
+    assert done.stdout.split(maxsplit=2) == ["-m", "cervix_jax.serve", f"{run} --calibrate --tta=flips\n"], done.stderr
+    assert (serve("--port=1").returncode, serve("nowhere").returncode) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("audit", "status", "says"),
+    [
+        ("echo No known vulnerabilities found", 0, "No known vulnerabilities"),
+        ("echo jax 0.1 GHSA-1; exit 1", 1, "GHSA-1"),
+        ("echo Traceback; exit 1", 3, "not checked: pip-audit failed"),
+        ("echo ReadTimeout: Max retries; exit 1", 3, "the advisories cannot be reached"),
+        ("seq -f 'jax %.0f CVE-2020' 9999; exit 1", 1, "jax 9999"),
+    ],
+)
+def test_an_audit_passes_only_if_it_was_made(tmp_path, audit, status, says) -> None:
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    write_program(tmp_path / ".venv-audit/bin/pip-audit", f"#!/usr/bin/env bash\n{audit}\n")
+    write_program(tmp_path / ".venv-audit/bin/uv", "#!/usr/bin/env bash\n")
+    (tmp_path / ".venv-audit/.installed").touch()
+    done = subprocess.run([tmp_path / "launch/audit.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from cervix_jax import config as options
 from cervix_jax import runs
 from cervix_jax.runs import RunError
-from cervix_jax.training.checkpoints import DIRECTORY
 from cervix_jax.workflows import folds as module
 from cervix_jax.workflows.folds import FoldPlan, train_folds
+from cervix_jax.workflows.verification import Report, check_runs
 
 
 def test_runs_differ_by_fold_and_seed_alone(tmp_path, tiny_config) -> None:
@@ -39,10 +39,10 @@ def test_finished_runs_are_not_trained_again_and_others_are(folds_copy, monkeypa
     plan = folds_copy
     trained = []
     monkeypatch.setattr(module.loop, "train", lambda config, workdir: trained.append(workdir.name))
-    (plan.workdir / "fold0" / DIRECTORY / "1/variables").mkdir(parents=True)  # killed while it removed the first
+    (plan.workdir / "fold0" / runs.CHECKPOINTS / "1/variables").mkdir(parents=True)  # killed while it removed the first
     train_folds(plan)
     assert trained == []
-    assert not (plan.workdir / "fold0" / DIRECTORY / "1").exists()
+    assert not (plan.workdir / "fold0" / runs.CHECKPOINTS / "1").exists()
     rows = runs.read_metrics(plan.workdir / "fold1")
     runs.write_metrics(plan.workdir / "fold1", rows[:-1])
     assert [path.name for path in plan.unfinished()] == ["fold1"]
@@ -50,9 +50,23 @@ def test_finished_runs_are_not_trained_again_and_others_are(folds_copy, monkeypa
     assert trained == ["fold1"]
 
 
+@pytest.mark.parametrize(
+    "name", ["run.json", "metrics.jsonl", "quality.npz", "checkpoints/*/variables/d/*", "checkpoints/*/metrics/metrics"]
+)
+def test_what_check_finds_in_finished_runs_is_repaired(folds_copy, name) -> None:
+    for path in list((folds_copy.workdir / "fold1").glob(name)):
+        path.unlink() if name == "run.json" else path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_runs(folds_copy.workdir, found := Report())
+    assert len(found.problems) == 1
+    assert "fold1" in found.problems[0]
+    train_folds(folds_copy)
+    check_runs(folds_copy.workdir, found := Report())
+    assert found.problems == []
+
+
 def test_a_run_that_was_killed_before_its_last_checkpoint_was_saved_is_not_finished(folds_copy, monkeypatch) -> None:
     """Its metrics are written first; what Orbax had begun to write has another name."""
-    (checkpoint,) = [path for path in (folds_copy.workdir / "fold1" / DIRECTORY).iterdir() if path.is_dir()]
+    (checkpoint,) = [path for path in (folds_copy.workdir / "fold1" / runs.CHECKPOINTS).iterdir() if path.is_dir()]
     checkpoint.rename(checkpoint.with_name(f"{checkpoint.name}.orbax-checkpoint-tmp"))
     assert [path.name for path in folds_copy.unfinished()] == ["fold1"]
 
