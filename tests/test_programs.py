@@ -96,6 +96,7 @@ def check_that_a_page_keeps_nothing(workdir, directory):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
     environment |= {place: str(places[place]) for place in ("HOME", "TMPDIR")}
     environment |= {"PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(compiled)}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # kept however fast it was
     page = start("serve", workdir, "--port=0", "--batch_size=1", env=environment, cwd=places["work"])
     try:
         address = next(line for line in page.stderr if "ready" in line).split("open ")[1].split()[0]
@@ -149,8 +150,6 @@ def test_folds_are_trained_brought_together_used_and_compared(flags, tmp_path, m
     workdir = f"--workdir={tmp_path / 'cv'}"
     half = result("crossvalidate", *flags, workdir, "--folds=1")
     assert half == {"unfinished": [str(tmp_path / "cv/fold0")]}
-    status, _, message = call("evaluate", f"--workdir={tmp_path / 'cv'}", f"--workdir={tmp_path / 'cv/fold0'}")
-    assert (status, "fold0 holds no run" in message) == (2, True)
     pooled = result("crossvalidate", *flags, workdir)
     assert pooled["num_examples"] == 60
     scores = result("evaluate", workdir, f"--table={tmp_path / 'table.csv'}")

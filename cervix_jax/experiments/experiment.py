@@ -180,8 +180,7 @@ _INTRODUCTION = (
 def _section(table: Mapping[str, Any], results: Results) -> str:
     experiment = EXPERIMENTS[table["experiment"]]
     whole = [result for system, result in results.items() if not system.endswith(CROPPED)]
-    cropped = table_rows(experiment, results, CROPPED)
-    return rendering.markdown(experiment, table["rows"], table["conclusions"], conditions(whole), cropped)
+    return rendering.markdown(experiment, table["rows"], table["conclusions"], conditions(whole))
 
 
 def _has_comparison(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> bool:

@@ -22,6 +22,7 @@ HEADER = (
     "recall of types 1, 2, 3",
     "epoch of each run",
 )
+ON_CERVIX = ("loss on the cervix (95 %)", "against whole photographs (95 %)", "verdict on the cervix")
 
 
 def markdown(
@@ -29,7 +30,6 @@ def markdown(
     rows: Sequence[TableRow],
     conclusions: Sequence[Mapping[str, Any]],
     conditions: str,
-    cropped: Sequence[TableRow] = (),
 ) -> str:
     """A section: how the runs were made, the table, and which of the report's conclusions hold.
 
@@ -38,16 +38,21 @@ def markdown(
       rows: of the table.
       conclusions: see `results.conclusions`.
       conditions: a sentence on data, image size, epochs and folds.
-      cropped: the same rows of systems on the cervix, if any were run.
     """
-    has_cropped = any(row["measured"] for row in cropped)
-    table = [[*HEADER, "loss on the cervix"] if has_cropped else list(HEADER)]
+    has_cropped = any(row["on_cervix"] for row in rows)
+    table = [[*HEADER, *(ON_CERVIX if has_cropped else ())]]
     table.append(["---"] * len(table[0]))
-    for i, row in enumerate(rows):
+    for row in rows:
         title = f"**{row['title']}** (base)" if row["title"] == experiment.base else row["title"]
-        table.append([title, *_cells(row), *([_loss(cropped[i]["measured"])] if has_cropped else [])])
+        table.append([title, *_cells(row), *(_cells_on_cervix(row["on_cervix"]) if has_cropped else ())])
     text = [f"## {experiment.title} ({sections(experiment)})", "", conditions, ""]
     text += ["| " + " | ".join(cells) + " |" for cells in table]
+    if has_cropped:
+        text += [
+            "",
+            "On the cervix: the same system on photographs cropped to the box that a localiser finds, which has not "
+            "learned from those held out; paired with itself on whole photographs.",
+        ]
     if conclusions:
         text += ["", "| the report concludes | loss, difference (95 %) | here |", "| --- | --- | --- |"]
         text += [f"| {c['claim']} | {format_difference(c['difference'])} | **{c['verdict']}** |" for c in conclusions]
@@ -99,6 +104,11 @@ def _cells(row: TableRow) -> list[str]:
     verdict = f"**{compared['verdict']}**" if compared else ""
     train_accuracy = _format(measured["train_accuracy"], ".1%")
     return [*cells, _loss(measured), accuracy, format_difference(compared), verdict, train_accuracy, recalls, epochs]
+
+
+def _cells_on_cervix(measured: Mapping[str, Any] | None) -> list[str]:
+    compared = measured and measured["difference"] and measured["difference"]["loss"]
+    return [_loss(measured), format_difference(compared), f"**{compared['verdict']}**" if compared else ""]
 
 
 def _loss(measured: Mapping[str, Any] | None) -> str:

@@ -36,11 +36,12 @@ class RowPredictions:
     members: tuple[SystemResult, ...]
 
 
-def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> list[dict[str, Any]]:
+def table_rows(experiment: Experiment, results: Results) -> list[dict[str, Any]]:
     """The rows of a table, ready for JSON.
 
     Each has `title`, `systems`, `rule`, `published` (`loss`, `accuracy`, `train_accuracy`, `note`), `measured` (None
-    where nothing is) and `reason` (why runs failed, or None). `measured`: `loss`, `accuracy`, each with `_interval`
+    where nothing is), `on_cervix` (likewise of its systems on the cervix; its `difference` is to the same row on whole
+    photographs) and `reason` (why runs failed, or None). `measured`: `loss`, `accuracy`, each with `_interval`
     (95 %, bootstrap over photographs, near-duplicates together; None for what is reported at the last epoch, of which
     no predictions are kept); `difference` to the table's base on the same photographs (None for the base, and for rows
     that tell apart other types): for loss and accuracy `value`, `interval`, `verdict`; `train_accuracy`; `seeds`;
@@ -50,15 +51,14 @@ def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> li
     Args:
       experiment: the table's.
       results: of systems.
-      suffix: of the systems' names.
     """
-    predictions = {row.title: _predictions(row, results, suffix) for row in experiment.rows}
+    predictions = {row.title: _predictions(row, results) for row in experiment.rows}
     base = predictions[experiment.base]
     rows = []
     for row in experiment.rows:
-        members = [results[name + suffix] for name in row.systems if name + suffix in results]
-        reasons = dict.fromkeys(member.reason for member in members if member.reason)
-        own = predictions[row.title]
+        names = (name + suffix for name in row.systems for suffix in ("", CROPPED))
+        reasons = dict.fromkeys(reason for name in names if name in results and (reason := results[name].reason))
+        own, cropped = predictions[row.title], _predictions(row, results, CROPPED)
         rows.append(
             {
                 "title": row.title,
@@ -66,6 +66,7 @@ def table_rows(experiment: Experiment, results: Results, suffix: str = "") -> li
                 "rule": row.rule,
                 "published": dataclasses.asdict(row.published),
                 "measured": None if own is None else _summary(own, None if row.title == experiment.base else base),
+                "on_cervix": None if cropped is None else _summary(cropped, own),
                 "reason": "; ".join(reasons) or None,
             }
         )
@@ -104,7 +105,7 @@ def conclusions(experiment: Experiment, results: Results) -> list[dict[str, Any]
 
 
 def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> dict[str, Any]:
-    first, second = (_predictions(row_of[title], results, "") for title in (claim.than, claim.better))
+    first, second = (_predictions(row_of[title], results) for title in (claim.than, claim.better))
     compared = None if first is None or second is None else difference(first, second)
     if compared is None:
         return {"claim": claim.text, "difference": None, "verdict": "not run"}
@@ -117,7 +118,7 @@ def _conclusion(claim: Claim, row_of: Mapping[str, Row], results: Results) -> di
     return {"claim": claim.text, "difference": compared["loss"], "verdict": verdict}
 
 
-def _predictions(row: Row, results: Results, suffix: str) -> RowPredictions | None:
+def _predictions(row: Row, results: Results, suffix: str = "") -> RowPredictions | None:
     """The predictions of a row; None where a member has none of its own, or members lack each other's folds."""
     members = tuple(results[name + suffix] for name in row.systems if name + suffix in results)
     if len(members) < len(row.systems):

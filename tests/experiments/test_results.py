@@ -85,8 +85,19 @@ def test_what_is_reported_at_the_last_epoch_has_no_interval() -> None:
     assert row["measured"]["confusion_matrix"] is None  # it would be of another epoch
     cropped = dataclasses.replace(result, system="overfitted+cervix")
     experiment = make_experiment(Row("one", ("overfitted",)))
-    (row,) = table_rows(experiment, {cropped.system: cropped}, "+cervix")
-    assert row["measured"]["loss"] == pytest.approx(4.0)
+    (row,) = table_rows(experiment, {cropped.system: cropped})
+    assert row["on_cervix"]["loss"] == pytest.approx(4.0)
+    assert row["measured"] is None
+
+
+def test_a_system_on_the_cervix_is_compared_with_itself_on_whole_photographs() -> None:
+    whole, cropped = random_probabilities(0), random_probabilities(1)
+    results = [make_result("initial", make_table(whole)), make_result("initial+cervix", make_table(cropped))]
+    (row,) = measured([Row("one", ("initial",))], *results)
+    losses = [classification_metrics(p, LABELS, CLASS_NAMES)["loss"] for p in (whole, cropped)]
+    assert row["on_cervix"]["loss"] == pytest.approx(losses[1])
+    assert row["on_cervix"]["difference"]["loss"]["value"] == pytest.approx(losses[1] - losses[0])
+    assert row["measured"]["difference"] is None  # it is the base
 
 
 def test_ensembles_combine_by_their_rule_fold_by_fold() -> None:
