@@ -33,23 +33,15 @@ def start(program, *arguments, **options):
     )
 
 
-# Programs take some two seconds to import libraries: those that are called come from a process that has them already.
-_LIBRARIES = [
-    "jax",
-    "flax",
-    "optax",
-    "orbax.checkpoint",
-    "tensorflow_datasets",
-    "grain",
-    "scipy.stats",
-    "ml_collections",
-]
+# Programs take some two seconds to import libraries: those that are called come from a process that has them already
+# (elsewhere than on Linux some cannot be forked).
+_LIBRARIES = "jax flax optax orbax.checkpoint tensorflow_datasets grain scipy.stats ml_collections".split()
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(_LIBRARIES)
+_processes.set_forkserver_preload(_LIBRARIES if sys.platform == "linux" else [])
 
 
 def call(program, *arguments):
-    """Status, standard output and standard error."""
+    """Status, standard output and standard error of a program, with the environment of the first call."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("out", "err")]
         process = _processes.Process(target=_run, args=(program, [str(x) for x in arguments], outputs))
