@@ -35,7 +35,7 @@ def start(program, *arguments, **options):
 
 # Programs take some two seconds to import libraries: those that are called come from a process that has them already
 # (elsewhere than on Linux some cannot be forked).
-_LIBRARIES = "jax flax optax orbax.checkpoint tensorflow_datasets grain scipy.stats ml_collections".split()
+_LIBRARIES = ["flax", "grain", "ml_collections", "optax", "orbax.checkpoint", "scipy.stats", "tensorflow_datasets"]
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(_LIBRARIES if sys.platform == "linux" else [])
 
