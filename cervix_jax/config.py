@@ -105,8 +105,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "selection.one_vs_rest": ("none", "Or Type_1, Type_2, Type_3: a binary label, that type or not (section 15)."),
     "selection.exclude": (
         "",
-        "CSV file whose column image_name lists photographs that are not to be trained on, such as findings; "
-        "they still validate. Not in report.",
+        "CSV file whose column image_name lists photographs that are not to be trained on, such as findings, each by "
+        "as much of the end of its path as is unique; they still validate. Not in report.",
     ),
     "augmentation.horizontal_flip": (True, "Flip left and right with probability 1/2 (report section 5.2)."),
     "augmentation.vertical_flip": (True, "Flip top and bottom with probability 1/2 (report section 5.2)."),

@@ -7,13 +7,14 @@ that the file is UTF-8. Other names, such as Kaggle's, are written as they are.
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cervix_jax.atomic import open_atomic
+from cervix_jax.errors import UserError
 
 _FORMULA = re.compile(r"[=+\-@\t\r']")  # first characters; an apostrophe is doubled, so that none is lost in reading
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
@@ -33,6 +34,29 @@ class CsvWriter:
         """Writes several rows."""
         for row in rows:
             self.writerow(row)
+
+
+def read_rows(path: Path, columns: Sequence[str], error: type[UserError]) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells, by column, of each row of a table by people, spreadsheets or `csv_writer`.
+
+    Cells are stripped of spaces, and '' where a row is short; a byte-order mark is skipped.
+
+    Args:
+      path: a CSV file in UTF-8.
+      columns: that it must have; others are read too.
+      error: raised if it cannot be read, or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            names = reader.fieldnames or ()
+            if missing := [column for column in columns if column not in names]:
+                raise error(f"{path} has no column {', '.join(missing)}; it needs {', '.join(columns)}")
+            return [(reader.line_num, {name: (row[name] or "").strip() for name in names}) for row in reader]
+    except OSError as reason:
+        raise error(f"{path} cannot be read: {reason.strerror}") from reason
+    except (UnicodeDecodeError, csv.Error) as reason:
+        raise error(f"{path} cannot be read as CSV in UTF-8: {reason}") from reason
 
 
 @contextmanager

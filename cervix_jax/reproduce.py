@@ -70,7 +70,10 @@ def main() -> dict[str, Any]:
     folds = sorted(set(map(int, chosen)))
     if LIST.value:
         config = settings.resolve(variants.VARIANTS["report"], seed=0)
-        forecast = time_estimates.forecast(config, SEEDS.value * len(folds), IMAGES.value, SPEED.value)
+        repetitions = SEEDS.value * len(folds)
+        forecast = time_estimates.forecast(
+            config, repetitions, IMAGES.value, SPEED.value, cropped=LOCALISER.value is not None
+        )
         time_estimates.log_forecast(forecast)
         return {"experiments": forecast}
     if WORKDIR.value and TABLE.value and not EXPERIMENT.value:

@@ -47,7 +47,9 @@ def call(program, *arguments):
         process = _processes.Process(target=_run, args=(program, [str(x) for x in arguments], outputs))
         process.start()
         process.join(timeout=300)
-        assert process.exitcode is not None, f"{program} has not ended"
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"{program} has not ended")
         return process.exitcode, *(path.read_text() for path in outputs)
 
 

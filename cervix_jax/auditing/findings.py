@@ -17,13 +17,12 @@ from cervix_jax.auditing.box_findings import BOX_KINDS, box_findings
 from cervix_jax.auditing.suspicious_labels import suspicious_findings
 from cervix_jax.datasets import annotations, feature_cache, kaggle
 from cervix_jax.datasets.builder import make_manifest
-from cervix_jax.datasets.cases import find_cases
+from cervix_jax.datasets.cases import find_cases, unite
 from cervix_jax.datasets.folders import SOURCES, log_found, scan
-from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.datasets.splits import ADDITIONAL, Manifest, SplitAssignment, SplitConfig, assign_splits, check_groups
 from cervix_jax.images.boxes import draw_boxes
 from cervix_jax.images.decode import read_photograph
 from cervix_jax.images.features import FEATURE_SIZE
-from cervix_jax.images.files import find_photographs
 from cervix_jax.images.geometry import CropResize
 from cervix_jax.labels import CLASS_NAMES
 
@@ -112,13 +111,16 @@ def audit_folder(folder: Path, cache: Path, predictions: Path | None = None, cas
       PredictionsError: see `suspicious_findings`.
     """
     additional = folder / "additional"
-    labels = scan(folder, additional=additional.is_dir() and bool(find_photographs(additional, inside=folder)))
+    labels = scan(folder, additional=additional.is_dir(), complete=False)
     log_found(folder, labels)
     corrections = kaggle.find_corrections(folder, labels)
     table = feature_cache.extract_all({name: folder / name for name in labels}, cache, inside=folder)
     boxes, _ = annotations.read_boxes(folder, labels)
     rows, manifest = make_manifest(table, labels, corrections, boxes)
-    assignment = assign_splits(manifest, SplitConfig())
+    cases = find_cases(folder, manifest.names, case_pattern)
+    by_case = dataclasses.replace(manifest, groups=unite(manifest.groups, manifest.names, cases))
+    check_groups(by_case, 2)
+    assignment = assign_splits(by_case, SplitConfig())
     findings = [
         *(Finding("damaged", name, reason) for name, reason in zip(table.names, table.reasons, strict=True) if reason),
         *_pixel_findings(manifest, table, rows),
@@ -126,7 +128,7 @@ def audit_folder(folder: Path, cache: Path, predictions: Path | None = None, cas
         *_group_findings(manifest),
         *_label_findings(manifest),
         *(Finding(*finding) for finding in (suspicious_findings(manifest, predictions) if predictions else ())),
-        *_case_findings(manifest, find_cases(folder, manifest.names, case_pattern)),
+        *_case_findings(manifest, cases),
         *(
             Finding("rejected", name, reason)
             for name, reason in zip(manifest.names, assignment.reasons, strict=True)

@@ -49,6 +49,8 @@ def write_page(audit: Audit, folder: Path, output: Path) -> list[Path]:
     paths = [output / FINDINGS, output / CLEANING]
     sheets = {kind: audit.of(kind) for kind in KINDS if kind != "damaged" and audit.of(kind)}
     sheets |= {KEPT: kept} if (kept := _kept(audit)) else {}
+    for kind in {*KINDS, KEPT} - sheets.keys():  # of an audit before
+        (output / f"{kind}.png").unlink(missing_ok=True)
     for kind, findings in sheets.items():
         path = output / f"{kind}.png"
         captions = [f"{Path(f.name).name}\n{f.detail}" for f in findings[:SHOWN]]

@@ -3,14 +3,13 @@
 Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from cervix_jax.csv_files import from_cell
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.datasets.splits import Manifest
 from cervix_jax.errors import UserError
 from cervix_jax.labels import CLASS_NAMES
@@ -60,11 +59,10 @@ def confident_types(probabilities: Float[np.ndarray, "n k"], labels: Int[np.ndar
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            return {from_cell(row["image_name"]): [float(row[name]) for name in CLASS_NAMES] for row in rows}
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise PredictionsError(
-            f"{path} cannot be read as predictions, a CSV with image_name, {', '.join(CLASS_NAMES)}: {error}"
-        ) from error
+    probabilities = {}
+    for line, row in read_rows(path, ("image_name", *CLASS_NAMES), PredictionsError):
+        try:
+            probabilities[from_cell(row["image_name"])] = [float(row[name]) for name in CLASS_NAMES]
+        except ValueError as error:
+            raise PredictionsError(f"{path}, line {line}: {error}") from error
+    return probabilities

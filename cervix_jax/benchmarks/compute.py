@@ -20,7 +20,7 @@ from cervix_jax.training.mesh import make_mesh, shard_batch
 from cervix_jax.training.setup import TrainSetup, make_setup
 from cervix_jax.training.state import TrainState, Variables
 
-PEAK = "product of square float32 matrices, on all devices, at the precision that the network computes with"
+PEAK = "product of square matrices, on all devices, of the dtype that the network computes with"
 _STEPS_PER_EPOCH = 1000  # for the learning rate alone
 _SIDES = {"cpu": 2048}  # of the matrices: large enough for full speed, small enough to be quick
 _DEFAULT_SIDE = 8192
@@ -57,7 +57,7 @@ def step(config: ml_collections.ConfigDict, repeats: int) -> dict[str, Any]:
         trainer = Trainer(config)
         compile_seconds, times = timing.first_and_repeated(trainer.step, repeats)
     memory = peak_memory()  # before the large matrices
-    flops, peak = trainer.flops(), matmul_peak(repeats)
+    flops, peak = trainer.flops(), matmul_peak(repeats, dtype=config.model.dtype)
     return {
         "what": "step",
         "device": device_name(),
@@ -79,7 +79,7 @@ def predict(config: ml_collections.ConfigDict, repeats: int) -> dict[str, Any]:
     sizes = {"batch": config.eval_batch_size, "single": 1}
     measured = {name: _predict(setup, forward, variables, size, repeats) for name, size in sizes.items()}
     memory = peak_memory()
-    peak = matmul_peak(repeats)
+    peak = matmul_peak(repeats, dtype=config.model.dtype)
     fractions = {
         name: flops / row["milliseconds"]["median"] * 1e3 / peak["median"] for name, (row, flops) in measured.items()
     }
@@ -115,15 +115,16 @@ def _make_setup(config: ml_collections.ConfigDict) -> TrainSetup:
     return make_setup(config, make_mesh(), num_classes(config), _STEPS_PER_EPOCH)
 
 
-def matmul_peak(repeats: int, side: int | None = None) -> timing.Summary:
+def matmul_peak(repeats: int, side: int | None = None, dtype: str = "float32") -> timing.Summary:
     """Floating-point operations per second of all devices together in a product of square matrices.
 
     Args:
       repeats: products to time.
       side: of the matrices; None for one that suits the devices.
+      dtype: in which the network computes.
     """
     side = side or _SIDES.get(jax.default_backend(), _DEFAULT_SIDE)
-    matrices = [jax.device_put(jnp.ones((side, side)), device) for device in jax.local_devices()]
+    matrices = [jax.device_put(jnp.ones((side, side), dtype), device) for device in jax.local_devices()]
     matmul = jax.jit(jnp.matmul)
     _, times = timing.first_and_repeated(lambda: [matmul(matrix, matrix) for matrix in matrices], repeats)
     return timing.summary([2.0 * side**3 * jax.device_count() / t for t in times])

@@ -78,7 +78,7 @@ def time_single(jpegs: Sequence[bytes], repeats: int) -> dict[str, Any]:
 
 
 def read_folder(folder: Path) -> list[bytes]:
-    """The first 8 usable photographs of a folder and its subfolders, as JPEG.
+    """The first 8 usable JPEGs of a folder and its subfolders; other formats have no entropy decoding to compare with.
 
     Raises:
       NoPhotographsError: there is none, or no such folder.
@@ -91,12 +91,12 @@ def read_folder(folder: Path) -> list[bytes]:
             jpeg = read_bytes(path)
         except UnreadableError:
             continue
-        if not feature_cache.extract(jpeg).reason:
+        if jpeg.startswith(b"\xff\xd8") and not feature_cache.extract(jpeg).reason:
             jpegs.append(jpeg)
         if len(jpegs) == _MAX_READ:
             break
     if not jpegs:
-        raise NoPhotographsError(f"{folder} holds no photograph that can be read")
+        raise NoPhotographsError(f"{folder} holds no JPEG that can be read")
     return jpegs
 
 

@@ -10,7 +10,6 @@ are fractions of the upright photograph. Read as well are, under these names in 
 A photograph may be named by its path inside the raw folder, or by as much of the end of it as is unique.
 """
 
-import csv
 import json
 import math
 import xml.etree.ElementTree as ElementTree
@@ -21,14 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from cervix_jax.csv_files import from_cell
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.errors import UserError
 from cervix_jax.images.boxes import Box
 
 CSV, COCO, CVAT = "boxes.csv", "boxes.json", "boxes.xml"
 FILES = (CSV, COCO, CVAT)
 COLUMNS = ("image_name", "left", "top", "right", "bottom")
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, RecursionError, csv.Error, ElementTree.ParseError)
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, RecursionError, ElementTree.ParseError)
 SHOWN = 10  # wrong rows that a message names
 
 
@@ -174,15 +173,9 @@ def _checked(path: Path, read: Callable[[Path], Iterator[Annotation]]) -> Iterat
 
 
 def _read_csv(path: Path) -> Iterator[Annotation]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
-            raise BoxesError(f"{path} has no column {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-        for row in reader:
-            sides = tuple(_number(row[column]) for column in COLUMNS[1:])
-            annotator = (row.get("annotator") or "").strip()
-            name = from_cell(row["image_name"] or "")
-            yield Annotation(f"{path.name}, line {reader.line_num}", name, annotator, sides)
+    for line, row in read_rows(path, COLUMNS, BoxesError):
+        sides = tuple(_number(row[column]) for column in COLUMNS[1:])
+        yield Annotation(f"{path.name}, line {line}", from_cell(row["image_name"]), row.get("annotator", ""), sides)
 
 
 def _read_coco(path: Path) -> Iterator[Annotation]:

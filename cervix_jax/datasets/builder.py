@@ -37,7 +37,7 @@ from cervix_jax.datasets.folders import ManualDirError, scan, source_of
 from cervix_jax.datasets.splits import INITIAL, Manifest, SplitConfig, assign_splits
 from cervix_jax.images import features, near_duplicates, synthetic
 from cervix_jax.images.boxes import Box
-from cervix_jax.images.files import leaves, read_bytes
+from cervix_jax.images.files import leaves
 from cervix_jax.labels import CLASS_NAMES
 
 DOWNLOAD_INSTRUCTIONS = """\
@@ -240,7 +240,7 @@ def fingerprint_of(folder: Path, names: Iterable[str], digests: Mapping[str, str
         digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     for table in (*kaggle.TABLES, CASES, *annotations.files(folder, photographs)):
         if (folder / table).is_file():
-            digest.update(read_bytes(folder / table, inside=folder))
+            digest.update((folder / table).read_bytes())
     return digest.hexdigest()
 
 

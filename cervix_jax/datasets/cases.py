@@ -5,7 +5,6 @@ folder, or by as much of the end of it as is unique. Or a regular expression wit
 in the names: `atlas_(?P<case>[^_]+)_`. A photograph that has no case stands for itself.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.datasets.annotations import finder
 from cervix_jax.errors import UserError
 
@@ -51,7 +51,10 @@ def read_cases(folder: Path, names: Sequence[str]) -> dict[str, str]:
     if not path.is_file():
         return cases
     find, first_name = finder(names), ""
-    for line, image_name, case in _rows(path):
+    for line, row in read_rows(path, COLUMNS, CaseError):
+        image_name, case = from_cell(row["image_name"]), row["case"]
+        if not (image_name and case):
+            continue
         first_name = first_name or image_name
         candidates = find(image_name)
         if len(candidates) > 1:
@@ -64,19 +67,6 @@ def read_cases(folder: Path, names: Sequence[str]) -> dict[str, str]:
             f"{path} names none of the {len(names)} photographs: {first_name!r} and others; they are as {names[0]!r}"
         )
     return cases
-
-
-def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """Line, photograph and case of each row that has both."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                raise CaseError(f"{path} needs the columns {', '.join(COLUMNS)}")
-            rows = [(reader.line_num, (row["image_name"] or "").strip(), (row["case"] or "").strip()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CaseError(f"{path} cannot be read as a table in UTF-8: {error}") from error
-    return [(line, name, case) for line, name, case in rows if name and case]
 
 
 def cases_by_pattern(names: Sequence[str], pattern: str | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import csv
 import dataclasses
 import importlib.util
 import io
@@ -20,8 +19,9 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32
 
 from cervix_jax.atomic import open_atomic
-from cervix_jax.csv_files import from_cell
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.datasets import annotations
+from cervix_jax.datasets.annotations import finder
 from cervix_jax.datasets.builder import (
     DOWNLOAD_INSTRUCTIONS,
     Cervix,
@@ -35,7 +35,7 @@ from cervix_jax.datasets.folders import ManualDirError, log_found, scan
 from cervix_jax.datasets.photograph_table import is_table, lay_out
 from cervix_jax.datasets.pipeline import DatasetError, Examples
 from cervix_jax.datasets.reader_labels import count_readers, read_labels, reader_targets
-from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits
+from cervix_jax.datasets.splits import Manifest, SplitAssignment, SplitConfig, assign_splits, check_groups
 from cervix_jax.images.boxes import Box, LocatedBox
 from cervix_jax.lock import exclusive
 from cervix_jax.progress import log
@@ -95,7 +95,7 @@ class PreparedDataset:
 
     def with_splits(self, config: ml_collections.ConfigDict) -> "PreparedDataset":
         """The same photographs, split and resized as another config of this data set says; reads nothing."""
-        assignment = assign_splits(self.manifest, _split_config(config.selection))
+        assignment = _assign(self.manifest, config.selection)
         dataset = dataclasses.replace(
             self,
             assignment=assignment,
@@ -193,7 +193,7 @@ def load_dataset(
     manifest = _load_manifest(builder, stored)
     cases = cases_by_pattern(manifest.names, dataset.get("case_pattern"))
     manifest = dataclasses.replace(manifest, groups=unite(manifest.groups, manifest.names, cases))
-    assignment = assign_splits(manifest, _split_config(config.selection))
+    assignment = _assign(manifest, config.selection)
     data = PreparedDataset(builder, manifest, assignment, None, dataset, config.task == "localise", stored)
     return data._with_drawn_crops() if dataset.crop == BOXES else data
 
@@ -219,7 +219,7 @@ def extract_with_beam(config: ml_collections.ConfigDict, beam_options: Sequence[
         raise DatasetError("--beam needs Apache Beam, in an environment of its own: see launch/beam.lock")
     from cervix_jax.datasets import beam_features
 
-    folder = Path(dataset.manual_dir)
+    folder = _laid_out(builder, dataset.manual_dir)
     sources = {name: folder / name for name in scan(folder, additional=builder.builder_config.additional)}
     count = beam_features.extract_all(sources, feature_cache_path(Path(builder.data_path)), beam_options, inside=folder)
     log(f"extracted features of {count} photographs with Beam")
@@ -230,8 +230,10 @@ def _find_builder(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilde
     options = {"data_dir": dataset.data_dir, "file_format": "array_record"}
     try:
         newest = tfds.builder(dataset.name, **options)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise DatasetError(f"config.dataset.name is {dataset.name!r}: {str(error).splitlines()[0]}") from error
+    if not isinstance(newest, Cervix):
+        raise DatasetError(f"config.dataset.name is {dataset.name!r}, a data set of other pictures")
     if newest.data_path.exists():
         return newest
     older = [Cervix(config=newest.builder_config.name, version=version, **options) for version in Cervix.OLDER]
@@ -242,8 +244,8 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     builder = _find_builder(dataset)
     raw, additional = not builder.builder_config.synthetic, builder.builder_config.additional
     on_disk = builder.data_path.exists()
-    if raw and dataset.manual_dir and is_table(Path(dataset.manual_dir)):
-        dataset.manual_dir = str(lay_out(Path(dataset.manual_dir), _root(builder)))
+    if raw and dataset.manual_dir:
+        dataset.manual_dir = str(_laid_out(builder, dataset.manual_dir))
     if raw and not on_disk:
         if dataset.manual_dir is None:
             raise ManualDirError("config.dataset.manual_dir is not given", DOWNLOAD_INSTRUCTIONS)
@@ -275,20 +277,37 @@ def _build(dataset: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _split_config(selection: ml_collections.ConfigDict) -> SplitConfig:
-    """What `config.selection` asks for, the file of excluded photographs read.
+def _assign(manifest: Manifest, selection: ml_collections.ConfigDict) -> SplitAssignment:
+    """The splits that `config.selection` asks for, the file of excluded photographs read.
 
     Raises:
-      DatasetError: there is no such file, or it has no column image_name.
+      SplitError: see `check_groups`.
+      DatasetError: there is no such file, it has no column image_name, or it names no photograph, or one that may be
+        several.
     """
-    options, exclude = dict(selection), selection.exclude
-    if exclude:
-        try:
-            with Path(exclude).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                options["exclude"] = frozenset(from_cell(row["image_name"]) for row in csv.DictReader(file))
-        except (OSError, KeyError, csv.Error) as error:
-            raise DatasetError(f"config.selection.exclude={exclude} is no CSV file with image_name: {error}") from error
-    return SplitConfig(**options)
+    options = dict(selection)
+    if selection.exclude:
+        path, find = Path(selection.exclude), finder(manifest.names)
+        rows = read_rows(path, ("image_name",), DatasetError)
+        listed = {name: find(name) for _, row in rows if (name := from_cell(row["image_name"]))}
+        for name, found in listed.items():
+            if len(found) > 1:
+                raise DatasetError(f"config.selection.exclude={path}: {name!r} may be {found[0]} or {found[1]}")
+        options["exclude"] = frozenset(found[0] for found in listed.values() if found)
+        if listed and not options["exclude"]:
+            raise DatasetError(
+                f"config.selection.exclude={path} names none of the photographs, which are as {manifest.names[0]!r}"
+            )
+        if strangers := sum(not found for found in listed.values()):
+            log(f"{path}: {strangers} of {len(listed)} names are of no photograph of this data set")
+    check_groups(manifest, selection.folds)
+    return assign_splits(manifest, SplitConfig(**options))
+
+
+def _laid_out(builder: tfds.core.DatasetBuilder, manual_dir: str) -> Path:
+    """The folder of the raw photographs; that of a table is made."""
+    path = Path(manual_dir)
+    return lay_out(path, _root(builder)) if is_table(path) else path
 
 
 def _root(builder: tfds.core.DatasetBuilder) -> Path:

@@ -33,8 +33,13 @@ def source_of(name: str) -> str:
     return SOURCES.get(name.split("/")[0], INITIAL)
 
 
-def scan(folder: Path, *, additional: bool) -> dict[str, int]:
+def scan(folder: Path, *, additional: bool, complete: bool = True) -> dict[str, int]:
     """The photographs of a raw folder: paths inside it, and the labels of their subfolders (0, 1, 2; -1 in test/).
+
+    Args:
+      folder: the raw folder.
+      additional: whether additional photographs are read.
+      complete: whether there have to be some of each type.
 
     Raises:
       ManualDirError: a subfolder is missing, holds no pictures or is a link that leads elsewhere.
@@ -52,7 +57,7 @@ def scan(folder: Path, *, additional: bool) -> dict[str, int]:
         if leaves(place, folder):
             raise ManualDirError(f"{place} is a link that leaves {folder}, which is not followed")
         paths = find_photographs(place, inside=folder) if place.is_dir() else []
-        if not paths and label != UNLABELLED:
+        if not paths and label != UNLABELLED and (complete or place.parent.name != "additional"):
             wanted = f"Type_1, Type_2 and Type_3 are expected in {folder}/train or in {folder}"
             if place.parent.name == "additional":
                 wanted = "without additional photographs: --config.dataset.name=cervix/initial"
@@ -70,7 +75,7 @@ def log_found(folder: Path, labels: Mapping[str, int]) -> None:
     """
     counts: dict[str, int] = {}
     for name in labels:
-        parts = name.split("/")[:-1]
+        parts = name.split("/")[:-1] or [name]  # a folder that cannot be listed stands for itself
         place = "/".join(parts[: 1 if parts[0] in ("test", *CLASS_NAMES) else 2])
         counts[place] = counts.get(place, 0) + 1
     log(f"found in {folder}: {', '.join(f'{place} {count}' for place, count in counts.items())}")

@@ -5,12 +5,12 @@ initial set, and the tables `fixed_labels_v2.csv` and `removed_files.csv` (filen
 additional set, and later the labels of stage 1's test photographs, `solution_stg1_release.csv`.
 """
 
-import csv
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.datasets.folders import source_of
 from cervix_jax.datasets.splits import INITIAL
 from cervix_jax.errors import UserError
@@ -90,7 +90,7 @@ def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:
 
     File names repeat between train/ and additional/; the tables are about the latter.
     """
-    for number, row in _rows(table, ("filename", "old_label", "new_label")):
+    for number, row in read_rows(table, ("filename", "old_label", "new_label"), TableError):
         if row["old_label"] not in CLASS_NAMES:
             raise TableError(f"{table}, line {number}: old_label is {row['old_label']!r}")
         new = CLASS_NAMES.index(row["new_label"]) if row["new_label"] in CLASS_NAMES else None
@@ -101,23 +101,10 @@ def _moved(table: Path, names: set[str]) -> Iterator[tuple[str, int | None]]:
 
 def _test_labels(table: Path, names: set[str]) -> dict[str, int]:
     labels = {}
-    for number, row in _rows(table, ("image_name", *CLASS_NAMES)):
+    for number, row in read_rows(table, ("image_name", *CLASS_NAMES), TableError):
         one_hot = [row[class_name].removesuffix(".0") for class_name in CLASS_NAMES]
         if sorted(one_hot) != ["0", "0", "1"]:
             raise TableError(f"{table}, line {number}: one of {', '.join(CLASS_NAMES)} must be 1, the others 0")
-        if (name := f"test/{row['image_name']}") in names:
+        if (name := f"test/{from_cell(row['image_name'])}") in names:
             labels[name] = one_hot.index("1")
     return labels
-
-
-def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise TableError(f"{table} has no column {', '.join(missing)}")
-            for row in reader:
-                yield reader.line_num, {column: (row[column] or "").strip() for column in columns}
-    except (ValueError, csv.Error) as error:  # no UTF-8, or no CSV
-        raise TableError(f"{table} cannot be read as a table: {error}") from error

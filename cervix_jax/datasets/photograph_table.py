@@ -3,11 +3,10 @@
 Columns: `path` (from the table's folder on, or absolute) and `type` (Type_1 to Type_3, may be empty where `split` is
 'test'); optionally `case`, and `split`: 'train' (by default), 'additional' or 'test'. The photographs are laid out as
 folders in the root of data sets, by hard links where the file system allows, else by copies; all that reads folders
-reads these.
+reads these. Boxes and labels of readers lie in that folder, as they would beside photographs.
 """
 
-import csv
-import io
+import hashlib
 import os
 import re
 import shutil
@@ -15,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cervix_jax.csv_files import csv_writer
+from cervix_jax.csv_files import csv_writer, from_cell, read_rows
 from cervix_jax.datasets.cases import CASES
 from cervix_jax.datasets.cases import COLUMNS as CASE_COLUMNS
+from cervix_jax.datasets.kaggle import TEST_LABELS
 from cervix_jax.errors import UserError
 from cervix_jax.images.files import SUFFIXES
 from cervix_jax.labels import CLASS_NAMES
@@ -32,10 +32,11 @@ class PhotographTableError(UserError):
 
 
 class _Row(NamedTuple):
-    """A photograph, where it goes, and its case ('' for none)."""
+    """A photograph, where it goes, its type ('' if unknown) and its case ('' for none)."""
 
     source: Path
     name: str
+    type_name: str
     case: str
 
 
@@ -55,7 +56,8 @@ def lay_out(table: Path, root: Path) -> Path:
       PhotographTableError: see `_rows`.
     """
     rows = list(_rows(table))
-    place = re.sub(r"\W+", "_", str(table.absolute().with_suffix(""))).strip("_")
+    plain = re.sub(r"\W+", "_", str(table.absolute().with_suffix(""))).strip("_")
+    place = f"{plain[-80:]}_{_digest(str(table.absolute()))}"
     folder = root / FOLDER / place
     with exclusive(root / FOLDER / f"{place}.lock", str(folder), wait=True):
         _bring_up_to_date(folder, rows)
@@ -64,14 +66,13 @@ def lay_out(table: Path, root: Path) -> Path:
 
 def _bring_up_to_date(folder: Path, rows: Sequence[_Row]) -> None:
     """What is right stays in place, since another process may be reading it."""
-    wanted, has_cases = {row.name: row.source for row in rows}, any(row.case for row in rows)
-    kept = {*wanted, CASES} if has_cases else wanted.keys()
-    for path in [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []:
-        if path.relative_to(folder).as_posix() not in kept:
+    wanted = {row.name: row.source.resolve() for row in rows}
+    for path in [path for path in folder.rglob("*") if not path.is_dir()] if folder.is_dir() else []:
+        if path.suffix.lower() in SUFFIXES and path.relative_to(folder).as_posix() not in wanted:
             path.unlink()
     for name, source in wanted.items():
         target = folder / name
-        if target.exists() and not _is_same(source, target):
+        if target.is_symlink() or (target.exists() and not _is_same(source, target)):
             target.unlink()
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +80,24 @@ def _bring_up_to_date(folder: Path, rows: Sequence[_Row]) -> None:
                 os.link(source, target)
             except OSError:
                 shutil.copy2(source, target)
-    if has_cases:
-        with csv_writer(folder / CASES) as writer:
-            writer.writerow(CASE_COLUMNS)
-            writer.writerows([row.name, row.case] for row in rows if row.case)
+    cases = [[row.name, row.case] for row in rows if row.case]
+    types = [
+        [Path(row.name).name, *(int(row.type_name == name) for name in CLASS_NAMES)]
+        for row in rows
+        if row.type_name and row.name.startswith("test/")
+    ]
+    _write_or_remove(folder / CASES, CASE_COLUMNS, cases)
+    _write_or_remove(folder / TEST_LABELS, ("image_name", *CLASS_NAMES), types)
+
+
+def _write_or_remove(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table of rows; no file where there are none."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with csv_writer(path) as writer:
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _is_same(source: Path, target: Path) -> bool:
@@ -98,30 +113,28 @@ def _rows(table: Path) -> Iterator[_Row]:
       PhotographTableError: there is no such table, a column is missing, a file is missing or no picture, a type or a
         split is none, or a photograph is there twice.
     """
-    seen: set[str] = set()
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise PhotographTableError(f"{table} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PhotographTableError(f"{table} is no text in UTF-8: {error}") from error
-    reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    if not {"path", "type"} <= set(reader.fieldnames or ()):
-        raise PhotographTableError(f"{table} needs the columns path and type; case and split may follow")
-    for row in reader:
-        fields = {key: (value or "").strip() for key, value in row.items() if isinstance(value, str | None)}
-        where, split = f"{table}, line {reader.line_num}", fields.get("split") or "train"
-        source = table.parent / fields["path"]
+    seen: set[Path] = set()
+    taken: set[str] = set()
+    for line, fields in read_rows(table, ("path", "type"), PhotographTableError):
+        where, split, type_name = f"{table}, line {line}", fields.get("split") or "train", fields["type"]
+        path = from_cell(fields["path"])
+        source = table.parent / path
         if split not in SPLITS:
             raise PhotographTableError(f"{where}: the split is {split!r}, none of {', '.join(SPLITS)}")
-        if split != "test" and fields["type"] not in CLASS_NAMES:
-            raise PhotographTableError(f"{where}: the type is {fields['type']!r}, none of {', '.join(CLASS_NAMES)}")
+        if type_name not in CLASS_NAMES and (type_name or split != "test"):
+            raise PhotographTableError(f"{where}: the type is {type_name!r}, none of {', '.join(CLASS_NAMES)}")
         if not source.is_file() or source.suffix.lower() not in SUFFIXES:
             raise PhotographTableError(f"{where}: {source} is no file that is named like a picture")
-        place = split if split == "test" else f"{split}/{fields['type']}"
-        inside = re.sub(r"[^\w.-]+", "_", fields["path"]).lstrip("._")
-        name = f"{place}/{inside}"
-        if inside in seen:
-            raise PhotographTableError(f"{where}: {fields['path']} is there twice")
-        seen.add(inside)
-        yield _Row(source, name, fields.get("case", ""))
+        if source.absolute() in seen:
+            raise PhotographTableError(f"{where}: {path} is there twice")
+        seen.add(source.absolute())
+        place = split if split == "test" else f"{split}/{type_name}"
+        inside = re.sub(r"[^\w.-]+", "_", path).lstrip("._")[-200:]
+        if inside in taken:  # by another path that reads alike
+            inside = f"{_digest(path)}_{inside}"
+        taken.add(inside)
+        yield _Row(source, f"{place}/{inside}", type_name, fields.get("case", ""))
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:8]

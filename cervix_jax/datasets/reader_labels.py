@@ -4,14 +4,13 @@
 photographs, or by as much of the end of it as is unique.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int
 
-from cervix_jax.csv_files import from_cell
+from cervix_jax.csv_files import from_cell, read_rows
 from cervix_jax.datasets.annotations import finder
 from cervix_jax.errors import UserError
 from cervix_jax.labels import CLASS_NAMES
@@ -44,15 +43,9 @@ def read_labels(
     """
     readings = dict[str, dict[str, int]]()
     find, strangers, left_out = finder([*names, *damaged]), 0, set(damaged)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                raise ReadersError(f"{path} needs the columns {', '.join(COLUMNS)}")
-            rows = [(reader.line_num, [(row[column] or "").strip() for column in COLUMNS]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadersError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    for line, (cell, who, type_name) in rows:
+    rows = read_rows(path, COLUMNS, ReadersError)
+    for line, row in rows:
+        cell, who, type_name = (row[column] for column in COLUMNS)
         where, candidates = f"{path}, line {line}", find(from_cell(cell))
         if type_name not in CLASS_NAMES:
             raise ReadersError(f"{where}: the type is {type_name!r}, none of {', '.join(CLASS_NAMES)}")

@@ -13,10 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from cervix_jax.datasets.cleaning import Gaussian, closest, cross_fitted_log_density
+from cervix_jax.errors import UserError
 from cervix_jax.labels import CLASS_NAMES
 
 INITIAL, ADDITIONAL, TEST = "initial", "additional", "test"
 NO_FOLD = -1
+
+
+class SplitError(UserError):
+    """Photographs cannot be split; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,8 @@ class SplitConfig:
       split: 'grouped': stratified folds that near-duplicates do not straddle; 'random': the report's, drawn with no
         regard to types or near-duplicates.
       labels: 'corrected' or 'folder'.
-      additional: photographs to train on: 'cleaned', 'none' or 'all'; never near-duplicates of an initial or test one.
+      additional: photographs to train on: 'cleaned', 'none' or 'all'; never near-duplicates of an initial or test one,
+        or of the same case. Nor does 'test' hold those of an initial one.
       keep_fraction: fraction of the additional photographs to keep, those closest to the initial ones (not in report).
       sharpness: least sharpness of an additional photograph, as a fraction of that of the least sharp initial one
         (report: 1).
@@ -107,6 +113,16 @@ class SplitAssignment:
     least_sharp: float
 
 
+def check_groups(manifest: Manifest, folds: int) -> None:
+    """Raises SplitError if the initial photographs are fewer groups than there are folds to hold out."""
+    number = len(np.unique(manifest.groups[manifest.of(INITIAL)]))
+    if number < folds:
+        raise SplitError(
+            f"the initial photographs are {number} groups of near-duplicates and cases, and {folds} are needed, one "
+            "for each fold; does each woman have a case of her own?"
+        )
+
+
 def assign_splits(manifest: Manifest, config: SplitConfig) -> SplitAssignment:
     """Splits the photographs and cleans the additional ones."""
     initial, additional = manifest.of(INITIAL), manifest.of(ADDITIONAL)
@@ -131,8 +147,9 @@ def assign_splits(manifest: Manifest, config: SplitConfig) -> SplitAssignment:
         distant = np.zeros(len(manifest.names), bool)
         distant[additional] = ~closest(log_density[additional], config.keep_fraction)
         reasons[distant] = "unlike the initial photographs"
-    duplicates = np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
-    reasons[additional & duplicates] = "near_duplicate"
+    duplicates = additional & np.isin(manifest.groups, manifest.groups[initial | manifest.of(TEST)])
+    duplicates |= manifest.of(TEST) & np.isin(manifest.groups, manifest.groups[initial])
+    reasons[duplicates] = "near_duplicate"  # or of the same case
     excluded = np.isin(manifest.names, list(config.exclude)) & (reasons == "")
     reasons[excluded & ~validation & ~manifest.of(TEST)] = "excluded"
 

@@ -43,17 +43,20 @@ def run_experiment(
       Interrupted: by a signal.
       ConfigError, ManualDirError, DatasetError: something that every run needs is missing or does not fit.
     """
-    every = plan(EXPERIMENTS[name].systems, settings, seeds, range(settings.config.selection.folds))
+    number = settings.config.selection.folds
+    kept = [seed for result in read_results(workdir, name).values() for seed in result.tables]
+    every = plan(EXPERIMENTS[name].systems, settings, max([seeds, *(seed + 1 for seed in kept)]), range(number))
     dataset = load_dataset(options.validate(every[0][1]))
 
     def keep(ended: Run, runs: Sequence[Run]) -> None:
-        """Keeps the results of a system, the runs of folds that other calls have done included."""
+        """Keeps the results of a system, the runs of folds and seeds that other calls have done included."""
         failed = [run for run in runs if run.system == ended.system and run.reason]
         planned = [(run, config) for run, config in every if run.system == ended.system]
         finished = [run for run, config in planned if is_finished(workdir, run, config, dataset.fingerprint)]
         SystemResult.collect(ended.system, [*finished, *failed], workdir).write(workdir / FOLDER)
 
-    runs = run_all([planned for planned in every if planned[0].fold in folds], dataset, workdir, keep)
+    chosen = [planned for planned in every if planned[0].fold in folds and planned[0].seed < seeds]
+    runs = run_all(chosen, dataset, workdir, keep)
     table = write_table(name, workdir)
     if all(run.reason for run in runs):
         raise ExperimentError(f"all {len(runs)} runs failed. {runs[0].system}: {runs[0].reason}")

@@ -76,10 +76,15 @@ def table_rows(experiment: Experiment, results: Results) -> list[dict[str, Any]]
 def difference(first: RowPredictions, second: RowPredictions) -> dict[str, Any] | None:
     """The second's loss and accuracy less the first's, on the photographs that both hold out; None if there are none.
 
+    None too if they saw photographs of other data sets or sizes, which would be compared instead of the systems.
+
     Returns:
       `num_examples`; for `loss` and `accuracy` the `value`, its 95 % `interval` and the `verdict` on the second.
     """
     ids = common_ids([*first.tables, *second.tables])
+    conditions = [member.conditions for member in (*first.members, *second.members)]
+    if any(each[name] != conditions[0][name] for each in conditions for name in ("dataset", "image_size")):
+        return None
     if not ids or first.tables[0].class_names != second.tables[0].class_names:
         return None
     (table, of_first), (_, of_second) = (scores([table.take(ids) for table in m.tables]) for m in (first, second))

@@ -15,7 +15,7 @@ import numpy as np
 
 from cervix_jax.atomic import write_atomic
 from cervix_jax.experiments.runner import VALIDATION, Run
-from cervix_jax.inference.prediction_table import PredictionTable
+from cervix_jax.inference.prediction_table import PredictionTable, TableError
 from cervix_jax.runs import read_metrics, read_record
 from cervix_jax.training import epoch_metrics
 
@@ -103,13 +103,16 @@ class SystemResult:
         """Reads what `write` wrote; None if there is nothing of this system.
 
         Raises:
-          TableError: a table is damaged.
+          TableError: a file is damaged.
         """
         path = folder / f"{system}.json"
         if not path.exists():
             return None
-        fields = json.loads(path.read_text())
-        runs = tuple(FoldRun(**run | {"curve": tuple(run["curve"])}) for run in fields["runs"])
+        try:
+            fields = json.loads(path.read_text())
+            runs = tuple(FoldRun(**run | {"curve": tuple(run["curve"])}) for run in fields["runs"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TableError(f"{path} is damaged: rerun its experiment, which writes it again") from error
         seeds = sorted({run.seed for run in runs})
         tables = {seed: PredictionTable.read(folder / _table_name(system, seed)) for seed in seeds}
         return cls(**fields | {"tables": tables, "runs": runs})

@@ -12,7 +12,12 @@ from cervix_jax.progress import log
 
 
 def forecast(
-    config: ml_collections.ConfigDict, repetitions: int, num_images: int, images_per_second: float
+    config: ml_collections.ConfigDict,
+    repetitions: int,
+    num_images: int,
+    images_per_second: float,
+    *,
+    cropped: bool = False,
 ) -> list[dict[str, Any]]:
     """What each experiment would take if none of its runs were finished.
 
@@ -21,6 +26,7 @@ def forecast(
       repetitions: how many times each variant is trained: folds times seeds.
       num_images: training photographs.
       images_per_second: training speed of the report's system at 320 x 240.
+      cropped: whether systems are trained on the cervix, too.
 
     Returns:
       For each experiment `experiment`, `section`, `title`, `systems`, `runs` and `hours`, ready for JSON.
@@ -30,6 +36,7 @@ def forecast(
     entries = []
     for name, experiment in EXPERIMENTS.items():
         variants = [VARIANTS[system] for system in experiment.systems]
+        variants += [variant for variant in variants if cropped and variant.can_be_cropped]
         epochs = [variant.overrides.get("epochs", config.epochs) for variant in variants]
         passes = sum(v.relative_step_time * v.passes(n) for v, n in zip(variants, epochs, strict=True))
         entries.append(
@@ -38,7 +45,7 @@ def forecast(
                 "section": experiment.section,
                 "title": experiment.title,
                 "systems": list(experiment.systems),
-                "runs": repetitions * len(experiment.systems),
+                "runs": repetitions * len(variants),
                 "hours": round(repetitions * passes * seconds_per_epoch / 3600, 2),
             }
         )

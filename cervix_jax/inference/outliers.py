@@ -43,14 +43,14 @@ class EmbeddingReference:
 
     @property
     def own_scores(self) -> Float[np.ndarray, "m"]:
-        """Scores of the reference, each among the others, sorted."""
-        similarity = _similarity(self.embeddings, self.embeddings)
+        """Scores of one photograph of each group, each among the others, sorted."""
+        similarity = _similarity(self.one_of_each, self.one_of_each)
         np.fill_diagonal(similarity, -np.inf)
         return np.sort(_nearest(similarity))
 
     def ranks(self, embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n"]:
-        """Fraction of the reference, and the photograph itself, that is at most as familiar, above 0 and at most 1."""
-        own, scores = self.own_scores, _nearest(_similarity(embeddings, self.embeddings))
+        """Fraction of the groups, and the photograph itself, that is at most as familiar, above 0 and at most 1."""
+        own, scores = self.own_scores, _nearest(_similarity(embeddings, self.one_of_each))
         return (1 + np.searchsorted(own, scores, side="right")) / (1 + len(own))
 
     def save(self, workdir: Path, digest: str) -> None:

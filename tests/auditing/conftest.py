@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
         return synthetic.draw(12, "train", index).image.copy()
 
     rows = [f"train/{path.parent.name}/{path.name},A" for path in (original, train / "Type_3/conflict.jpg")]
+    rows.append(f"additional/Type_1/{min((additional / 'Type_1').iterdir()).name},A")
     (folder / "cases.csv").write_text("\n".join(["image_name,case", *rows]))
     lost = drawn(0)
     lost[200:] = 128

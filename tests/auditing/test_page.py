@@ -1,6 +1,7 @@
 """The page and tables of an audit: complete, safe for any file name, and in need of no other file."""
 
 import csv
+import dataclasses
 import re
 
 import pytest
@@ -47,3 +48,12 @@ def test_files_are_complete_and_the_page_needs_nothing_else(audit, folder, tmp_p
     assert "<i>" not in html
     with Image.open(tmp_path / "near_duplicates.png") as sheet:
         assert sheet.width == 6 * 128
+
+
+def test_contact_sheets_of_an_audit_before_are_removed(audit, folder, tmp_path):
+    page.write_page(audit, folder, tmp_path)
+    assert (tmp_path / "blurred.png").exists()
+    others = tuple(finding for finding in audit.findings if finding.kind != "blurred")
+    page.write_page(dataclasses.replace(audit, findings=others), folder, tmp_path)
+    assert not (tmp_path / "blurred.png").exists()
+    assert (tmp_path / "near_duplicates.png").exists()

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import file_utils
 
 from cervix_jax.datasets import builder, dataset, feature_cache, folders
+from cervix_jax.datasets.builder import fingerprint_of, scan
 from cervix_jax.datasets.dataset import load_dataset
 from cervix_jax.datasets.pipeline import DatasetError
 from cervix_jax.images import synthetic
@@ -110,10 +111,21 @@ def test_other_photographs_than_those_prepared_are_refused(initial, tiny_config,
         load_dataset(tiny_config)
 
 
-def test_unknown_data_set_is_named(tiny_config):
-    tiny_config.dataset.name = "cervix/nothing"
-    with pytest.raises(DatasetError, match="cervix/nothing"):
+@pytest.mark.parametrize("name", ["cervix/nothing", "cervix/initial:9.9.9", "mnist"])
+def test_unknown_data_set_is_named(tiny_config, name):
+    tiny_config.dataset.name = name
+    with pytest.raises(DatasetError, match=name):
         load_dataset(tiny_config)
+
+
+def test_tables_may_be_links_out_of_the_folder(tiny_config, manual_dir, tmp_path):
+    folder = shutil.copytree(manual_dir / "train", tmp_path / "folder")
+    (tmp_path / "cases.csv").write_text("image_name,case\n")
+    (folder / "cases.csv").symlink_to("../cases.csv")
+    names = scan(folder, additional=False)
+    before = fingerprint_of(folder, names, None)
+    (tmp_path / "cases.csv").write_text("image_name,case\nx.jpg,A\n")
+    assert fingerprint_of(folder, names, None) != before
 
 
 def test_synthetic_is_drawn_once_and_complete(monkeypatch, tmp_path):

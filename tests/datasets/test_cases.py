@@ -28,7 +28,7 @@ def test_a_table_names_photographs_by_path_or_unique_end_and_comes_before_the_pa
     found = cases.find_cases(tmp_path, NAMES, "atlas_(?P<case>[^_]+)_")
     assert found == {NAMES[0]: "A", NAMES[1]: "B", NAMES[2]: "B", NAMES[3]: "C"}
     for content, message in (
-        ("image_name,woman\n", "needs the columns"),
+        ("image_name,woman\n", "has no column"),
         ("image_name,case\nother.jpg,C\n", "line 2: 'other.jpg' may be"),
         ("image_name,case\natlas_B_3.jpg,C\natlas_B_3.jpg,D\n", "line 3: a second case"),
     ):
@@ -43,7 +43,7 @@ def test_a_table_that_says_nothing_of_the_photographs_is_no_table_without_cases(
     with pytest.raises(cases.CaseError, match=r"names none of the 5 photographs: 'atlas_B_3' and others"):
         cases.find_cases(tmp_path, NAMES)
     table.write_bytes("image_name,case\natlas_B_3.jpg,Müller\n".encode("latin-1"))
-    with pytest.raises(cases.CaseError, match="as a table in UTF-8"):
+    with pytest.raises(cases.CaseError, match="as CSV in UTF-8"):
         cases.find_cases(tmp_path, NAMES)
     table.write_text("image_name,case\n")
     assert cases.find_cases(tmp_path, NAMES) == {}

@@ -12,6 +12,7 @@ from cervix_jax.datasets.builder import Cervix
 from cervix_jax.datasets.cases import CaseError
 from cervix_jax.datasets.dataset import MANIFEST_FILE, load_dataset
 from cervix_jax.datasets.pipeline import DatasetError
+from cervix_jax.datasets.splits import SplitError
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_other_splits_of_the_same_data_are_those_of_their_own_config(tiny_config
     np.testing.assert_array_equal(one.image(0), other.image(0))
 
 
-def test_photographs_listed_in_a_file_are_not_trained_on(tiny_config, tmp_path) -> None:
+def test_photographs_listed_in_a_file_are_not_trained_on(tiny_config, tmp_path, capsys) -> None:
     data = load_dataset(tiny_config)
     name = data.examples("train").ids[0]
     listed = tmp_path / "findings.csv"
@@ -150,9 +151,21 @@ def test_photographs_listed_in_a_file_are_not_trained_on(tiny_config, tmp_path) 
     config = tiny_config.copy_and_resolve_references()
     config.selection.exclude = str(listed)
     assert set(data.examples("train").ids) - set(data.with_splits(config).examples("train").ids) == {name}
-    listed.write_text("kind\nsuspicious_label\n")
-    with pytest.raises(DatasetError, match="image_name"):
-        data.with_splits(config)
+    # As a spreadsheet writes what a person has typed: a byte-order mark, the end of a name, a row that is too short.
+    end = name.removeprefix("train/")
+    listed.write_text(f"kind,image_name\nsuspicious_label,{end}\n,nobody.jpg\nblurred\n", encoding="utf-8-sig")
+    assert set(data.examples("train").ids) - set(data.with_splits(config).examples("train").ids) == {name}
+    assert "1 of 2 names are of no photograph" in capsys.readouterr().err
+    for text, message in (("kind\nblurred\n", "image_name"), ("image_name\nnobody.jpg\n", "names none of the")):
+        listed.write_text(text)
+        with pytest.raises(DatasetError, match=message):
+            data.with_splits(config)
+
+
+def test_cases_that_are_fewer_than_folds_are_an_error(tiny_config) -> None:
+    tiny_config.dataset.case_pattern = "/(?P<case>Type_[123])/"
+    with pytest.raises(SplitError, match="are 3 groups of near-duplicates and cases, and 5 are needed"):
+        load_dataset(tiny_config)
 
 
 def test_a_split_that_does_not_exist_is_named(tiny_config):

@@ -64,6 +64,17 @@ def test_a_type_without_pictures_is_named(manual_dir, tmp_path):
         folders.scan(tmp_path / "raw", additional=False)
 
 
+def test_an_audit_takes_the_additional_types_that_are_there(manual_dir, tmp_path, capsys):
+    folder = shutil.copytree(manual_dir, tmp_path / "raw")
+    shutil.copytree(folder / "train/Type_1", folder / "additional/Type_1", dirs_exist_ok=True)
+    with pytest.raises(ManualDirError, match="additional/Type_2"):
+        folders.scan(folder, additional=True)
+    labels = folders.scan(folder, additional=True, complete=False)
+    assert sum(name.startswith("additional/") for name in labels) == len(list((folder / "train/Type_1").iterdir()))
+    folders.log_found(folder, {"test": folders.UNLABELLED})  # as `scan` gives a folder that cannot be listed
+    assert "test 1" in capsys.readouterr().err
+
+
 def test_class_folders_elsewhere_are_an_error(tmp_path):
     for name in CLASS_NAMES:
         (tmp_path / "raw/train" / name).mkdir(parents=True)

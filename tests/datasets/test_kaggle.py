@@ -46,7 +46,7 @@ def test_tables_that_are_there_are_applied(tmp_path):
         ("fixed_labels_v2.csv", "name,label\n", "has no column filename, old_label, new_label"),
         ("fixed_labels.csv", "filename,old_label,new_label\n1.jpg,one,two\n", "line 2: old_label is 'one'"),
         ("solution_stg1_release.csv", "image_name,Type_1,Type_2,Type_3\n0.jpg,1,1,0\n", "line 2: one of Type_1"),
-        ("removed_files.csv", b"filename,old_label,new_label\n\xff", "cannot be read as a table: 'utf-8' codec"),
+        ("removed_files.csv", b"filename,old_label,new_label\n\xff", "cannot be read as CSV in UTF-8: 'utf-8' codec"),
     ],
 )
 def test_tables_of_another_layout_are_refused(tmp_path, name, content, message):

@@ -7,6 +7,7 @@ import pytest
 from cervix_jax.datasets.builder import scan
 from cervix_jax.datasets.cases import read_cases
 from cervix_jax.datasets.dataset import load_dataset
+from cervix_jax.datasets.kaggle import find_corrections
 from cervix_jax.datasets.photograph_table import PhotographTableError, lay_out
 
 
@@ -51,10 +52,40 @@ def test_photographs_are_laid_out_with_their_cases_and_follow_the_table(table, t
     assert read_cases(folder, list(contents(folder))) == {}
 
 
+def test_links_are_followed_and_paths_that_read_alike_are_told_apart(table, tmp_path) -> None:
+    raw = table.parent
+    (raw / "l.jpg").symlink_to("deep/a.jpg")
+    (raw / "deep_a.jpg").write_bytes(b"another")
+    table.write_text("path,type\nl.jpg,Type_1\ndeep/a.jpg,Type_2\ndeep_a.jpg,Type_2\n")
+    for _ in range(2):
+        laid_out = contents(folder := lay_out(table, tmp_path / "prepared"))
+        assert laid_out["train/Type_1/l.jpg"] == b"deep/a.jpg"
+        assert sorted(laid_out.values()) == [b"another", b"deep/a.jpg", b"deep/a.jpg"]
+        assert not (folder / "train/Type_1/l.jpg").is_symlink()
+
+
+def test_what_people_put_beside_the_photographs_stays(table, tmp_path) -> None:
+    folder = lay_out(table, tmp_path / "prepared")
+    for name in ("boxes.csv", "train/Type_1/a.json"):
+        (folder / name).write_text("drawn by hand")
+    assert lay_out(table, tmp_path / "prepared") == folder
+    assert (folder / "boxes.csv").exists()
+    assert (folder / "train/Type_1/a.json").exists()
+
+
+def test_types_of_test_photographs_are_labels_of_theirs(table, tmp_path) -> None:
+    table.write_text(f"{table.read_text().removesuffix('t.png,,,test')}t.png,Type_2,,test\n")
+    folder = lay_out(table, tmp_path / "prepared")
+    names = list(contents(folder))
+    assert find_corrections(folder, names).labels == {"test/t.png": 1}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("name,type\n", "needs the columns path and type"),
+        ("name,type\n", "no column path; it needs path, type"),
+        ('path,type\n"a.jpg,' + "x" * 200_000, "cannot be read as CSV"),
+        ("path,type,split\nt.png,Typ_2,test\n", "line 2: the type is 'Typ_2'"),
         ("path,type\na.jpg,Type_4\n", "line 2: the type is 'Type_4'"),
         ("path,type,split\na.jpg,Type_1,validation\n", "line 2: the split is 'validation'"),
         ("path,type\na.jpg,Type_1\ngone.jpg,Type_1\n", r"line 3: .*gone\.jpg is no file"),
@@ -71,7 +102,7 @@ def test_what_is_wrong_is_named_by_its_line(table, tmp_path, rows, message) -> N
 
 def test_a_table_in_another_encoding_is_named(table, tmp_path) -> None:
     table.write_bytes("path,type,case\na.jpg,Type_1,Müller\n".encode("latin-1"))
-    with pytest.raises(PhotographTableError, match="no text in UTF-8"):
+    with pytest.raises(PhotographTableError, match="cannot be read as CSV in UTF-8"):
         lay_out(table, tmp_path / "prepared")
 
 

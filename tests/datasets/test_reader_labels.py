@@ -14,12 +14,12 @@ NAMES = ["Type_1/a.jpg", "Type_1/b.jpg", "Type_2/c.jpg", "Type_3/d.jpg"]
 
 def test_a_table_is_read_strictly(tmp_path) -> None:
     path = tmp_path / "labels.csv"
-    with pytest.raises(ReadersError, match="cannot be read as CSV"):
+    with pytest.raises(ReadersError, match="cannot be read"):
         read_labels(path, NAMES, CLASS_NAMES)
     path.write_text("reader,image_name,type\nAnn,a.jpg,Type_2\nBo,Type_3/d.jpg,Type_3\nBo,gone.jpg,Type_3\n")
     assert read_labels(path, NAMES, CLASS_NAMES) == {"Ann": {NAMES[0]: 1}, "Bo": {NAMES[3]: 2}}
     for rows, message in (
-        ("image_name,type\n", "needs the columns"),
+        ("image_name,type\n", "has no column reader"),
         ("image_name,reader,type\na.jpg,Ann,2\n", "line 2: the type is '2'"),
         ("image_name,reader,type\na.jpg,Ann,Type_1\na.jpg,Ann,Type_2\n", "line 3: a second label"),
     ):

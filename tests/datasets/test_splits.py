@@ -114,6 +114,14 @@ def test_whatever_is_selected_validation_is_one_fold_of_initial_photographs(choi
     assert all((reason != "") == (s == "rejected") for reason, s in zip(assignment.reasons, split, strict=True))
 
 
+def test_photographs_like_an_initial_one_do_not_test() -> None:
+    manifest = make_manifest()
+    manifest.groups[-1] = manifest.groups[0]
+    assignment = assign_splits(manifest, SplitConfig())
+    assert (assignment.split[-1], assignment.reasons[-1]) == ("rejected", "near_duplicate")
+    assert assignment.split[-2] == "test"
+
+
 def test_data_sets_are_built_with_the_defaults_of_the_options():
     options = dict(get_config().selection)
     assert options.pop("exclude") == ""  # a file; here the names in it

@@ -129,7 +129,7 @@ def test_pages_need_nothing_but_what_is_kept(workdir, tmp_path) -> None:
         experiment.write_results_page(tmp_path / "empty")
 
 
-def test_folds_that_other_calls_have_done_are_kept_too(tiny_config, tmp_path, monkeypatch) -> None:
+def test_folds_and_seeds_that_other_calls_have_done_are_kept_too(tiny_config, tmp_path, monkeypatch) -> None:
     small = dataclasses.replace(EXPERIMENTS["baselines"], rows=EXPERIMENTS["baselines"].rows[:2], base="always equal")
     monkeypatch.setitem(EXPERIMENTS, "baselines", dataclasses.replace(small, claims=()))
     for fold in (0, 3):
@@ -138,6 +138,9 @@ def test_folds_that_other_calls_have_done_are_kept_too(tiny_config, tmp_path, mo
     uniform, shares = (row["measured"] for row in table["rows"])
     assert uniform["loss"] == pytest.approx(np.log(3))
     assert shares["difference"]["loss"]["value"] == pytest.approx(shares["loss"] - uniform["loss"])
+    for seeds in (2, 1):
+        table = experiment.run_experiment("baselines", tmp_path, Settings(tiny_config), seeds, folds=[0, 3])
+    assert [row["measured"]["seeds"] for row in table["rows"]] == [2, 2]
 
 
 def test_folds_of_other_photographs_are_not_brought_together(tiny_config, tmp_path, monkeypatch) -> None:

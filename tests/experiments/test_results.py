@@ -90,6 +90,14 @@ def test_what_is_reported_at_the_last_epoch_has_no_interval() -> None:
     assert row["measured"] is None
 
 
+def test_systems_of_other_sizes_are_not_compared() -> None:
+    first, other = (make_result(name, make_table(random_probabilities(0))) for name in ("initial", "crop_70"))
+    rows = [Row(name, (name,)) for name in ("initial", "crop_70")]
+    assert measured(rows, first, other)[1]["measured"]["difference"] is not None
+    larger = dataclasses.replace(other, conditions=other.conditions | {"image_size": [320, 240]})
+    assert measured(rows, first, larger)[1]["measured"]["difference"] is None
+
+
 def test_a_system_on_the_cervix_is_compared_with_itself_on_whole_photographs() -> None:
     whole, cropped = random_probabilities(0), random_probabilities(1)
     results = [make_result("initial", make_table(whole)), make_result("initial+cervix", make_table(cropped))]

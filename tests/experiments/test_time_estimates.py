@@ -16,6 +16,9 @@ def test_forecasts_grow_with_what_is_asked_for(capsys) -> None:
     # The report's system and the one that trains its backbone: 10 epochs of 100 seconds each, times their step times.
     hours = (1 + VARIANTS["trained_3"].relative_step_time) * 10 * 100 / 3600
     assert by_name["finetune"]["hours"] == pytest.approx(hours, abs=0.01)
+    cropped = {entry["experiment"]: entry["runs"] for entry in forecast(config, 1, 2400, 24.0, cropped=True)}
+    assert (by_name["finetune"]["runs"], cropped["finetune"]) == (2, 4)
+    assert cropped["cropping"] == by_name["cropping"]["runs"] + 1  # other crops have their own
     config.dataset.image_size = (160, 120)  # a quarter of the pixels, four times the seeds
     smaller = forecast(config, 4, 2400, 24.0)
     assert [entry["runs"] for entry in smaller] == [4 * entry["runs"] for entry in by_name.values()]

@@ -35,6 +35,14 @@ def test_the_familiar_have_any_rank_and_strangers_the_lowest() -> None:
     assert reference.ranks(embeddings(20, 3)).min() >= 1 / 401
 
 
+def test_a_new_woman_is_not_less_familiar_than_one_of_many_photographs() -> None:
+    rng = np.random.default_rng(0)
+    women, new = (rng.normal(size=(count, 64)) for count in (75, 500))
+    photographs = np.repeat(women, 4, axis=0) + 0.5 * rng.normal(size=(300, 64))
+    ranks = EmbeddingReference(photographs, np.repeat(np.arange(75), 4)).ranks(new + 0.5 * rng.normal(size=new.shape))
+    assert np.mean(ranks < 0.1) < 0.2
+
+
 def test_a_reference_is_kept_with_its_checkpoint(tmp_path) -> None:
     reference = EmbeddingReference(embeddings(30, 0))
     assert EmbeddingReference.load(tmp_path, "this") is None
