@@ -6,7 +6,6 @@ decoding at an eighth of the size, where one coefficient in 64 is transformed.
 
 import hashlib
 import io
-import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -113,8 +112,7 @@ def camera_jpeg(index: int, size: tuple[int, int] = CAMERA) -> bytes:
 
 def host_name() -> str:
     """Number and kind of the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{cores} x {platform.processor() or platform.machine()}"
+    return f"{feature_cache.num_cores()} x {platform.processor() or platform.machine()}"
 
 
 def _prepare(jpeg: bytes) -> None:

@@ -116,13 +116,13 @@ def extract_all(
       processes: number of processes that decode; None for one per core.
     """
     try:
-        return _extract_all(sources, cache, inside, processes or _num_cores())
+        return _extract_all(sources, cache, inside, processes or num_cores())
     except (sqlite3.DatabaseError, ValueError, TypeError) as error:  # the latter of arrays of another size
         if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _DAMAGED:
             raise  # a full disk, another build
     log(f"{cache} is damaged: it is removed, and features are extracted again")
     cache.unlink()
-    return _extract_all(sources, cache, inside, processes or _num_cores())
+    return _extract_all(sources, cache, inside, processes or num_cores())
 
 
 def _extract_all(sources: Mapping[str, Source], cache: Path, inside: Path | None, processes: int) -> FeatureTable:
@@ -237,7 +237,8 @@ def _main_hidden() -> Iterator[None]:
         main.update(hidden)
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
