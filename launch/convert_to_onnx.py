@@ -21,7 +21,7 @@ from jax2onnx import to_onnx
 
 from cervix_jax.models.classifier import make_classifier
 
-TOLERANCE = 1e-4  # largest difference of a probability
+TOLERANCE = 1e-3  # largest difference of the logarithm of a probability: where these are near 0 and 1, too
 
 
 def main(folder: Path) -> None:
@@ -43,6 +43,7 @@ def main(folder: Path) -> None:
         return jax.nn.softmax(model.apply(variables, images.astype(jnp.float32))[0] / temperature)
 
     logging.disable(logging.WARNING)  # jax2onnx logs a line for every dynamic shape
+    jax.lax.platform_dependent = lambda *arguments, default, **_: default(*arguments)  # jax2onnx knows no platforms
     size = card["input"]["image_size"]
     path = folder / "model.onnx"
     to_onnx(
@@ -63,10 +64,12 @@ def main(folder: Path) -> None:
     for batch_size in (1, 3, 8):
         images = rng.integers(0, 256, (batch_size, *size, 3), dtype=np.uint8)
         (probabilities,) = session.run(None, {session.get_inputs()[0].name: images})
-        errors[batch_size] = float(np.abs(probabilities - np.asarray(exported.call(weights, images))).max())
+        expected = np.asarray(exported.call(weights, images))
+        logs = [np.log(np.maximum(p, np.finfo(np.float32).tiny)) for p in (probabilities, expected)]
+        errors[batch_size] = float(np.abs(logs[0] - logs[1]).max())
     if max(errors.values()) > TOLERANCE:
         raise SystemExit(f"{path} differs from predict.jax_export: {errors}")
-    print(json.dumps({"onnx": str(path), "bytes": path.stat().st_size, "largest_difference": errors}))
+    print(json.dumps({"onnx": str(path), "bytes": path.stat().st_size, "largest_log_difference": errors}))
 
 
 if __name__ == "__main__":
