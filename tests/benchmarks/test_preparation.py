@@ -28,7 +28,8 @@ def test_folders_without_photographs_are_refused(tmp_path) -> None:
     with pytest.raises(preparation.NoPhotographsError, match="there is no folder"):
         preparation.read_folder(tmp_path / "none")
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
-    with pytest.raises(preparation.NoPhotographsError, match="no photograph that can be read"):
+    Image.new("RGB", (100, 100), "red").save(tmp_path / "lossless.png")  # which has nothing to compare with
+    with pytest.raises(preparation.NoPhotographsError, match="no JPEG that can be read"):
         preparation.read_folder(tmp_path)
     (tmp_path / "good.jpg").write_bytes(preparation.camera_jpeg(0, (100, 100)))
     assert len(preparation.read_folder(tmp_path)) == 1
